@@ -1,0 +1,1 @@
+"""The agent on each computer: runtimes, reconciler, health, proxy, store and API."""

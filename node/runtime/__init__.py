@@ -1,0 +1,1 @@
+"""Runtimes: what can run a workload. `base` is the interface, the rest are drivers."""

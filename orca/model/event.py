@@ -1,0 +1,67 @@
+"""What happens to services, allocations and nodes, as people read it."""
+
+import enum
+
+import msgspec
+
+from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
+from orca.model.units import WallMs
+
+
+class EventKind(enum.Enum):
+    """What happened; the name is stable and goes to logs, API and alerts."""
+
+    SERVICE_DEPLOYED = "service.deployed"
+    SERVICE_SCALED = "service.scaled"
+    SERVICE_STOPPED = "service.stopped"
+    SERVICE_STARTED = "service.started"
+    SERVICE_RESTARTED = "service.restarted"
+    SERVICE_ROLLED_BACK = "service.rolled_back"
+    SERVICE_REMOVED = "service.removed"
+    ROLLOUT_COMPLETED = "rollout.completed"
+    ROLLOUT_FAILED = "rollout.failed"
+    ALLOCATION_PLACED = "allocation.placed"
+    ALLOCATION_PREPARED = "allocation.prepared"
+    ALLOCATION_STARTED = "allocation.started"
+    ALLOCATION_ADOPTED = "allocation.adopted"
+    ALLOCATION_READY = "allocation.ready"
+    ALLOCATION_UNHEALTHY = "allocation.unhealthy"
+    ALLOCATION_EXITED = "allocation.exited"
+    ALLOCATION_RESTARTING = "allocation.restarting"
+    ALLOCATION_START_FAILED = "allocation.start_failed"
+    ALLOCATION_COMPLETED = "allocation.completed"
+    ALLOCATION_FAILED = "allocation.failed"
+    ALLOCATION_DRAINED = "allocation.drained"
+    ALLOCATION_STOPPED = "allocation.stopped"
+    RUNTIME_UP = "runtime.up"
+    RUNTIME_DOWN = "runtime.down"
+    STORE_FULL = "store.full"
+    NODE_STARTED = "node.started"
+    NODE_STOPPED = "node.stopped"
+
+
+class Severity(enum.Enum):
+    """How much a person should care."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class NodeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a node's history.
+
+    `sequence` counts up by one on its node and survives restarts, so a reader can ask
+    for everything after the last one that it saw. `message` is a whole sentence.
+    """
+
+    sequence: int
+    at_ms: WallMs
+    node: NodeId
+    kind: EventKind
+    message: str
+    severity: Severity = Severity.INFO
+    service: ServiceId | None = None
+    allocation: AllocationId | None = None
+    revision: SpecRevision | None = None
+    exit_code: int | None = None

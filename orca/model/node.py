@@ -1,0 +1,31 @@
+"""What others must know of a node."""
+
+import msgspec
+
+from orca.model.ids import NodeId
+from orca.model.spec import RuntimeKind
+from orca.model.units import Bytes, MilliCpu
+
+
+class RuntimeState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a runtime of a node can take work, and why not."""
+
+    kind: RuntimeKind
+    is_available: bool
+    version: str = ""
+    reason: str = ""
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as the scheduler and people see it; only the node itself writes it."""
+
+    id: NodeId
+    name: str
+    version: str
+    architecture: str
+    cpu_milli: MilliCpu
+    memory_bytes: Bytes
+    labels: dict[str, str] = {}
+    runtimes: tuple[RuntimeState, ...] = ()
+    accepts_work: bool = True
+    refusal: str = ""
