@@ -1,0 +1,313 @@
+"""What a node shows of the cluster: the bodies of the HTTP API's answers and requests.
+
+Every answer that speaks of state carries its observer and the age of what it saw,
+because any node answers from what it knows.
+"""
+
+import enum
+
+import msgspec
+
+from orca.model.allocation import DesiredStatus, Endpoint, Phase, PrepareProgress
+from orca.model.event import NodeEvent
+from orca.model.ids import (
+    AllocationId,
+    ClusterId,
+    NodeId,
+    ProjectName,
+    RequestId,
+    ServiceId,
+    ServiceName,
+    SpecRevision,
+    StateRevision,
+)
+from orca.model.node import NodeFacts
+from orca.model.spec import RouteSpec, RuntimeKind, ServiceSpec
+from orca.model.units import WallMs
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an answer; unknown keys are ignored, so that newer nodes may add some."""
+
+
+class Observation(_View, frozen=True):
+    """Who says so, when, and how old the newest of what it knows may be.
+
+    `state_revision` is the last command of the log that this node has applied; `age_ms`
+    is how long ago it last heard from the leader that there is no newer one (0 on the
+    leader itself).
+    """
+
+    observer: NodeId
+    at_ms: WallMs
+    state_revision: StateRevision
+    age_ms: int = 0
+
+
+class RolloutState(enum.Enum):
+    """How a service's newest revision is doing."""
+
+    PROGRESSING = "progressing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class AllocationView(_View, frozen=True):
+    """One copy: what was decided and what its node last saw of it.
+
+    `health` says in one word what people look for: `ready`, `unready`, or the phase.
+    """
+
+    id: AllocationId
+    service: ServiceId
+    slot: int
+    revision: SpecRevision
+    node: NodeId
+    runtime: RuntimeKind
+    desired: DesiredStatus
+    phase: Phase
+    is_ready: bool
+    reason: str = ""
+    restarts: int = 0
+    exit_code: int | None = None
+    created_at_ms: WallMs = WallMs(0)
+    since_ms: WallMs = WallMs(0)
+    started_at_ms: WallMs | None = None
+    next_start_at_ms: WallMs | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    progress: PrepareProgress | None = None
+
+
+class RolloutView(_View, frozen=True):
+    """The rollout of `revision`: its state, and in words what it waits for or died of."""
+
+    revision: SpecRevision
+    state: RolloutState
+    started_at_ms: WallMs
+    message: str = ""
+    ended_at_ms: WallMs | None = None
+
+
+class ServiceView(_View, frozen=True):
+    """One service with its copies. `workload` is the image, or the module's name."""
+
+    id: ServiceId
+    project: ProjectName
+    name: ServiceName
+    runtime: RuntimeKind
+    workload: str
+    revision: SpecRevision
+    replicas: int
+    ready: int
+    is_stopped: bool
+    is_job: bool
+    restarts: int
+    routes: tuple[RouteSpec, ...]
+    rollout: RolloutView
+    updated_at_ms: WallMs
+    allocations: tuple[AllocationView, ...] = ()
+    blocked: str = ""
+
+
+class ServicesReply(_View, frozen=True):
+    """All services, by id."""
+
+    observation: Observation
+    services: tuple[ServiceView, ...]
+
+
+class ServiceReply(_View, frozen=True):
+    """One service and the spec that it runs."""
+
+    observation: Observation
+    service: ServiceView
+    spec: ServiceSpec
+
+
+class AllocationsReply(_View, frozen=True):
+    """Copies, by service and slot."""
+
+    observation: Observation
+    allocations: tuple[AllocationView, ...]
+
+
+class IngressView(_View, frozen=True):
+    """Where this node's proxy listens, and why not where it was asked to."""
+
+    host: str
+    port: int
+    note: str = ""
+
+
+class NodeView(_View, frozen=True):
+    """A node as itself or its peers know it."""
+
+    facts: NodeFacts
+    is_leader: bool
+    allocations: int
+    started_at_ms: WallMs
+    api: str = ""
+    ingress: tuple[IngressView, ...] = ()
+    data_dir: str = ""
+
+
+class StatusReply(_View, frozen=True):
+    """The whole cluster at a glance."""
+
+    observation: Observation
+    cluster: ClusterId
+    leader: NodeId | None
+    nodes: tuple[NodeView, ...]
+    services: tuple[ServiceView, ...]
+
+
+class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Specs to put, all or none.
+
+    A spec that equals the running one changes nothing. `request_id` makes a retry safe.
+    Contents that the specs name by digest must be on the node (`PUT /v1/blobs/…`).
+    With `prune` the services of the named projects that are not in `specs` are removed.
+    """
+
+    specs: tuple[ServiceSpec, ...]
+    request_id: RequestId | None = None
+    prune: bool = False
+    note: str = ""
+
+
+class ChangeAction(enum.Enum):
+    """What a deploy does, or would do, to one service."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    REMOVE = "remove"
+    NOTHING = "nothing"
+
+
+class ServiceChange(_View, frozen=True):
+    """What was done to one service and the revision that it is at now."""
+
+    service: ServiceId
+    action: ChangeAction
+    revision: SpecRevision
+
+
+class ChangeReply(_View, frozen=True):
+    """A change that is committed: it will survive, though it may not be carried out yet."""
+
+    observation: Observation
+    changes: tuple[ServiceChange, ...]
+
+
+class FieldChange(_View, frozen=True):
+    """One field of a spec; `before` and `after` are JSON texts, empty where there is none."""
+
+    key: str
+    before: str
+    after: str
+
+
+class PlacementPreview(_View, frozen=True):
+    """Where copies would go, or why none can."""
+
+    node: NodeId | None
+    copies: int
+    reason: str = ""
+
+
+class ServicePlan(_View, frozen=True):
+    """What a deploy would do to one service; `replaces_copies` says that new copies are needed."""
+
+    service: ServiceId
+    action: ChangeAction
+    fields: tuple[FieldChange, ...] = ()
+    replaces_copies: bool = False
+    placements: tuple[PlacementPreview, ...] = ()
+
+
+class PlanReply(_View, frozen=True):
+    """What a deploy of the same body would do now. Nothing was changed."""
+
+    observation: Observation
+    services: tuple[ServicePlan, ...]
+
+
+class ScaleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many copies are wanted."""
+
+    replicas: int
+    request_id: RequestId | None = None
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Go back to `revision`; None is the one before the present one."""
+
+    revision: SpecRevision | None = None
+    request_id: RequestId | None = None
+
+
+class ChangeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a change that needs no more words (stop, start, restart)."""
+
+    request_id: RequestId | None = None
+
+
+class RevisionView(_View, frozen=True):
+    """One accepted version of a spec."""
+
+    revision: SpecRevision
+    created_at_ms: WallMs
+    cause: str
+    workload: str
+    replicas: int
+    is_current: bool
+    fields: tuple[FieldChange, ...] = ()
+
+
+class HistoryReply(_View, frozen=True):
+    """A service's revisions, newest first; `fields` is what each changed against the one before."""
+
+    observation: Observation
+    service: ServiceId
+    revisions: tuple[RevisionView, ...]
+
+
+class EventsReply(_View, frozen=True):
+    """Events, oldest first; ask again with `after` = `last_sequence`."""
+
+    observation: Observation
+    events: tuple[NodeEvent, ...]
+    last_sequence: int
+
+
+class LogRecord(_View, frozen=True):
+    """One line of one copy's output."""
+
+    service: ServiceId
+    allocation: AllocationId
+    slot: int
+    at_ms: WallMs
+    stream: str
+    text: str
+
+
+class StatsView(_View, frozen=True):
+    """What one copy uses. `cpu_milli` is thousandths of a core over the last interval."""
+
+    allocation: AllocationId
+    service: ServiceId
+    slot: int
+    cpu_milli: int
+    memory_bytes: int
+    memory_bytes_max: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    processes: int = 0
+    problem: str = ""
+
+
+class StatsReply(_View, frozen=True):
+    """What copies use; `problem` is set on those that could not be asked."""
+
+    observation: Observation
+    stats: tuple[StatsView, ...]
