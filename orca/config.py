@@ -1,0 +1,127 @@
+"""A node's own settings, decoded from `cluster.toml` and from the command line.
+
+Pure: the agent reads the file. Each field says its unit, why it has its default
+and what a change costs.
+"""
+
+import enum
+from typing import Final
+
+import msgspec
+
+from orca.errors import InvalidConfigError, Problem
+
+API_PORT: Final = 6880
+HTTP_PORT: Final = 80
+HTTP_FALLBACK_PORT: Final = 8080
+
+
+class LogFormat(enum.Enum):
+    """How the node writes its log: for people or for machines."""
+
+    HUMAN = "human"
+    JSON = "json"
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of `cluster.toml`."""
+
+
+class ReconcilerConfig(_Section, frozen=True):
+    """How eagerly a node makes itself look like its assignments."""
+
+    starts_max: int = 6
+    """Simultaneous prepares, creates and starts. Container starts are CPU-bound, and
+    more at a time than two or three a core only make each of them slower."""
+
+    backoff_first_s: float = 1.0
+    """Wait before the second restart (the first is at once), doubled each time."""
+
+    backoff_max_s: float = 300.0
+    """The longest wait between two tries."""
+
+    backoff_reset_s: float = 60.0
+    """A copy that ran so long is no crash loop any more: its next death restarts at once."""
+
+    call_deadline_s: float = 60.0
+    """How long a start, stop or remove may take before it counts as failed; a stop gets
+    its own `stop_timeout` on top."""
+
+    prepare_deadline_s: float = 1800.0
+    """How long a pull or a compilation may take: big images on slow links need minutes."""
+
+
+class SchedulerConfig(_Section, frozen=True):
+    """How the leader plans."""
+
+    revisions_kept: int = 20
+    """Revisions of one service that `orca rollback` can go back to."""
+
+    allocations_per_plan: int = 2000
+    """Changes in one plan, so that a command stays well below the frame limit."""
+
+
+class StoreConfig(_Section, frozen=True):
+    """The node's LMDB environment."""
+
+    map_bytes_max: int = 1 << 30
+    """Largest size of the store; a sparse file, so unused room costs nothing."""
+
+    events_kept: int = 50_000
+    """Events of this node that `orca events` can show."""
+
+    log_entries_kept: int = 2_000
+    """Entries applied since the last snapshot after which the log is compacted."""
+
+
+class NodeConfig(_Section, frozen=True):
+    """Everything that `orca up` can be told."""
+
+    data_dir: str = ""
+    """Where state lives; empty: /var/lib/orca for root, else ~/.local/share/orca."""
+
+    name: str = ""
+    """What people call this node; empty: its host name."""
+
+    api_host: str = "127.0.0.1"
+    """The API has no login yet beyond being reachable only from this computer."""
+
+    api_port: int = API_PORT
+    http_host: str = "0.0.0.0"  # noqa: S104 - the ingress is for the world
+    http_port: int = HTTP_PORT
+    """Ingress; when this node may not bind it, 8080 is taken and said so."""
+
+    port_offset: int = 0
+    """Added to every port, so that several nodes run on one computer."""
+
+    labels: dict[str, str] = {}
+    log_format: LogFormat = LogFormat.HUMAN
+    docker: bool = True
+    docker_url: str = ""
+    """Engine address; empty: DOCKER_HOST or the default socket."""
+
+    reconciler: ReconcilerConfig = ReconcilerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    store: StoreConfig = StoreConfig()
+
+    def __post_init__(self) -> None:
+        for key, port in (("api_port", self.api_port), ("http_port", self.http_port)):
+            if not 0 <= port + self.port_offset <= 65535:
+                raise ValueError(f"{key} + port_offset is {port + self.port_offset}; a port is 0 to 65535")
+        for key in self.labels:
+            if not key or key.startswith("orca."):
+                raise ValueError(f"label {key!r}: a label needs a name, and `orca.` is reserved")
+
+
+def decode_config(text: bytes, *, filename: str) -> NodeConfig:
+    """The settings in the TOML document `text`.
+
+    Raises InvalidConfigError naming the file and what msgspec found: unknown keys,
+    wrong types and values out of range.
+    """
+    try:
+        return msgspec.toml.decode(text, type=NodeConfig)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        known = ", ".join(NodeConfig.__struct_fields__)
+        problem = Problem(message=str(error), file=filename, allowed=f"the keys {known}")
+        raise InvalidConfigError(f"{filename} cannot be used: {error}", problems=(problem,)) from error
