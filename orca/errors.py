@@ -76,6 +76,29 @@ class PayloadTooLargeError(InvalidRequestError):
     http_status = 413
 
 
+class MethodNotAllowedError(InvalidRequestError):
+    """The path exists, but not for this method; the message lists those that it has."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class UnsupportedMediaTypeError(InvalidRequestError):
+    """The body's content type is none that the route takes."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
+class ForbiddenError(OrcaError):
+    """The caller may not do this; nothing was changed."""
+
+    code = "forbidden"
+    http_status = 403
+    exit_code = 7
+    is_definite = True
+
+
 class NotFoundError(OrcaError):
     """The named thing does not exist."""
 

@@ -311,3 +311,15 @@ class StatsReply(_View, frozen=True):
 
     observation: Observation
     stats: tuple[StatsView, ...]
+
+
+class ImageBuild(msgspec.Struct, frozen=True, kw_only=True):
+    """An image to build from a tar of its directory, tagged `tag` on the node.
+
+    `dockerfile` is a path inside the tar, `target` a stage of it (None: the last one).
+    """
+
+    tag: str
+    dockerfile: str = "Dockerfile"
+    target: str | None = None
+    args: dict[str, str] = {}
