@@ -1,0 +1,1 @@
+"""The log, the state that it replicates, and the plans made from that state."""
