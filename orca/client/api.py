@@ -1,0 +1,387 @@
+"""One method an endpoint."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Final, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+import trio
+
+from orca.client.channel import ExecChannel
+from orca.client.discover import NodeAddress
+from orca.client.stream import LineSplitter, SseParser
+from orca.client.wire import BuildLine, Caller, LogLine, decode_error, decoded
+from orca.errors import NotFoundError, OrcaError, PeerProtocolError, from_body
+from orca.http import Headers, HttpStream
+from orca.model.event import NodeEvent
+from orca.model.ids import AllocationId, BlobDigest, ProjectName, RequestId, ServiceId, SpecRevision, split_service_id
+from orca.model.units import WallMs
+from orca.model.view import (
+    AllocationsReply,
+    ChangeReply,
+    ChangeRequest,
+    DeployRequest,
+    EventsReply,
+    HistoryReply,
+    ImageBuild,
+    LogRecord,
+    NodeView,
+    PlanReply,
+    RollbackRequest,
+    ScaleRequest,
+    ServiceReply,
+    ServicesReply,
+    StatsReply,
+    StatusReply,
+)
+
+T = TypeVar("T")
+Query = tuple[tuple[str, str | int | bool | None], ...]
+
+SSE_SILENCE_S: Final = 45.0
+"""Three times the node's keep-alive: a stream that says nothing for so long is dead."""
+ERROR_BYTES_MAX: Final = 2**20
+BLOB_TIMEOUT_S: Final = 300.0
+
+
+def fresh_request_id() -> RequestId:
+    """An id that nobody else makes (80 random bits)."""
+    return RequestId(secrets.token_hex(10))
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    address: NodeAddress, *, timeout_s: float = 30.0, new_request_id: Callable[[], RequestId] = fresh_request_id
+) -> AsyncGenerator["NodeClient", None]:
+    """A client of the node at `address`; connects with the first call, so opening never fails."""
+    client = NodeClient(address, timeout_s=timeout_s, new_request_id=new_request_id)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+class NodeClient:
+    """A node's API. Methods raise the node's own errors by class, and `NodeUnreachableError`.
+
+    `timeout_s` bounds one try of one call. Any number of tasks may share a client.
+    """
+
+    def __init__(
+        self,
+        address: NodeAddress,
+        *,
+        timeout_s: float = 30.0,
+        new_request_id: Callable[[], RequestId] = fresh_request_id,
+    ) -> None:
+        self.address = address
+        self._caller = Caller(address, timeout_s)
+        self._new_request_id = new_request_id
+
+    async def aclose(self) -> None:
+        """Close kept connections."""
+        await self._caller.aclose()
+
+    # Reads
+
+    async def ping(self) -> None:
+        """Returns when the node answers."""
+        await self._caller.call("GET", "/healthz")
+
+    async def get_text(self, path: str) -> str:
+        """Whatever a GET of `path` answers, as text."""
+        reply = await self._caller.call("GET", path)
+        return reply.body.decode(errors="replace")
+
+    async def status(self) -> StatusReply:
+        """The whole cluster at a glance."""
+        return await self._get("/v1/status", StatusReply)
+
+    async def node(self) -> NodeView:
+        """The node that answers."""
+        return await self._get("/v1/node", NodeView)
+
+    async def services(self, project: ProjectName | None = None) -> ServicesReply:
+        """All services, or those of `project`."""
+        return await self._get(_target("/v1/services", (("project", project),)), ServicesReply)
+
+    async def service(self, service: ServiceId) -> ServiceReply:
+        """One service with its spec."""
+        return await self._get(_service_path(service), ServiceReply)
+
+    async def history(self, service: ServiceId) -> HistoryReply:
+        """Its revisions, newest first."""
+        return await self._get(_service_path(service, "/history"), HistoryReply)
+
+    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+        """All copies, or those of `service`."""
+        return await self._get(_target("/v1/allocations", (("service", service),)), AllocationsReply)
+
+    async def stats(self, *, service: ServiceId | None = None, allocation: AllocationId | None = None) -> StatsReply:
+        """What copies use now."""
+        query: Query = (("service", service), ("allocation", allocation))
+        return await self._get(_target("/v1/stats", query), StatsReply)
+
+    async def events(
+        self,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        service: ServiceId | None = None,
+        allocation: AllocationId | None = None,
+    ) -> EventsReply:
+        """One page of events after sequence `after`; None: the newest `limit`."""
+        query: Query = (("after", after), ("limit", limit), ("service", service), ("allocation", allocation))
+        return await self._get(_target("/v1/events", query), EventsReply)
+
+    async def has_blob(self, digest: BlobDigest) -> bool:
+        """Whether the node keeps that content."""
+        try:
+            await self._caller.call("HEAD", f"/v1/blobs/{quote(digest, safe=':')}")
+        except NotFoundError:
+            return False
+        return True
+
+    # Changes
+
+    async def deploy(self, request: DeployRequest) -> ChangeReply:
+        """Put specs; a missing `request_id` is filled in."""
+        if request.request_id is None:
+            request = msgspec.structs.replace(request, request_id=self._new_request_id())
+        return await self._post("/v1/deploys", request, ChangeReply)
+
+    async def plan(self, request: DeployRequest) -> PlanReply:
+        """What `deploy` would do; changes nothing."""
+        return await self._post("/v1/plan", request, PlanReply)
+
+    async def scale(self, service: ServiceId, replicas: int) -> ChangeReply:
+        """Want `replicas` copies."""
+        request = ScaleRequest(replicas=replicas, request_id=self._new_request_id())
+        return await self._post(_service_path(service, "/scale"), request, ChangeReply)
+
+    async def stop(self, service: ServiceId) -> ChangeReply:
+        """Stop all copies, keep the service."""
+        return await self._change(service, "/stop")
+
+    async def start(self, service: ServiceId) -> ChangeReply:
+        """Start a stopped service."""
+        return await self._change(service, "/start")
+
+    async def restart(self, service: ServiceId) -> ChangeReply:
+        """Replace all copies by new ones of the same revision."""
+        return await self._change(service, "/restart")
+
+    async def rollback(self, service: ServiceId, revision: SpecRevision | None = None) -> ChangeReply:
+        """Go back to `revision`; None: the one before the present one."""
+        request = RollbackRequest(revision=revision, request_id=self._new_request_id())
+        return await self._post(_service_path(service, "/rollback"), request, ChangeReply)
+
+    async def remove(self, service: ServiceId) -> ChangeReply:
+        """Remove the service and its copies."""
+        target = _target(_service_path(service), (("request_id", self._new_request_id()),))
+        reply = await self._caller.call("DELETE", target, is_write=True)
+        return decoded(reply.body, ChangeReply, f"DELETE {target}")
+
+    async def put_blob(self, digest: BlobDigest, content: bytes) -> bool:
+        """Give the node content under its own hash; False when it had it already."""
+        headers = (("content-type", "application/octet-stream"),)
+        reply = await self._caller.call(
+            "PUT", f"/v1/blobs/{quote(digest, safe=':')}", headers=headers, body=content, timeout_s=BLOB_TIMEOUT_S
+        )
+        return reply.status == 201
+
+    # Streams
+
+    @contextlib.asynccontextmanager
+    async def watch_services(
+        self, services: tuple[ServiceId, ...] = ()
+    ) -> AsyncGenerator[AsyncIterator[ServicesReply], None]:
+        """The named services (none: all) now and after each change, at most about ten times a second."""
+        target = _target("/v1/watch", tuple(("service", service) for service in services))
+        async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, ServicesReply)) as items:
+            yield self._guarded(items)
+
+    @contextlib.asynccontextmanager
+    async def follow_events(
+        self, *, after: int | None = None, service: ServiceId | None = None, allocation: AllocationId | None = None
+    ) -> AsyncGenerator[AsyncIterator[NodeEvent], None]:
+        """Events after `after` (None: some recent ones first), then each as it happens."""
+        target = _target(
+            "/v1/events", (("after", after), ("service", service), ("allocation", allocation), ("follow", True))
+        )
+        async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, NodeEvent)) as items:
+            yield self._guarded(items)
+
+    @contextlib.asynccontextmanager
+    async def logs(
+        self,
+        *,
+        service: ServiceId | None = None,
+        allocation: AllocationId | None = None,
+        follow: bool = False,
+        tail: int | None = None,
+        since_ms: WallMs | None = None,
+    ) -> AsyncGenerator[AsyncIterator[LogRecord], None]:
+        """Lines of all copies, by time; with `follow` also those still to come."""
+        query: Query = (
+            ("service", service),
+            ("allocation", allocation),
+            ("follow", follow or None),
+            ("tail", tail),
+            ("since_ms", since_ms),
+        )
+        async with (
+            self._open(_target("/v1/logs", query), "application/x-ndjson") as stream,
+            aclosing(_log_records(stream)) as items,
+        ):
+            yield self._guarded(items)
+
+    @contextlib.asynccontextmanager
+    async def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AsyncGenerator[AsyncIterator[str], None]:
+        """Build an image from a tar; gives the builder's lines. Its failure is raised by the iterator."""
+        query: Query = (
+            ("tag", request.tag),
+            ("dockerfile", request.dockerfile),
+            ("target", request.target),
+            *(("arg", f"{key}={value}") for key, value in request.args.items()),
+        )
+        headers: Headers = (("content-type", "application/x-tar"),)
+        async with (
+            self._open(
+                _target("/v1/builds", query), "application/x-ndjson", method="POST", headers=headers, body=tar
+            ) as stream,
+            aclosing(_build_lines(stream)) as items,
+        ):
+            yield self._guarded(items)
+
+    def exec(
+        self,
+        allocation: AllocationId,
+        command: tuple[str, ...],
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+        user: str | None = None,
+        rows: int = 24,
+        columns: int = 80,
+    ) -> AbstractAsyncContextManager[ExecChannel]:
+        """Run `command` inside a copy; leaving the context ends the session."""
+        from orca.client.exec import open_exec  # trio-websocket costs 40 ms of import
+
+        query: Query = (
+            *(("command", part) for part in command),
+            ("tty", tty or None),
+            ("stdin", stdin or None),
+            ("user", user),
+            ("rows", rows),
+            ("columns", columns),
+        )
+        target = _target(f"/v1/allocations/{quote(allocation, safe='')}/exec", query)
+        return open_exec(self.address, target)
+
+    # How
+
+    async def _get(self, target: str, reply: type[T]) -> T:
+        got = await self._caller.call("GET", target)
+        return decoded(got.body, reply, f"GET {target}")
+
+    async def _post(self, target: str, body: msgspec.Struct, reply: type[T]) -> T:
+        headers: Headers = (("content-type", "application/json"),)
+        got = await self._caller.call(
+            "POST", target, headers=headers, body=msgspec.json.encode(body), is_write=target != "/v1/plan"
+        )
+        return decoded(got.body, reply, f"POST {target}")
+
+    async def _change(self, service: ServiceId, verb: str) -> ChangeReply:
+        request = ChangeRequest(request_id=self._new_request_id())
+        return await self._post(_service_path(service, verb), request, ChangeReply)
+
+    @contextlib.asynccontextmanager
+    async def _open(
+        self,
+        target: str,
+        accept: str,
+        *,
+        method: str = "GET",
+        headers: Headers = (),
+        body: bytes | AsyncIterator[bytes] = b"",
+    ) -> AsyncGenerator[HttpStream, None]:
+        async with self._caller.open(method, target, headers=(("accept", accept), *headers), body=body) as stream:
+            if stream.status >= 400:
+                raise decode_error(stream.status, await stream.read(ERROR_BYTES_MAX), f"{method} {target}")
+            yield stream
+
+    def _guarded(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        return _Guarded(items, self._caller)
+
+
+class _Guarded(AsyncIterator[T]):
+    """`items`, with what the connection may raise told in our words."""
+
+    def __init__(self, items: AsyncIterator[T], caller: Caller) -> None:
+        self._items = items
+        self._caller = caller
+
+    async def __anext__(self) -> T:
+        try:
+            return await anext(self._items)
+        except trio.BrokenResourceError as error:
+            raise self._caller.unreachable("it closed the connection in the middle of a stream") from error
+        except trio.TooSlowError as error:
+            raise self._caller.unreachable(f"it has said nothing for {SSE_SILENCE_S:g} s") from error
+
+
+async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
+    parser = SseParser()
+    async for piece in stream.chunks(idle_timeout_s=SSE_SILENCE_S):
+        for message in parser.feed(piece):
+            if message.event == "error":
+                raise decode_error(200, message.data, "the stream")
+            yield decoded(message.data, kind, "the stream")
+
+
+async def _lines(stream: HttpStream) -> AsyncGenerator[bytes, None]:
+    splitter = LineSplitter()
+    async for piece in stream.chunks():
+        for line in splitter.feed(piece):
+            if line:
+                yield line
+    if splitter.rest:
+        raise PeerProtocolError("the node's stream ended in the middle of a line")
+
+
+async def _log_records(stream: HttpStream) -> AsyncGenerator[LogRecord, None]:
+    async with aclosing(_lines(stream)) as lines:
+        async for line in lines:
+            if line.startswith(b'{"error":'):
+                raise from_body(decoded(line, LogLine, "the stream").error)
+            yield decoded(line, LogRecord, "the stream")
+
+
+async def _build_lines(stream: HttpStream) -> AsyncGenerator[str, None]:
+    async with aclosing(_lines(stream)) as lines:
+        async for line in lines:
+            message = decoded(line, BuildLine, "the stream")
+            if message.error is not None:
+                raise from_body(message.error)
+            if message.image is not None:
+                return
+            yield message.line
+    raise OrcaError("the node's build ended without saying how")
+
+
+def _target(path: str, query: Query) -> str:
+    fields = [(key, _text(value)) for key, value in query if value is not None]
+    return f"{path}?{urlencode(fields)}" if fields else path
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _service_path(service: ServiceId, verb: str = "") -> str:
+    project, name = split_service_id(service)
+    return f"/v1/services/{quote(project, safe='')}/{quote(name, safe='')}{verb}"
