@@ -1,0 +1,32 @@
+"""The ingress: HTTP/1.1 from anybody to ready instances, one task a connection.
+
+Theory of operation. Every node answers for every domain. What goes where is a
+`RouteTable` (`routes`), immutable and swapped whole; a request reads the table once
+for every try, so it never sees half of a change, and one that is under way when
+its target leaves the table simply finishes. `balancer` picks the target, `drain`
+counts what is in flight for each allocation and knows when a drain is over.
+
+A head is judged three times. `heads` looks at the raw bytes and refuses whatever two
+parsers could read differently: a bare LF or CR, folding, control bytes, more than one
+framing field, Content-Length beside Transfer-Encoding, Transfer-Encoding in HTTP/1.0,
+`content_length` look-alikes, several Hosts (RFC 9112 §2.2, §3.2, §5, §6.3, §11.2).
+Then h11 must accept the same bytes. What goes out is never copied: h11 writes a new
+head from the parsed fields. Any refusal ends the connection, because after it nobody
+knows where the next request begins.
+
+Bodies (`bodies`) stream with one buffer of at most one read on each side: nothing is
+read before the other side took the last piece, which is the back-pressure. Chunked
+bodies are decoded strictly and encoded anew; extensions and trailers are checked and
+dropped (RFC 9112 §7.1.1 and §7.1.2 allow both). A response that breaks off is never
+ended cleanly: the client's connection is reset, so that half a file cannot pass for a
+whole one.
+
+What may be tried again: a connect that failed, always and on another target; a
+request without a body and with an idempotent method whose connection died before the
+first byte of an answer. Nothing else, since it may have had its effect.
+
+`connection` reads requests from one client, `exchange` carries one of them to a target
+and back, `tunnel` copies bytes after a 101, `upstream` keeps idle connections,
+`traffic` is what all connections share, `server` accepts. Left out: caching,
+compression, HTTP/2, request buffering; trailers; CONNECT and TRACE (answered 405).
+"""

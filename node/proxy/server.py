@@ -1,0 +1,161 @@
+"""Accepts clients and gives each a task; the door through which the node uses the proxy."""
+
+import errno
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_network
+from typing import Final
+
+import structlog
+import trio
+
+from node.proxy.connection import ClientConnection
+from node.proxy.limits import ProxyLimits
+from node.proxy.routes import RouteTable
+from node.proxy.traffic import ProxyStats, Traffic
+from orca.errors import AddressInUseError
+from orca.model.ids import AllocationId
+from orca.sources import Clock, Rng
+
+_log = structlog.get_logger(__name__)
+_CLIENT_WENT_AWAY: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
+_ACCEPT_PAUSE_S: Final = 0.1
+_EXPIRE_INTERVAL_S: Final = 1.0
+_BACKLOG: Final = 1024
+
+
+class ProxyServer:
+    """The proxy of one node.
+
+    `trusted_networks` (CIDR) are load balancers in front of it: what they say about the
+    client in X-Forwarded-* is kept; what anybody else says is replaced.
+    """
+
+    def __init__(
+        self, clock: Clock, rng: Rng, *, limits: ProxyLimits | None = None, trusted_networks: Sequence[str] = ()
+    ) -> None:
+        self._limits = limits if limits is not None else ProxyLimits()
+        trusted = [ip_network(network) for network in trusted_networks]
+        self._traffic = Traffic(clock, rng, self._limits, trusted)
+        self._connections: dict[int, ClientConnection] = {}
+        self._has_room = trio.Event()
+
+    async def serve(
+        self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Accept on `listeners` until cancelled; closes them and every connection at its end."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._expire_idle)
+                for listener in listeners:
+                    nursery.start_soon(self._accept_from, listener, nursery)
+                task_status.started()
+        finally:
+            self._traffic.pool.close()
+            for listener in listeners:
+                listener.socket.close()
+
+    def set_table(self, table: RouteTable) -> None:
+        """Route by `table` from now on; requests under way go on as they began."""
+        self._traffic.set_table(table)
+
+    async def drain(self, allocation: AllocationId, timeout_s: float) -> int:
+        """Wait for the requests in flight to `allocation`, at most `timeout_s`.
+
+        Gives the number that were cut off then. Call it after `set_table` with a table
+        without the allocation; else new requests keep it busy until the time is up.
+        """
+        return await self._traffic.drain(allocation, timeout_s)
+
+    def stats(self) -> ProxyStats:
+        """The counters of this moment; the caller may keep the object."""
+        stats = self._traffic.stats()
+        stats.connections = len(self._connections)
+        return stats
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError when the books do not balance."""
+        self._traffic.check_invariants()
+
+    async def _accept_from(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        while True:
+            await self._make_room()
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _CLIENT_WENT_AWAY:
+                    # Mostly out of descriptors: trying again at once would only burn the processor.
+                    _log.warning("proxy_accept_failed", reason=str(error))
+                    self._evict_idle()
+                    await trio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            nursery.start_soon(self._serve_client, stream)
+
+    async def _make_room(self) -> None:
+        """Wait until another connection fits; the oldest that is idle gives way."""
+        while len(self._connections) >= self._limits.connections_max:
+            self._evict_idle()
+            self._has_room = trio.Event()
+            with trio.move_on_after(_EXPIRE_INTERVAL_S):
+                await self._has_room.wait()
+
+    def _evict_idle(self) -> None:
+        for connection in self._connections.values():
+            scope = connection.idle_scope
+            if scope is not None and not scope.cancel_called:
+                scope.cancel()
+                self._traffic.counters.evicted += 1
+                return
+
+    async def _serve_client(self, stream: trio.SocketStream) -> None:
+        """One connection from accept to close; no error of it gets past here."""
+        try:
+            peer = _peer_address(stream.socket)
+        except OSError:
+            stream.socket.close()
+            return
+        connection = ClientConnection(self._traffic, stream, peer)
+        self._connections[id(connection)] = connection
+        self._traffic.counters.connections_total += 1
+        try:
+            await connection.run()
+        except Exception:  # noqa: BLE001 - one client's bad luck must not end every other client's connection
+            self._traffic.counters.bugs += 1
+            _log.exception("proxy_connection_failed", peer=peer)
+        finally:
+            del self._connections[id(connection)]
+            self._has_room.set()
+
+    async def _expire_idle(self) -> None:
+        while True:
+            await trio.sleep(_EXPIRE_INTERVAL_S)
+            self._traffic.pool.expire()
+
+
+def _peer_address(connected: trio.socket.SocketType) -> str:
+    host = str(connected.getpeername()[0])
+    return host.removeprefix("::ffff:") if host.startswith("::ffff:") and "." in host else host
+
+
+async def open_listeners(
+    host: str | None, port: int, fallback_port: int | None = None
+) -> tuple[list[trio.SocketListener], int]:
+    """Listening sockets and the port that they got: `port`, or else `fallback_port`.
+
+    The fallback is for a port that needs privileges or is taken; port 0 takes any free
+    one. Raises AddressInUseError when no port can be had.
+    """
+    problems: list[str] = []
+    for candidate in (port, *(() if fallback_port is None else (fallback_port,))):
+        try:
+            listeners = await trio.open_tcp_listeners(candidate, host=host, backlog=_BACKLOG)
+        except OSError as error:
+            problems.append(f"port {candidate}: {error.strerror or error}")
+            continue
+        for listener in listeners:
+            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listeners, int(listeners[0].socket.getsockname()[1])
+    raise AddressInUseError(
+        f"the proxy cannot listen on {host or 'any address'}: {'; '.join(problems)}",
+        hint="stop what listens there, or choose another port for the proxy",
+    )

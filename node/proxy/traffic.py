@@ -1,0 +1,145 @@
+"""What all connections of a proxy share: the table, what is in flight, the counters."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from node.proxy.balancer import pick_target
+from node.proxy.drain import InFlight
+from node.proxy.faults import RefusedRequestError
+from node.proxy.heads import RequestHead
+from node.proxy.limits import ProxyLimits
+from node.proxy.routes import Route, RouteTable, Target, build_route_table
+from node.proxy.upstream import UpstreamPool
+from orca.model.ids import AllocationId
+from orca.sources import Clock, Rng
+
+Network: TypeAlias = IPv4Network | IPv6Network
+_CUT_OFF_GRACE_S = 5.0
+
+
+class ProxyStats(msgspec.Struct, kw_only=True):
+    """Counters since the start; `in_flight`, `connections` and `upstream_idle` are of this moment.
+
+    `responses` counts final answers by status class, `responses[4]` the 4xx; index 1
+    counts tunnels (101). `upstream_errors` counts tries that failed, `cut_off` requests
+    ended by a drain, `broken` answers that broke off, `bugs` connections ended by an
+    error that nobody expected. `evicted` idle connections closed to make room.
+    """
+
+    requests: int = 0
+    responses: list[int] = msgspec.field(default_factory=lambda: [0] * 6)
+    in_flight: int = 0
+    connections: int = 0
+    connections_total: int = 0
+    upstream_errors: int = 0
+    upstream_idle: int = 0
+    retries: int = 0
+    cut_off: int = 0
+    broken: int = 0
+    evicted: int = 0
+    bugs: int = 0
+    table_revision: int = 0
+
+
+class Traffic:
+    """State of one proxy; everything here is synchronous but `drain`."""
+
+    def __init__(self, clock: Clock, rng: Rng, limits: ProxyLimits, trusted: Sequence[Network]) -> None:
+        self.clock = clock
+        self.rng = rng
+        self.limits = limits
+        self.counters = ProxyStats()
+        self.pool = UpstreamPool(clock, limits)
+        self._trusted = tuple(trusted)
+        self._table = build_route_table(())
+        self._in_flight = InFlight()
+        self._scopes: dict[AllocationId, dict[int, trio.CancelScope]] = {}
+        self._emptied: dict[AllocationId, trio.Event] = {}
+
+    def set_table(self, table: RouteTable) -> None:
+        """Route by `table` from the next try on."""
+        self._table = table
+        self.pool.keep_only(table.targets())
+
+    def is_trusted(self, peer: str) -> bool:
+        """Whether `peer` may speak for the clients behind it."""
+        if not self._trusted:
+            return False
+        address = ip_address(peer.partition("%")[0])
+        return any(address in network for network in self._trusted)
+
+    def choose(self, head: RequestHead, tried: Sequence[AllocationId]) -> tuple[Route, Target | None]:
+        """Where to send `head` now; no target when all were tried.
+
+        Raises RefusedRequestError: 404 without a route, 503 when nobody is ready.
+        """
+        may_keep_alive = not head.has_body
+        route = self._table.match(head.host, head.path)
+        if route is None:
+            raise RefusedRequestError(404, may_keep_alive=may_keep_alive)
+        if not route.targets:
+            raise RefusedRequestError(503, may_keep_alive=may_keep_alive)
+        return route, pick_target(route.targets, self._in_flight.count, self.rng, tried)
+
+    @contextmanager
+    def serving(self, allocation: AllocationId) -> Iterator[trio.CancelScope]:
+        """Count one request to `allocation`; the scope is cancelled when a drain cuts it off."""
+        self._in_flight.started(allocation)
+        scope = trio.CancelScope()
+        scopes = self._scopes.setdefault(allocation, {})
+        scopes[id(scope)] = scope
+        try:
+            with scope:
+                yield scope
+        finally:
+            self._in_flight.ended(allocation)
+            del scopes[id(scope)]
+            if not scopes:
+                self._scopes.pop(allocation, None)
+                emptied = self._emptied.pop(allocation, None)
+                if emptied is not None:
+                    emptied.set()
+
+    async def drain(self, allocation: AllocationId, timeout_s: float) -> int:
+        """Wait until nothing is in flight to `allocation`; after `timeout_s` cut the rest off.
+
+        Gives how many were cut off. The caller has set a table without it before.
+        """
+        self._in_flight.begin(allocation, self.clock.now(), timeout_s)
+        while not self._in_flight.is_over(allocation, self.clock.now()):
+            with trio.move_on_after(max(0.0, self._in_flight.deadline(allocation) - self.clock.now())):
+                await self._emptied.setdefault(allocation, trio.Event()).wait()
+        cut_off = self._in_flight.finish(allocation)
+        for scope in list(self._scopes.get(allocation, {}).values()):
+            scope.cancel()
+        self.counters.cut_off += cut_off
+        if cut_off:
+            with trio.move_on_after(_CUT_OFF_GRACE_S):
+                await self._emptied.setdefault(allocation, trio.Event()).wait()
+        return cut_off
+
+    def stats(self) -> ProxyStats:
+        """A copy of the counters with the present gauges."""
+        counters = self.counters
+        return msgspec.structs.replace(
+            counters,
+            responses=list(counters.responses),
+            in_flight=self._in_flight.total(),
+            upstream_idle=self.pool.idle_count(),
+            table_revision=self._table.revision,
+        )
+
+    def fresh_request_id(self) -> bytes:
+        """Sixteen hex digits."""
+        return b"%08x%08x" % (int(self.rng.random() * 2**32), int(self.rng.random() * 2**32))
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError when the counts and the scopes disagree."""
+        self._in_flight.check_invariants()
+        for allocation, scopes in self._scopes.items():
+            assert len(scopes) == self._in_flight.count(allocation), f"{allocation}: scopes and count differ"

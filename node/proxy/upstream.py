@@ -1,0 +1,89 @@
+"""Connections to targets: made, kept for the next request, thrown away."""
+
+from collections import deque
+from typing import TypeAlias
+
+import trio
+
+from node.proxy.faults import UpstreamLostError
+from node.proxy.limits import ProxyLimits
+from node.proxy.routes import Target
+from node.proxy.wires import Wire
+from orca.model.ids import AllocationId
+from orca.model.units import Instant
+from orca.sources import Clock
+
+_Key: TypeAlias = tuple[AllocationId, str, int]
+
+
+def _key(target: Target) -> _Key:
+    # An address alone is not enough: the next allocation may be given the same port.
+    return (target.allocation, target.host, target.host_port)
+
+
+class UpstreamPool:
+    """Idle connections, newest first, bounded for each target and closed when they age."""
+
+    def __init__(self, clock: Clock, limits: ProxyLimits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._idle: dict[_Key, deque[tuple[Instant, Wire]]] = {}
+
+    def idle_count(self) -> int:
+        """Connections kept at the moment."""
+        return sum(len(kept) for kept in self._idle.values())
+
+    def take(self, target: Target) -> Wire | None:
+        """A kept connection to `target` that is open and silent; None when there is none."""
+        key = _key(target)
+        kept = self._idle.get(key)
+        now = self._clock.now()
+        while kept:
+            since, wire = kept.pop()
+            if now - since < self._limits.upstream_idle_timeout_s and wire.is_quiet():
+                wire.has_heard = False
+                return wire
+            wire.close()
+        self._idle.pop(key, None)
+        return None
+
+    async def connect(self, target: Target) -> Wire:
+        """A new connection to `target`.
+
+        Raises UpstreamLostError (`is_unsent`) when it refuses or does not answer in time.
+        """
+        with trio.move_on_after(self._limits.connect_timeout_s):
+            try:
+                stream = await trio.open_tcp_stream(target.host, target.host_port)
+            except OSError as error:
+                raise UpstreamLostError("the target refused the connection", is_unsent=True) from error
+            return Wire(stream, UpstreamLostError, self._limits.stall_timeout_s)
+        raise UpstreamLostError("the target did not accept a connection in time", is_unsent=True)
+
+    def put(self, target: Target, wire: Wire) -> None:
+        """Keep `wire` for the next request, or close it when there are enough."""
+        kept = self._idle.setdefault(_key(target), deque())
+        if len(kept) >= self._limits.upstream_idle_max:
+            wire.close()
+            return
+        kept.append((self._clock.now(), wire))
+
+    def expire(self) -> None:
+        """Close what was idle for too long."""
+        oldest = self._clock.now() - self._limits.upstream_idle_timeout_s
+        for key, kept in list(self._idle.items()):
+            while kept and kept[0][0] <= oldest:
+                kept.popleft()[1].close()
+            if not kept:
+                del self._idle[key]
+
+    def keep_only(self, targets: tuple[Target, ...]) -> None:
+        """Close the idle connections of every target that is not among `targets`."""
+        wanted = {_key(target) for target in targets}
+        for key in [key for key in self._idle if key not in wanted]:
+            for _, wire in self._idle.pop(key):
+                wire.close()
+
+    def close(self) -> None:
+        """Close all of them."""
+        self.keep_only(())
