@@ -16,11 +16,11 @@ def memory_place() -> OpenStore:
     return open_store
 
 
-def test_memory_store_keeps_the_contract():
+def test_memory_store_keeps_the_contract() -> None:
     check_log_store(memory_place)
 
 
-def test_full_memory_store_refuses_to_grow_and_still_compacts():
+def test_full_memory_store_refuses_to_grow_and_still_compacts() -> None:
     store = MemoryLogStore(bytes_max=20)
     store.write(LogWrite(entries=entries_from(1, 1, 1)))
     before = store.load()
@@ -31,7 +31,7 @@ def test_full_memory_store_refuses_to_grow_and_still_compacts():
     store.write(LogWrite(entries=entries_from(3, 1)))
 
 
-def test_crashed_memory_store_is_of_no_use():
+def test_crashed_memory_store_is_of_no_use() -> None:
     store = MemoryLogStore()
     store.crash()
     with pytest.raises(AssertionError, match="closed"):
