@@ -1,0 +1,268 @@
+"""Runs a `Replica` on trio: performs its effects in order, answers proposers.
+
+One task owns the replica. Proposals that arrive while a save is on its way to the
+disk are taken together in the next step, so one sync serves all that waited. Nothing
+here waits for a local reader: applied commands are published through a plain function.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from consensus.raft import ProposalId, collect_write
+from consensus.replica import (
+    Accepted,
+    AppliedCommand,
+    Apply,
+    Effect,
+    Event,
+    LeaderChanged,
+    Noted,
+    ProposalRejected,
+    Proposed,
+    ProposedMany,
+    Replica,
+    SaveFailed,
+    Tick,
+)
+from consensus.scheduler.beliefs import Beliefs
+from consensus.state.cluster import ClusterState, Outcome
+from consensus.state.commands import Command
+from consensus.storage import LogWrite
+from orca.errors import NotAvailableError, NotLeaderError, ProposalLostError, StoreFullError
+from orca.model.ids import LogIndex, NodeId, ServiceId
+from orca.model.units import Instant
+from orca.sources import Clock
+
+PROPOSALS_MAX = 1024
+BATCH_MAX = 256
+STORE_RETRY_S = 1.0
+
+
+class Listener(Protocol):
+    """What the driver tells the rest of the node; every call returns at once."""
+
+    def applied(self, commands: list[AppliedCommand]) -> None:
+        """The state has changed by `commands`."""
+        ...
+
+    def noted(self, message: str) -> None:
+        """Something worth a line in the log."""
+        ...
+
+    def store_refused(self, reason: str) -> None:
+        """The disk or the store took no write."""
+        ...
+
+
+class _Waiter:
+    """Somebody waits for the outcome of one proposal."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.outcome: Outcome | None = None
+        self.rejected: ProposalRejected | None = None
+
+
+class ReplicaDriver:
+    """The trio shell of one replica.
+
+    `write` makes one `LogWrite` durable and raises StoreFullError when nothing was
+    written. `beliefs` gives what the scheduler may believe now.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        clock: Clock,
+        *,
+        write: Callable[[LogWrite], None],
+        beliefs: Callable[[], Beliefs],
+        listener: Listener,
+    ) -> None:
+        self._replica = replica
+        self._clock = clock
+        self._write = write
+        self._beliefs = beliefs
+        self._listener = listener
+        self._waiters: dict[ProposalId, _Waiter] = {}
+        self._by_index: dict[LogIndex, ProposalId] = {}
+        self._plan_not_before = clock.now()
+        self._wake = trio.Event()
+        self._send, self._receive = trio.open_memory_channel[Proposed](PROPOSALS_MAX)
+        self._is_stopped = False
+
+    @property
+    def state(self) -> ClusterState:
+        """The applied state; read it, never change it."""
+        return self._replica.state
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node decides."""
+        return self._replica.is_leader
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who decides, as far as this node knows."""
+        return self._replica.raft.leader
+
+    @property
+    def blocked(self) -> dict[ServiceId, str]:
+        """Why services wait for copies, as the last plan found; leader only."""
+        return self._replica.blocked
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """The last entry of the log that the state contains."""
+        return self._replica.raft.applied_index
+
+    def beliefs_changed(self) -> None:
+        """Something that the scheduler looks at is different: plan again soon."""
+        self._replica.mark_dirty()
+        self._wake.set()
+
+    async def propose(self, command: Command, *, deadline_s: float = 30.0) -> Outcome:
+        """Get `command` committed and applied; its outcome may be a refusal.
+
+        Raises NotLeaderError or NotAvailableError when it certainly was not proposed, and
+        ProposalLostError when the outcome is unknown after `deadline_s`.
+        """
+        if self._is_stopped:
+            raise NotAvailableError("this node is stopping and takes no change any more")
+        proposal = self._replica.propose(command)
+        waiter = self._waiters[proposal.proposal_id] = _Waiter()
+        try:
+            try:
+                self._send.send_nowait(proposal)
+            except trio.WouldBlock:
+                raise NotAvailableError(
+                    f"{PROPOSALS_MAX} changes are waiting for the disk of this node already; try again later"
+                ) from None
+            self._wake.set()
+            with trio.move_on_after(deadline_s):
+                await waiter.done.wait()
+        finally:
+            self._waiters.pop(proposal.proposal_id, None)
+        if waiter.rejected is not None:
+            raise _rejection(waiter.rejected)
+        if waiter.outcome is None:
+            raise ProposalLostError(
+                f"the change was not confirmed within {deadline_s:g} s; it may still happen. "
+                "Look first, or send it again under the same request id"
+            )
+        return waiter.outcome
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; `started()` once the log is applied."""
+        try:
+            await self._step(Tick())
+            task_status.started()
+            while True:
+                await self._wait()
+                await self._turn()
+        finally:
+            self._is_stopped = True
+            for waiter in self._waiters.values():
+                waiter.done.set()
+
+    async def _wait(self) -> None:
+        deadline = self._replica.deadline()
+        timeout_s = math.inf if deadline is None else max(0.0, deadline - self._clock.now())
+        wake_at_ms = self._replica.plan_wake_at_ms()
+        if wake_at_ms is not None:
+            timeout_s = min(timeout_s, max(0.0, (wake_at_ms - self._clock.wall()) / 1000))
+        if self._plan_not_before > self._clock.now():
+            timeout_s = min(timeout_s, STORE_RETRY_S)
+        with trio.move_on_after(timeout_s):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+    async def _turn(self) -> None:
+        deadline = self._replica.deadline()
+        if deadline is not None and self._clock.now() >= deadline:
+            await self._step(Tick())
+        batch = self._take_batch()
+        while batch:
+            await self._step(ProposedMany(proposals=tuple(batch)))
+            batch = self._take_batch()
+        if self._clock.now() >= self._plan_not_before:
+            plan = self._replica.plan(self._beliefs(), self._clock.wall())
+            if plan is not None:
+                await self._step(plan)
+                self._wake.set()
+        compaction = self._replica.compaction()
+        if compaction is not None:
+            await self._step(compaction)
+
+    def _take_batch(self) -> list[Proposed]:
+        batch: list[Proposed] = []
+        while len(batch) < BATCH_MAX:
+            try:
+                batch.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+        return batch
+
+    async def _step(self, event: Event) -> None:
+        write, rest = collect_write(self._replica.step(event, self._clock.now()))
+        if write is not None:
+            try:
+                # Shielded: a transaction that is on its way is either on disk or not, and the
+                # machine must learn which before anything else happens.
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._write, write)
+            except StoreFullError as error:
+                self._listener.store_refused(error.message)
+                # Without a pause a full disk would make the planner spin.
+                self._plan_not_before = Instant(self._clock.now() + STORE_RETRY_S)
+                rest = self._replica.step(SaveFailed(detail=error.message), self._clock.now())
+        for effect in rest:
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Accepted():
+                self._by_index[effect.index] = effect.proposal_id
+            case ProposalRejected():
+                self._replica.plan_ended(effect.proposal_id)
+                waiter = self._waiters.get(effect.proposal_id)
+                if waiter is not None:
+                    waiter.rejected = effect
+                    waiter.done.set()
+            case Apply():
+                applied = self._replica.take_applied(effect.entries)
+                self._answer(applied)
+                self._listener.applied(applied)
+            case LeaderChanged():
+                self._replica.mark_dirty()
+                self._wake.set()
+            case Noted():
+                self._listener.noted(effect.message)
+            case _:
+                # Saves were made durable before; reads are answered from the single voter's state.
+                pass
+
+    def _answer(self, applied: list[AppliedCommand]) -> None:
+        for one in applied:
+            proposal = self._by_index.pop(one.index, None)
+            if proposal is None:
+                continue
+            self._replica.plan_ended(proposal)
+            waiter = self._waiters.get(proposal)
+            if waiter is not None:
+                waiter.outcome = one.outcome
+                waiter.done.set()
+        if applied:
+            self._wake.set()
+
+
+def _rejection(rejected: ProposalRejected) -> NotAvailableError:
+    detail = rejected.detail or rejected.reason.value
+    if rejected.reason.value == "not_leader":
+        return NotLeaderError(f"this node does not lead: {detail}")
+    if rejected.reason.value == "save_failed":
+        return StoreFullError(f"the change could not be written: {detail}")
+    return NotAvailableError(f"the change was refused: {detail}")

@@ -1,0 +1,197 @@
+"""One replica: the raft machine, the state that its log builds, the leader's planning.
+
+Pure. The driver and the simulator both run it: events in, effects out, performed in
+list order. Saves come first and are one durable transaction; what depends on them
+(answers, new state) comes after. If the save fails the driver steps `SaveFailed` and
+drops the other effects of that step, so nothing is applied that is not on disk: that
+is why entries are carried out when `Apply` is *performed*, by `take_applied`, and not
+when raft hands them out.
+"""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from consensus.raft import (
+    Accepted,
+    Apply,
+    LeaderChanged,
+    Noted,
+    ProposalId,
+    ProposalRejected,
+    Proposed,
+    ProposedMany,
+    RaftConfig,
+    RaftMachine,
+    ReadReady,
+    ReadRejected,
+    ReadRequested,
+    SaveEntries,
+    SaveFailed,
+    SaveHardState,
+    SaveSnapshot,
+    SnapshotTaken,
+    Tick,
+)
+from consensus.raft import (
+    Effect as RaftEffect,
+)
+from consensus.raft import (
+    Event as RaftEvent,
+)
+from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.plan import make_plan
+from consensus.state.apply import apply
+from consensus.state.cluster import ClusterState, Outcome
+from consensus.state.commands import Command, decode_command, encode_command
+from consensus.state.snapshot import decode_snapshot, encode_snapshot
+from consensus.storage import Entry, LoadedLog
+from orca.model.ids import LogIndex, NodeId, ServiceId
+from orca.model.units import Instant, WallMs
+from orca.sources import IdSource, Rng
+
+Event: TypeAlias = RaftEvent
+Effect: TypeAlias = RaftEffect
+
+
+class AppliedCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """One command of the log and what it did here."""
+
+    index: LogIndex
+    command: Command
+    outcome: Outcome
+
+
+class Replica:
+    """A node's share in the group: `step` in, effects out, `take_applied` on the way.
+
+    `log_entries_kept` is how many entries are kept before the log is compacted.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        voters: frozenset[NodeId],
+        loaded: LoadedLog,
+        rng: Rng,
+        ids: IdSource,
+        *,
+        log_entries_kept: int = 2000,
+        changes_max: int = 2000,
+    ) -> None:
+        self.node = node
+        self.state = ClusterState() if loaded.snapshot is None else decode_snapshot(loaded.snapshot.payload)
+        self.raft = RaftMachine(node, voters, loaded, RaftConfig(), rng)
+        self.blocked: dict[ServiceId, str] = {}
+        self._ids = ids
+        self._log_entries_kept = log_entries_kept
+        self._changes_max = changes_max
+        self._next_proposal = 0
+        self._plan_in_flight: ProposalId | None = None
+        self._plan_wake_at_ms: WallMs | None = None
+        self._is_dirty = True
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica may propose and plan."""
+        return self.raft.is_leader
+
+    def step(self, event: Event, now: Instant) -> list[Effect]:
+        """Feed the raft machine; see `consensus.raft` for events and effects."""
+        return self.raft.step(event, now)
+
+    def deadline(self) -> Instant | None:
+        """When the raft machine next wants a `Tick`."""
+        return self.raft.deadline()
+
+    def propose(self, command: Command) -> Proposed:
+        """The event that proposes `command`; its id finds the answer."""
+        self._next_proposal += 1
+        return Proposed(proposal_id=ProposalId(self._next_proposal), payload=encode_command(command))
+
+    def take_applied(self, entries: Iterable[Entry]) -> list[AppliedCommand]:
+        """Carry out committed entries, in order.
+
+        Raises PeerProtocolError at the first command that this release does not know: the
+        replica must stop there rather than skip what others apply.
+        """
+        applied = []
+        for entry in entries:
+            if not entry.payload:
+                continue
+            command = decode_command(entry.payload)
+            outcome = apply(self.state, entry.index, command)
+            applied.append(AppliedCommand(index=entry.index, command=command, outcome=outcome))
+        if applied:
+            self._is_dirty = True
+        return applied
+
+    def mark_dirty(self) -> None:
+        """Beliefs changed: plan again."""
+        self._is_dirty = True
+
+    def plan(self, beliefs: Beliefs, now_ms: WallMs) -> Proposed | None:
+        """The scheduler's next proposal, or None when there is nothing to decide.
+
+        One plan is in flight at a time: the next one must see what this one did.
+        """
+        is_due = self._plan_wake_at_ms is not None and now_ms >= self._plan_wake_at_ms
+        if not self.is_leader or self._plan_in_flight is not None or not (self._is_dirty or is_due):
+            return None
+        plan = make_plan(self.state, beliefs, now_ms, self._ids, changes_max=self._changes_max)
+        self._is_dirty = False
+        self._plan_wake_at_ms = plan.wake_at_ms
+        self.blocked = plan.blocked
+        if plan.command is None:
+            return None
+        proposal = self.propose(plan.command)
+        self._plan_in_flight = proposal.proposal_id
+        return proposal
+
+    def plan_ended(self, proposal: ProposalId) -> bool:
+        """Whether `proposal` was the plan in flight; the next one may then be made."""
+        if proposal != self._plan_in_flight:
+            return False
+        self._plan_in_flight = None
+        self._is_dirty = True
+        return True
+
+    def plan_wake_at_ms(self) -> WallMs | None:
+        """When time alone makes a new plan worth while."""
+        return self._plan_wake_at_ms
+
+    def compaction(self) -> SnapshotTaken | None:
+        """The event that compacts the log, when it has grown enough."""
+        if self.raft.tail_entries < self._log_entries_kept or self.raft.applied_index <= self.raft.snapshot_index:
+            return None
+        return SnapshotTaken(upto=self.raft.applied_index, payload=encode_snapshot(self.state))
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError when the machine or the state contradicts itself."""
+        self.raft.check_invariants()
+        self.state.check_invariants()
+
+
+__all__ = [
+    "Accepted",
+    "AppliedCommand",
+    "Apply",
+    "Effect",
+    "Event",
+    "LeaderChanged",
+    "Noted",
+    "ProposalRejected",
+    "Proposed",
+    "ProposedMany",
+    "ReadReady",
+    "ReadRejected",
+    "ReadRequested",
+    "Replica",
+    "SaveEntries",
+    "SaveFailed",
+    "SaveHardState",
+    "SaveSnapshot",
+    "SnapshotTaken",
+    "Tick",
+]
