@@ -1,0 +1,70 @@
+"""What every test gets: the Docker rule, and the marker of the integration tests.
+
+A test marked `docker` is skipped where no engine answers, and the end of the run names
+it. With `CI=true` nothing may be skipped: there, a skip is a failure, because a machine
+that lost its engine would otherwise look green.
+"""
+
+import functools
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+INTEGRATION = Path(__file__).parent / "integration"
+NO_ENGINE = "no Docker engine answers"
+
+
+@functools.cache
+def docker_refusal() -> str:
+    """Why Docker cannot be used here, empty when it can; asked once, 5 s at most."""
+    try:
+        client = docker.from_env(timeout=5)
+    except DockerException as error:
+        return f"{NO_ENGINE}: {error}"
+    try:
+        client.ping()
+    except (DockerException, OSError) as error:
+        return f"{NO_ENGINE}: {error}"
+    finally:
+        client.close()
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below `tests/integration`, and everything with Docker, is an integration test."""
+    for item in items:
+        if INTEGRATION in item.path.parents or item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.integration)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a Docker test where there is no engine."""
+    if item.get_closest_marker("docker") and (refusal := docker_refusal()):
+        pytest.skip(refusal)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, turn a skip into a failure."""
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and with CI=true every test has to run ({reason})"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that did not run, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        by_reason.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    for reason, names in by_reason.items():
+        terminalreporter.write_line(f"{len(names)} skipped, {reason}:")
+        for name in names:
+            terminalreporter.write_line(f"  {name}")
