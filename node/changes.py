@@ -1,0 +1,144 @@
+"""From requests of people to commands of the log: the last check before a change.
+
+Pure: times and ids are given. What is refused here changes nothing.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+
+from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.plan import preview
+from consensus.state.cluster import ClusterState, Outcome, ServiceRecord
+from consensus.state.commands import PutServices, RollbackService, SpecEntry
+from node.differences import field_changes
+from orca.errors import InvalidRequestError, InvalidSpecError, NotFoundError, OrcaError, error_classes
+from orca.model.ids import BlobDigest, RequestId, ServiceId, SpecRevision, display_name
+from orca.model.spec import ServiceSpec, WasmModule, template_of
+from orca.model.units import WallMs
+from orca.model.view import ChangeAction, DeployRequest, RollbackRequest, ServicePlan
+from orca.specs.rules import check_services
+
+TEMPLATE_DIGITS = 16
+SERVICES_MAX = 1000
+
+
+def template_hash(spec: ServiceSpec) -> str:
+    """What a running copy of `spec` depends on, in 16 hex digits."""
+    return hashlib.sha256(template_of(spec)).hexdigest()[:TEMPLATE_DIGITS]
+
+
+def existing(state: ClusterState, service: ServiceId) -> ServiceRecord:
+    """The record of `service`. Raises NotFoundError naming those that there are."""
+    record = state.services.get(service)
+    if record is None:
+        known = ", ".join(display_name(one) for one in sorted(state.services)[:10]) or "none"
+        raise NotFoundError(f"there is no service {display_name(service)}; there are: {known}")
+    return record
+
+
+def check_specs(state: ClusterState, specs: tuple[ServiceSpec, ...], has_blob: Callable[[BlobDigest], bool]) -> None:
+    """Raise InvalidSpecError listing everything that speaks against putting `specs`."""
+    if not specs:
+        raise InvalidRequestError("the request names no service; `specs` needs at least one")
+    if len(specs) > SERVICES_MAX:
+        raise InvalidRequestError(f"the request names {len(specs)} services; at most {SERVICES_MAX} go into one")
+    arriving = {spec.id for spec in specs}
+    others = [record.spec for name, record in state.services.items() if name not in arriving]
+    problems = check_services(specs, others)
+    if problems:
+        raise InvalidSpecError(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the service specs; nothing was changed",
+            problems=problems,
+        )
+    missing = [
+        f"{display_name(spec.id)}: {digest}" for spec in specs for digest in blobs_of(spec) if not has_blob(digest)
+    ]
+    if missing:
+        raise InvalidRequestError(
+            "this node does not have the content of " + "; ".join(missing) + ". Send it first by PUT /v1/blobs/<digest>"
+        )
+
+
+def blobs_of(spec: ServiceSpec) -> tuple[BlobDigest, ...]:
+    """The contents that `spec` names by digest."""
+    files = tuple(file.content for file in spec.files)
+    return (spec.source.module, *files) if isinstance(spec.source, WasmModule) else files
+
+
+def put_command(request: DeployRequest, request_id: RequestId, actor: str, at_ms: WallMs) -> PutServices:
+    """The command for a deploy."""
+    entries = tuple(SpecEntry(spec=spec, template=template_hash(spec)) for spec in request.specs)
+    projects = tuple(sorted({spec.project for spec in request.specs})) if request.prune else ()
+    return PutServices(
+        request_id=request_id, at_ms=at_ms, actor=actor, entries=entries, prune_projects=projects, note=request.note
+    )
+
+
+def rollback_command(
+    record: ServiceRecord, request: RollbackRequest, request_id: RequestId, actor: str, at_ms: WallMs
+) -> RollbackService:
+    """The command for a rollback.
+
+    Without a number it goes to the newest revision before the present one that asked for
+    something else: a restart made a revision too, and going back to it would change nothing.
+    """
+    to = request.revision
+    if to is None:
+        earlier = (one.revision for one in reversed(record.revisions[:-1]) if one.spec != record.spec)
+        to = next(earlier, None)
+        if to is None:
+            raise NotFoundError(f"{display_name(record.id)} has no earlier revision to go back to")
+    return RollbackService(request_id=request_id, at_ms=at_ms, actor=actor, service=record.id, to=SpecRevision(to))
+
+
+def plan_services(state: ClusterState, beliefs: Beliefs, request: DeployRequest) -> tuple[ServicePlan, ...]:
+    """What a deploy of `request` would do, service by service."""
+    plans = [_plan_one(state, beliefs, spec) for spec in request.specs]
+    if request.prune:
+        named = {spec.id for spec in request.specs}
+        projects = {spec.project for spec in request.specs}
+        plans += [
+            ServicePlan(service=name, action=ChangeAction.REMOVE, fields=field_changes(record.spec, None))
+            for name, record in sorted(state.services.items())
+            if record.spec.project in projects and name not in named
+        ]
+    return tuple(plans)
+
+
+def _plan_one(state: ClusterState, beliefs: Beliefs, spec: ServiceSpec) -> ServicePlan:
+    record = state.services.get(spec.id)
+    if record is None:
+        return ServicePlan(
+            service=spec.id,
+            action=ChangeAction.CREATE,
+            fields=field_changes(None, spec),
+            replaces_copies=False,
+            placements=preview(state, beliefs, spec, spec.replicas),
+        )
+    if record.spec == spec and not record.is_stopped:
+        return ServicePlan(service=spec.id, action=ChangeAction.NOTHING)
+    replaces = record.current.template.partition("+")[0] != template_hash(spec) and not record.is_stopped
+    running = 0 if replaces else record.replicas
+    return ServicePlan(
+        service=spec.id,
+        action=ChangeAction.UPDATE,
+        fields=field_changes(record.spec, spec),
+        replaces_copies=replaces,
+        placements=preview(
+            _without(state, spec.id) if replaces else state, beliefs, spec, max(0, spec.replicas - running)
+        ),
+    )
+
+
+def _without(state: ClusterState, service: ServiceId) -> ClusterState:
+    """`state` as it will be once the old copies of `service` have made room."""
+    kept = {name: one for name, one in state.allocations.items() if one.service != service}
+    return msgspec.structs.replace(state, allocations=kept)
+
+
+def raise_refusal(outcome: Outcome) -> None:
+    """Raise the error that `outcome` carries, if it carries one."""
+    if outcome.error:
+        raise error_classes().get(outcome.error, OrcaError)(outcome.message)

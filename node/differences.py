@@ -1,0 +1,60 @@
+"""What changed between two specs, field by field, for people."""
+
+from typing import Any
+
+import msgspec
+
+from orca.model.spec import ServiceSpec
+from orca.model.view import FieldChange
+
+_NAMED_BY = {
+    "ports": "port",
+    "mounts": "target",
+    "files": "target",
+    "depends_on": "service",
+    "ulimits": "name",
+}
+HIDDEN = "(secret)"
+
+
+def field_changes(before: ServiceSpec | None, after: ServiceSpec | None) -> tuple[FieldChange, ...]:
+    """Every field that differs, by dotted key; values are JSON texts, empty where absent.
+
+    Lists of named things are compared by name (`ports.80.host_port`), so that adding one
+    does not show all that follow as changed. Contents of secret files are not shown.
+    """
+    old = {} if before is None else _flatten(before)
+    new = {} if after is None else _flatten(after)
+    keys = list(dict.fromkeys((*old, *new)))
+    return tuple(
+        FieldChange(key=key, before=old.get(key, ""), after=new.get(key, ""))
+        for key in sorted(keys)
+        if old.get(key, "") != new.get(key, "")
+    )
+
+
+def _flatten(spec: ServiceSpec) -> dict[str, str]:
+    found: dict[str, str] = {}
+    plain = msgspec.to_builtins(spec)
+    secrets = {file.target for file in spec.files if file.is_secret}
+    for file in plain.get("files", []):
+        if file["target"] in secrets:
+            file["content"] = f"{HIDDEN} {file['content'][-8:]}"
+    _walk("", plain, found)
+    for key in ("name", "project"):
+        found.pop(key, None)
+    return found
+
+
+def _walk(prefix: str, value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            _walk(f"{prefix}.{key}" if prefix else str(key), inner, found)
+    elif isinstance(value, list | tuple) and prefix in _NAMED_BY and value:
+        for inner in value:
+            _walk(f"{prefix}.{inner[_NAMED_BY[prefix]]}", inner, found)
+    elif isinstance(value, list | tuple) and prefix == "routes" and value:
+        for inner in value:
+            _walk(f"{prefix}.{inner.get('domain') or '*'}{inner.get('path', '/')}", inner or {"path": "/"}, found)
+    else:
+        found[prefix] = msgspec.json.encode(value).decode()

@@ -1,0 +1,112 @@
+"""What this node shows of intent and beliefs. Pure: values in, views out."""
+
+from collections.abc import Mapping
+
+from consensus.state.cluster import ClusterState, ServiceRecord
+from node.differences import field_changes
+from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus, Phase
+from orca.model.ids import AllocationId
+from orca.model.spec import ServiceSpec, WasmModule
+from orca.model.view import AllocationView, RevisionView, RolloutState, RolloutView, ServiceView
+
+Statuses = Mapping[AllocationId, AllocationStatus]
+
+
+def workload_name(spec: ServiceSpec) -> str:
+    """What a copy runs, as people call it."""
+    source = spec.source
+    if isinstance(source, WasmModule):
+        return source.name or source.module[:19]
+    return source.image
+
+
+def allocation_view(allocation: Allocation, spec: ServiceSpec, status: AllocationStatus | None) -> AllocationView:
+    """One copy: the decision, and the belief about it where there is one."""
+    decided = AllocationView(
+        id=allocation.id,
+        service=allocation.service,
+        slot=allocation.slot,
+        revision=allocation.revision,
+        node=allocation.node,
+        runtime=spec.runtime,
+        desired=allocation.desired,
+        phase=Phase.PENDING,
+        is_ready=False,
+        created_at_ms=allocation.created_at_ms,
+    )
+    if status is None:
+        return decided
+    return AllocationView(
+        id=allocation.id,
+        service=allocation.service,
+        slot=allocation.slot,
+        revision=allocation.revision,
+        node=allocation.node,
+        runtime=spec.runtime,
+        desired=allocation.desired,
+        created_at_ms=allocation.created_at_ms,
+        phase=status.phase,
+        is_ready=status.is_ready,
+        reason=status.reason,
+        restarts=status.restarts,
+        exit_code=status.exit_code,
+        since_ms=status.since_ms,
+        started_at_ms=status.started_at_ms,
+        next_start_at_ms=status.next_start_at_ms,
+        endpoints=status.endpoints,
+        progress=status.progress,
+    )
+
+
+def service_view(state: ClusterState, record: ServiceRecord, statuses: Statuses, blocked: str) -> ServiceView:
+    """One service with its copies."""
+    copies = tuple(
+        allocation_view(one, state.spec_of(one), statuses.get(one.id)) for one in state.allocations_of(record.id)
+    )
+    spec = record.spec
+    rollout = record.rollout
+    wanted = [one for one in copies if one.desired is DesiredStatus.RUNNING]
+    return ServiceView(
+        id=record.id,
+        project=spec.project,
+        name=spec.name,
+        runtime=spec.runtime,
+        workload=workload_name(spec),
+        revision=record.current.revision,
+        replicas=record.replicas,
+        ready=sum(one.is_ready or one.phase is Phase.COMPLETED for one in wanted),
+        is_stopped=record.is_stopped,
+        is_job=spec.is_job,
+        restarts=sum(one.restarts for one in wanted),
+        routes=spec.routes,
+        rollout=RolloutView(
+            revision=rollout.revision,
+            state=rollout.state,
+            started_at_ms=rollout.started_at_ms,
+            message=rollout.message or (blocked if rollout.state is RolloutState.PROGRESSING else ""),
+            ended_at_ms=rollout.ended_at_ms,
+        ),
+        updated_at_ms=record.updated_at_ms,
+        allocations=copies,
+        blocked=blocked,
+    )
+
+
+def revision_views(record: ServiceRecord) -> tuple[RevisionView, ...]:
+    """The revisions that one can go back to, newest first, each with what it changed."""
+    views = []
+    before: ServiceSpec | None = None
+    for one in record.revisions:
+        views.append(
+            RevisionView(
+                revision=one.revision,
+                created_at_ms=one.at_ms,
+                cause=f"{one.cause}: {one.note}" if one.note else one.cause,
+                workload=workload_name(one.spec),
+                replicas=one.spec.replicas,
+                is_current=one is record.current,
+                fields=() if before is None else field_changes(before, one.spec),
+            )
+        )
+        before = one.spec
+    return tuple(reversed(views))
