@@ -21,6 +21,7 @@ CORES = (
     "orca/sources.py",
     "orca/config.py",
     "orca/wire.py",
+    "orca/specs/",
     "gossip/",
     "consensus/",
     "node/reconciler/",
@@ -31,6 +32,8 @@ CORES = (
     "node/proxy/heads.py",
     "node/alerts/rules.py",
 )
+# The IO halves of packages that are pure otherwise.
+DRIVERS = ("driver.py", "orca/specs/files.py")
 # Where `await` may stand, beside every `driver.py`.
 ASYNC_PLACES = (
     "orca/http/",
@@ -82,7 +85,7 @@ class Module:
     @property
     def is_core(self) -> bool:
         """Whether it has to be pure."""
-        return self.path.startswith(CORES) and self.stem != "driver"
+        return self.path.startswith(CORES) and not self.path.endswith(DRIVERS)
 
 
 def read_modules(root: Path) -> list[Module]:
