@@ -1,0 +1,74 @@
+"""The table of verbs: name, group, one line of help, and where each is implemented.
+
+It drives both doors: the help text that `orca --help` prints without importing a
+parser, and the lazy loading of the parser's commands. Only the standard library's
+lightest part is imported here, because every start pays for it.
+"""
+
+from collections import namedtuple
+
+Verb = namedtuple("Verb", ("name", "group", "module", "summary"))
+"""One command: `module` has an asyncclick command under the verb's name and `_command`."""
+
+VERBS = (
+    Verb("up", "Start", "orca.cli.daemon", "Run a node on this computer."),
+    Verb("demo", "Start", "orca.cli.demo_verb", "Show a node, two services and their healing, then clean up."),
+    Verb("deploy", "Change", "orca.cli.deploys", "Put services from files and wait until they are healthy."),
+    Verb("plan", "Change", "orca.cli.deploys", "Show what a deploy would change; changes nothing."),
+    Verb("scale", "Change", "orca.cli.changes", "Set the number of copies: orca scale web=3 api=2."),
+    Verb("restart", "Change", "orca.cli.changes", "Replace all copies by fresh ones, start-first."),
+    Verb("rollback", "Change", "orca.cli.changes", "Go back to an earlier revision."),
+    Verb("stop", "Change", "orca.cli.changes", "Stop all copies; the service stays known."),
+    Verb("start", "Change", "orca.cli.changes", "Start a stopped service."),
+    Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
+    Verb("status", "Look", "orca.cli.reads", "The cluster at a glance: leader, nodes, services."),
+    Verb("ps", "Look", "orca.cli.reads", "The copies of services and why each is where it is."),
+    Verb("logs", "Look", "orca.cli.streams", "Output of a service or of one copy."),
+    Verb("stats", "Look", "orca.cli.reads", "CPU, memory and traffic of copies."),
+    Verb("events", "Look", "orca.cli.streams", "What happened, in order."),
+    Verb("history", "Look", "orca.cli.reads", "Revisions of a service and what each changed."),
+    Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),
+    Verb("version", "Look", "orca.cli.reads", "Versions of this program and of the node."),
+    Verb("completion", "Look", "orca.cli.completion", "Print the shell completion script for bash, zsh or fish."),
+)
+
+GROUPS = (
+    ("Start", "Start"),
+    ("Change", "Change what runs"),
+    ("Look", "See what runs"),
+)
+
+GLOBAL_OPTIONS = (
+    ("--node ADDRESS", "Node to talk to: HOST:PORT or unix:PATH [$ORCA_NODE]."),
+    ("--json", "One JSON document on stdout; errors as JSON on stderr."),
+    ("--quiet, -q", "Print results only, no progress."),
+    ("--version", "Print the version of this program."),
+    ("--help, -h", "Show this text; `orca VERB --help` shows one verb."),
+)
+
+EXIT_CODES = (
+    "0 done · 1 failed · 2 wrong usage or input · 3 not found · 4 conflict",
+    "5 not available · 6 node cannot start · 10 `plan --exit-code`: changes · 130 Ctrl-C",
+)
+
+
+def find_verb(name: str) -> Verb | None:
+    """The verb called `name`, or None."""
+    return next((verb for verb in VERBS if verb.name == name), None)
+
+
+def help_text() -> str:
+    """What `orca --help` prints; every line fits 80 columns."""
+    lines = [
+        "Usage: orca [OPTIONS] VERB [ARGS]...",
+        "",
+        "  Run containers and WebAssembly on computers that are all alike.",
+    ]
+    for group, title in GROUPS:
+        lines += ["", f"{title}:"]
+        lines += [f"  {verb.name:<11} {verb.summary}" for verb in VERBS if verb.group == group]
+    lines += ["", "Options (before or after the verb):"]
+    lines += [f"  {option:<15} {text}" for option, text in GLOBAL_OPTIONS]
+    lines += ["", "Exit codes:"]
+    lines += [f"  {line}" for line in EXIT_CODES]
+    return "\n".join(lines) + "\n"
