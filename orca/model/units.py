@@ -59,7 +59,7 @@ def parse_bytes(text: str | int) -> Bytes:
     """An amount of memory or disk in bytes: `512Mi`, `1.5Gi`, `64M`, `1048576`.
 
     `K M G T` are powers of 1000, `Ki Mi Gi Ti` powers of 1024; case is ignored, so
-    `512m` is 512 million bytes as in a Compose file. Raises ValueError for anything
+    `512m` is 512 million bytes. Raises ValueError for anything
     else, for a fraction of a byte and for more than 2**60.
     """
     if isinstance(text, int):
