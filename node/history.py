@@ -1,0 +1,101 @@
+"""From applied commands to events that people read. Pure."""
+
+import msgspec
+
+from consensus.replica import AppliedCommand
+from consensus.state.cluster import ClusterState
+from consensus.state.commands import (
+    AdmitNode,
+    Command,
+    CommitPlan,
+    PutServices,
+    RemoveService,
+    RestartService,
+    RollbackService,
+    ScaleService,
+    StartService,
+    StopService,
+)
+from orca.model.event import EventKind, Severity
+from orca.model.ids import AllocationId, ServiceId, SpecRevision, display_name
+from orca.model.view import ChangeAction, RolloutState, ServiceChange
+
+_KINDS: dict[type[Command], tuple[EventKind, str]] = {
+    PutServices: (EventKind.SERVICE_DEPLOYED, "was deployed"),
+    ScaleService: (EventKind.SERVICE_SCALED, "was scaled"),
+    StopService: (EventKind.SERVICE_STOPPED, "was told to stop"),
+    StartService: (EventKind.SERVICE_STARTED, "was told to start"),
+    RestartService: (EventKind.SERVICE_RESTARTED, "was told to restart"),
+    RollbackService: (EventKind.SERVICE_ROLLED_BACK, "was rolled back"),
+    RemoveService: (EventKind.SERVICE_REMOVED, "was removed"),
+}
+
+
+class Happening(msgspec.Struct, frozen=True, kw_only=True):
+    """An event before it has a number."""
+
+    kind: EventKind
+    message: str
+    severity: Severity = Severity.INFO
+    service: ServiceId | None = None
+    allocation: AllocationId | None = None
+    revision: SpecRevision | None = None
+
+
+def happenings(state: ClusterState, applied: AppliedCommand) -> list[Happening]:
+    """What `applied` means to people; `state` is the one after it."""
+    if applied.outcome.error:
+        return []
+    command = applied.command
+    if isinstance(command, CommitPlan):
+        return _of_plan(state, command)
+    if isinstance(command, AdmitNode):
+        return []
+    kind, verb = _KINDS[type(command)]
+    return [
+        _of_change(kind, verb, change, command.actor)
+        for change in applied.outcome.changes
+        if change.action is not ChangeAction.NOTHING
+    ]
+
+
+def _of_change(kind: EventKind, verb: str, change: ServiceChange, actor: str) -> Happening:
+    name = display_name(change.service)
+    if change.action is ChangeAction.REMOVE:
+        kind, verb = EventKind.SERVICE_REMOVED, "was removed"
+    return Happening(
+        kind=kind,
+        message=f"{name} {verb} by {actor}, revision {change.revision}",
+        service=change.service,
+        revision=change.revision,
+    )
+
+
+def _of_plan(state: ClusterState, plan: CommitPlan) -> list[Happening]:
+    found = [
+        Happening(
+            kind=EventKind.ALLOCATION_PLACED,
+            message=f"{display_name(one.service)}.{one.slot + 1} was placed on {_node_name(state, one.node)}",
+            service=one.service,
+            allocation=one.id,
+            revision=one.revision,
+        )
+        for one in plan.placements
+    ]
+    for update in plan.rollouts:
+        name = display_name(update.service)
+        if update.state is RolloutState.COMPLETED:
+            kind, severity, message = EventKind.ROLLOUT_COMPLETED, Severity.INFO, f"{name} is as wanted"
+        elif update.state is RolloutState.FAILED:
+            kind, severity, message = EventKind.ROLLOUT_FAILED, Severity.ERROR, f"{name}: {update.message}"
+        else:
+            continue
+        text = f"{message} (revision {update.revision})"
+        found.append(
+            Happening(kind=kind, message=text, severity=severity, service=update.service, revision=update.revision)
+        )
+    return found
+
+
+def _node_name(state: ClusterState, node: str) -> str:
+    return next((record.name for record in state.nodes.values() if record.id == node), node)

@@ -1,0 +1,49 @@
+"""From intent and beliefs to what the proxy routes. Pure."""
+
+from collections.abc import Mapping
+
+from consensus.state.cluster import ClusterState, ServiceRecord
+from node.proxy.routes import RoutedService, Target
+from orca.model.allocation import AllocationStatus, DesiredStatus
+from orca.model.ids import AllocationId, ServiceId
+from orca.model.spec import Protocol
+
+
+def routed_services(
+    state: ClusterState, statuses: Mapping[AllocationId, AllocationStatus]
+) -> tuple[RoutedService, ...]:
+    """Every service with routes and those of its copies that are ready and wanted.
+
+    Copies of an older revision serve beside the new ones for as long as they are wanted:
+    the scheduler decides when they go.
+    """
+    routed = {name: record for name, record in state.services.items() if record.spec.routes}
+    targets: dict[ServiceId, list[Target]] = {name: [] for name in routed}
+    for allocation in state.allocations.values():
+        status = statuses.get(allocation.id)
+        if (
+            allocation.service in routed
+            and allocation.desired is DesiredStatus.RUNNING
+            and status is not None
+            and status.is_ready
+        ):
+            targets[allocation.service] += _targets(status)
+    return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
+
+
+def _targets(status: AllocationStatus) -> list[Target]:
+    return [
+        Target(allocation=status.allocation, port=one.port, host=one.host, host_port=one.host_port)
+        for one in status.endpoints
+        if one.protocol is Protocol.TCP
+    ]
+
+
+def _routed(record: ServiceRecord, targets: list[Target]) -> RoutedService:
+    return RoutedService(
+        service=record.id,
+        routes=record.spec.routes,
+        main_port=record.spec.main_port,
+        targets=tuple(targets),
+        drain_timeout_s=record.spec.drain_timeout_s,
+    )
