@@ -139,7 +139,7 @@ def parse_request_head(raw: bytes, lines_max: int = 100, target_bytes_max: int =
         raise BadHeadError("The request line is not METHOD SP TARGET SP HTTP/1.1.")
     method, target, major, minor = match.groups()
     if major != b"1" or minor not in (b"0", b"1"):
-        raise BadHeadError("Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)
+        raise BadHeadError("Only the versions 1.0 and 1.1 are spoken here.", 505)
     if method in _REFUSED_METHODS:
         raise BadHeadError("This method is not served here.", 405)
     if len(target) > target_bytes_max:
