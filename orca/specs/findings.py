@@ -13,6 +13,8 @@ _SHOWN_MAX: Final = 60
 
 def shown(value: object) -> str:
     """`value` as it appears in a message: quoted, and cut when it is long."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = repr(value[: _SHOWN_MAX + 1] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN_MAX + 2 else text[:_SHOWN_MAX] + "…"
 

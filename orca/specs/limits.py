@@ -53,11 +53,16 @@ _PORT_ALLOWED: Final = "1 to 65535"
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong with a spec: `path` names the field (`routes[0].port`)."""
+    """One thing wrong with a spec: `path` names the field (`routes[0].port`).
+
+    `is_about_ports` says that it compares with the service's ports, and means nothing
+    when those could not be read.
+    """
 
     path: str
     message: str
     allowed: str = ""
+    is_about_ports: bool = False
 
 
 def find_limit_faults(spec: ServiceSpec) -> Iterator[Fault]:
@@ -189,11 +194,12 @@ def _port_fault(path: str, port: int | None, spec: ServiceSpec, what: str) -> It
     """`port` (None: the main one) must be a TCP port of `spec`."""
     known = _tcp_ports(spec)
     if not known:
-        yield Fault(path, f"{what} needs a TCP port and the service has none", "a service with port = 80, for example")
+        message = f"{what} needs a TCP port and the service has none"
+        yield Fault(path, message, "a service with port = 80, for example", is_about_ports=True)
     elif (spec.main_port if port is None else port) not in known:
         named = f"port {port}" if port is not None else f"the main port {spec.main_port}"
         allowed = "one of " + ", ".join(map(str, known[:20]))
-        yield Fault(path, f"{what} names {named}, which is no TCP port of the service", allowed)
+        yield Fault(path, f"{what} names {named}, which is no TCP port of the service", allowed, is_about_ports=True)
 
 
 def _routes(spec: ServiceSpec) -> Iterator[Fault]:

@@ -15,13 +15,13 @@ from orca.specs.document import Node
 from orca.specs.findings import Findings, in_order, to_error
 from orca.specs.interpolation import Interpolator
 from orca.specs.reading import Context, FileAccess, FileReading, ReadService
+from orca.specs.limits import Fault
 from orca.specs.rules import find_faults
 from orca.specs.service_file import read_service_file
 from orca.specs.toml_text import parse_toml
 from orca.specs.yaml_text import parse_yaml
 
 SPEC_BYTES_MAX: Final = 2**20
-_PORT_USERS: Final = ("routes", "startup", "readiness", "liveness")
 
 
 class LoadedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ def conclude(readings: list[FileReading], existing: Iterable[ServiceSpec] = ()) 
     placed = [(reading.findings, service) for reading in readings for service in reading.services]
     places = [_Place(findings, service) for findings, service in placed]
     for found in find_faults([service.spec for _, service in placed], existing):
-        places[found.index].add(found.fault.path, found.fault.message, found.fault.allowed)
+        places[found.index].add(found.fault)
     if any(reading.findings.problems for reading in readings):
         raise to_error(reading.findings for reading in readings)
     blobs: dict[BlobDigest, bytes] = {}
@@ -148,11 +148,12 @@ class _Place:
         )
         self._has_broken_ports = any(problem.key[len(prefix) :].startswith(("port", "expose")) for problem in mine)
 
-    def add(self, path: str, message: str, allowed: str) -> None:
-        origin = self._service.origin(path)
-        is_echo = origin.line in self._known or (self._has_broken_ports and path.startswith(_PORT_USERS))
+    def add(self, fault: Fault) -> None:
+        """Record `fault` where the file has what it is about."""
+        origin = self._service.origin(fault.path)
+        is_echo = origin.line in self._known or (self._has_broken_ports and fault.is_about_ports)
         if not is_echo:
-            self._findings.refuse(origin.line, origin.key, message, allowed)
+            self._findings.refuse(origin.line, origin.key, fault.message, fault.allowed)
 
 
 def _decode(text: bytes | str, filename: str, findings: Findings) -> str | None:
