@@ -33,7 +33,7 @@ CORES = (
     "node/alerts/rules.py",
 )
 # The IO halves of packages that are pure otherwise.
-DRIVERS = ("driver.py", "orca/specs/files.py")
+DRIVERS = ("/driver.py", "orca/specs/files.py")
 # Where `await` may stand, beside every `driver.py`.
 ASYNC_PLACES = (
     "orca/http/",
