@@ -226,6 +226,8 @@ class _Connection:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
             try:
+                if self._h11.they_are_waiting_for_100_continue:
+                    await self._send(h11.InformationalResponse(status_code=100, headers=[]))
                 await self._send(self._head(reply.status, list(reply.headers)))
                 if method != "HEAD":
                     async for piece in pieces:

@@ -1,0 +1,97 @@
+"""The query parameters of each route; their types are checked and documented from here."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from orca.model.ids import AllocationId, ProjectName, RequestId, ServiceId
+
+EVENTS_LIMIT_MAX = 1000
+
+_Service = Annotated[
+    ServiceId, Meta(pattern=r"^[^/]{1,128}/[^/]{1,128}$", description="a service's id, `<project>/<name>`")
+]
+_Allocation = Annotated[AllocationId, Meta(min_length=1, max_length=64, description="a copy's id")]
+_Project = Annotated[ProjectName, Meta(min_length=1, max_length=128, description="a project's name")]
+
+
+class _Params(msgspec.Struct, frozen=True, kw_only=True):
+    """Query parameters of one route."""
+
+
+class ServicesQuery(_Params, frozen=True):
+    """Of `GET /v1/services`."""
+
+    project: _Project | None = None
+
+
+class RemoveQuery(_Params, frozen=True):
+    """Of `DELETE /v1/services/{project}/{name}`."""
+
+    request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
+
+
+class SpecsQuery(_Params, frozen=True):
+    """Of deploys and plans; for TOML and YAML bodies only."""
+
+    project: _Project | None = None
+
+
+class AllocationsQuery(_Params, frozen=True):
+    """Of `GET /v1/allocations`."""
+
+    service: _Service | None = None
+
+
+class WatchQuery(_Params, frozen=True):
+    """Of `GET /v1/watch`."""
+
+    service: tuple[_Service, ...] = ()
+
+
+class EventsQuery(_Params, frozen=True):
+    """Of `GET /v1/events`."""
+
+    after: Annotated[int, Meta(ge=0, description="only events with a higher sequence")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=EVENTS_LIMIT_MAX, description="the most events of one page")] = 100
+    service: _Service | None = None
+    allocation: _Allocation | None = None
+    follow: Annotated[bool, Meta(description="go on with server-sent events")] = False
+
+
+class LogsQuery(_Params, frozen=True):
+    """Of `GET /v1/logs`; without a service and an allocation it means all copies."""
+
+    service: _Service | None = None
+    allocation: _Allocation | None = None
+    follow: Annotated[bool, Meta(description="go on as lines come")] = False
+    tail: Annotated[int, Meta(ge=0, description="only the last so many lines of each copy")] | None = None
+    since_ms: Annotated[int, Meta(ge=0, description="only lines since then, milliseconds since 1970")] | None = None
+
+
+class StatsQuery(_Params, frozen=True):
+    """Of `GET /v1/stats`."""
+
+    service: _Service | None = None
+    allocation: _Allocation | None = None
+
+
+class ExecQuery(_Params, frozen=True):
+    """Of `GET /v1/allocations/{id}/exec`."""
+
+    command: Annotated[tuple[str, ...], Meta(min_length=1, description="one parameter an argument")]
+    tty: Annotated[bool, Meta(description="join stdout and stderr in a terminal")] = False
+    stdin: Annotated[bool, Meta(description="give the command an input")] = False
+    user: Annotated[str, Meta(min_length=1, description="run as this user")] | None = None
+    rows: Annotated[int, Meta(ge=1, le=10000)] = 24
+    columns: Annotated[int, Meta(ge=1, le=10000)] = 80
+
+
+class BuildQuery(_Params, frozen=True):
+    """Of `POST /v1/builds`."""
+
+    tag: Annotated[str, Meta(min_length=1, max_length=255, description="the image's name")]
+    dockerfile: Annotated[str, Meta(min_length=1, description="a path inside the tar")] = "Dockerfile"
+    target: Annotated[str, Meta(min_length=1, description="a stage of the Dockerfile")] | None = None
+    arg: Annotated[tuple[str, ...], Meta(description="build arguments, `KEY=value` each")] = ()

@@ -1,0 +1,328 @@
+"""The table of routes: what is served, what it takes and gives, and how it may fail."""
+
+import functools
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from node.api import handlers
+from node.api.call import BLOB_BYTES_MAX, BUILD_BYTES_MAX, JSON, BodyKind, Call, Handler, NoBody, NoQuery, Route
+from node.api.events import list_events
+from node.api.exec import open_exec
+from node.api.openapi import make_document
+from node.api.page import PAGE_HEADERS, page
+from node.api.params import (
+    AllocationsQuery,
+    BuildQuery,
+    EventsQuery,
+    ExecQuery,
+    LogsQuery,
+    RemoveQuery,
+    ServicesQuery,
+    SpecsQuery,
+    StatsQuery,
+    WatchQuery,
+)
+from node.api.watch import watch_services
+from orca.errors import (
+    ConflictError,
+    InstanceNotFoundError,
+    InvalidSpecError,
+    NotAvailableError,
+    NotFoundError,
+    NotLeaderError,
+    OrcaError,
+    PayloadTooLargeError,
+    ProposalLostError,
+    RuntimeFailedError,
+    RuntimeUnavailableError,
+    StoreFullError,
+    UnsupportedMediaTypeError,
+)
+from orca.http import Response
+from orca.model.view import (
+    AllocationsReply,
+    ChangeReply,
+    ChangeRequest,
+    DeployRequest,
+    EventsReply,
+    HistoryReply,
+    LogRecord,
+    NodeView,
+    PlanReply,
+    RollbackRequest,
+    ScaleRequest,
+    ServiceReply,
+    ServicesReply,
+    StatsReply,
+    StatusReply,
+)
+
+SSE: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
+HTML: Final = "text/html"
+TEXT: Final = "text/plain"
+WEBSOCKET: Final = "websocket"
+
+_Errors = tuple[type[OrcaError], ...]
+_WRITE: Final[_Errors] = (
+    NotAvailableError,
+    NotLeaderError,
+    ProposalLostError,
+    StoreFullError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+_CHANGE: Final[_Errors] = (NotFoundError, ConflictError, *_WRITE)
+_SPECS: Final[_Errors] = (InvalidSpecError, ConflictError, *_WRITE)
+_RUNTIME: Final[_Errors] = (RuntimeFailedError, RuntimeUnavailableError, InstanceNotFoundError, NotFoundError)
+_NAMED: Final[Mapping[str, str]] = {"project": "the service's project", "name": "the service's name"}
+_SERVICE: Final = "/v1/services/{project}/{name}"
+
+
+async def show_openapi(call: Call[NoQuery, NoBody]) -> Response:
+    """`GET /v1/openapi.json`: this table, for machines."""
+    return Response(headers=(("content-type", JSON),), body=_document())
+
+
+async def show_page(call: Call[NoQuery, NoBody]) -> Response:
+    """`GET /`: this table, for people."""
+    return Response(headers=PAGE_HEADERS, body=page())
+
+
+@functools.cache
+def _document() -> bytes:
+    return msgspec.json.encode(make_document(ROUTES)) + b"\n"
+
+
+def _change(verb: str, handler: Handler, summary: str, request: type[msgspec.Struct], kind: BodyKind) -> Route:
+    return Route(
+        method="POST",
+        path=f"{_SERVICE}/{verb}",
+        handler=handler,
+        summary=summary,
+        tag="services",
+        reply=ChangeReply,
+        body=kind,
+        request=request,
+        errors=_CHANGE,
+        variables=_NAMED,
+    )
+
+
+_DOCUMENTS: Final = (
+    Route(method="GET", path="/", handler=show_page, summary="This API as a page", tag="documents", reply_media=HTML),
+    Route(
+        method="GET",
+        path="/v1/openapi.json",
+        handler=show_openapi,
+        summary="This API as an OpenAPI 3.1 document",
+        tag="documents",
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        handler=handlers.show_health,
+        summary="Whether the node answers at all",
+        tag="documents",
+        reply_media=TEXT,
+    ),
+)
+_CLUSTER: Final = (
+    Route(
+        method="GET",
+        path="/v1/status",
+        handler=handlers.show_status,
+        summary="Nodes, services and the leader at a glance",
+        tag="cluster",
+        reply=StatusReply,
+    ),
+    Route(
+        method="GET",
+        path="/v1/node",
+        handler=handlers.show_node,
+        summary="The node that answers",
+        tag="cluster",
+        reply=NodeView,
+    ),
+    Route(
+        method="GET",
+        path="/v1/events",
+        handler=list_events,
+        summary="What happened, by pages, or as it happens",
+        tag="cluster",
+        reply=EventsReply,
+        query=EventsQuery,
+    ),
+)
+_SERVICES: Final = (
+    Route(
+        method="GET",
+        path="/v1/services",
+        handler=handlers.list_services,
+        summary="All services with their copies",
+        tag="services",
+        reply=ServicesReply,
+        query=ServicesQuery,
+    ),
+    Route(
+        method="GET",
+        path=_SERVICE,
+        handler=handlers.show_service,
+        summary="One service with its copies and its spec",
+        tag="services",
+        reply=ServiceReply,
+        errors=(NotFoundError,),
+        variables=_NAMED,
+    ),
+    Route(
+        method="DELETE",
+        path=_SERVICE,
+        handler=handlers.remove,
+        summary="Remove a service and its copies",
+        tag="services",
+        reply=ChangeReply,
+        query=RemoveQuery,
+        errors=_CHANGE,
+        variables=_NAMED,
+    ),
+    Route(
+        method="GET",
+        path=f"{_SERVICE}/history",
+        handler=handlers.show_history,
+        summary="Its revisions, newest first",
+        tag="services",
+        reply=HistoryReply,
+        errors=(NotFoundError,),
+        variables=_NAMED,
+    ),
+    _change("scale", handlers.scale, "Want another number of copies", ScaleRequest, BodyKind.JSON),
+    _change("stop", handlers.stop, "Stop all copies, keep the service", ChangeRequest, BodyKind.JSON_OR_EMPTY),
+    _change("start", handlers.start, "Start a stopped service", ChangeRequest, BodyKind.JSON_OR_EMPTY),
+    _change("restart", handlers.restart, "Replace all copies by new ones", ChangeRequest, BodyKind.JSON_OR_EMPTY),
+    _change("rollback", handlers.rollback, "Go back to an older revision", RollbackRequest, BodyKind.JSON_OR_EMPTY),
+    Route(
+        method="GET",
+        path="/v1/watch",
+        handler=watch_services,
+        summary="Services now and after each change",
+        tag="services",
+        reply=ServicesReply,
+        reply_media=SSE,
+        query=WatchQuery,
+    ),
+)
+_DEPLOYS: Final = (
+    Route(
+        method="POST",
+        path="/v1/deploys",
+        handler=handlers.deploy,
+        summary="Put services, all or none; answered when that is committed, carried out after it",
+        tag="deploys",
+        reply=ChangeReply,
+        status=202,
+        query=SpecsQuery,
+        body=BodyKind.RAW,
+        request=DeployRequest,
+        body_media=handlers.SPECS_MEDIA,
+        errors=_SPECS,
+    ),
+    Route(
+        method="POST",
+        path="/v1/plan",
+        handler=handlers.plan,
+        summary="What a deploy of the same body would do; changes nothing",
+        tag="deploys",
+        reply=PlanReply,
+        query=SpecsQuery,
+        body=BodyKind.RAW,
+        request=DeployRequest,
+        body_media=handlers.SPECS_MEDIA,
+        errors=_SPECS,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/blobs/{digest}",
+        handler=handlers.put_blob,
+        summary="Give the node content under its own hash",
+        tag="deploys",
+        status=201,
+        body=BodyKind.RAW,
+        body_media=("application/octet-stream",),
+        body_bytes_max=BLOB_BYTES_MAX,
+        errors=(PayloadTooLargeError, StoreFullError),
+        variables={"digest": "`sha256:` and 64 hex digits"},
+        reply_media="",
+        other_statuses={200: "The node had it already"},
+    ),
+    Route(
+        method="HEAD",
+        path="/v1/blobs/{digest}",
+        handler=handlers.find_blob,
+        summary="Whether the node has that content",
+        tag="deploys",
+        errors=(NotFoundError,),
+        variables={"digest": "`sha256:` and 64 hex digits"},
+        reply_media="",
+    ),
+    Route(
+        method="POST",
+        path="/v1/builds",
+        handler=handlers.build_image,
+        summary="Build an image from a tar; its last line has `image` or `error`",
+        tag="deploys",
+        reply_media=NDJSON,
+        query=BuildQuery,
+        body=BodyKind.RAW,
+        body_media=("application/x-tar",),
+        body_bytes_max=BUILD_BYTES_MAX,
+        errors=(RuntimeFailedError, RuntimeUnavailableError, PayloadTooLargeError, UnsupportedMediaTypeError),
+    ),
+)
+_ALLOCATIONS: Final = (
+    Route(
+        method="GET",
+        path="/v1/allocations",
+        handler=handlers.list_allocations,
+        summary="Copies, by service and slot",
+        tag="allocations",
+        reply=AllocationsReply,
+        query=AllocationsQuery,
+        errors=(NotFoundError,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/logs",
+        handler=handlers.stream_logs,
+        summary="Lines of output, one JSON object each; a failure is the last line, `error`",
+        tag="allocations",
+        reply=LogRecord,
+        reply_media=NDJSON,
+        query=LogsQuery,
+        errors=_RUNTIME,
+    ),
+    Route(
+        method="GET",
+        path="/v1/stats",
+        handler=handlers.show_stats,
+        summary="What copies use now",
+        tag="allocations",
+        reply=StatsReply,
+        query=StatsQuery,
+        errors=_RUNTIME,
+    ),
+    Route(
+        method="GET",
+        path="/v1/allocations/{id}/exec",
+        handler=open_exec,
+        summary="Run a command inside a copy, over a WebSocket",
+        tag="allocations",
+        status=101,
+        reply_media=WEBSOCKET,
+        query=ExecQuery,
+        errors=_RUNTIME,
+        variables={"id": "the copy's id"},
+    ),
+)
+ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_SERVICES, *_DEPLOYS, *_ALLOCATIONS, *_DOCUMENTS)

@@ -1,0 +1,39 @@
+"""`GET /v1/watch`: the named services now and whenever they change."""
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Final
+
+import trio
+
+from node.api.call import Call, NoBody
+from node.api.control import Control
+from node.api.params import WatchQuery
+from node.api.sse import KEEP_ALIVE, sse_message, sse_response, wait_or_keep_alive
+from orca.http import StreamResponse
+from orca.model.ids import ServiceId
+from orca.model.view import ServiceView
+
+PAUSE_S: Final = 0.1
+"""Changes that come faster are told together: at most about ten answers a second."""
+
+
+async def watch_services(call: Call[WatchQuery, NoBody]) -> StreamResponse:
+    """The stream; a service that does not exist is simply not in it."""
+    return sse_response(partial(_services, call.control, call.query.service))
+
+
+async def _services(control: Control, only: tuple[ServiceId, ...]) -> AsyncGenerator[bytes, None]:
+    told: tuple[ServiceView, ...] | None = None
+    seen = control.change_count()
+    while True:
+        reply = control.services(only=only)
+        if reply.services != told:
+            told = reply.services
+            yield sse_message("services", reply)
+            await trio.sleep(PAUSE_S)
+        changed = await wait_or_keep_alive(partial(control.wait_change, seen))
+        if changed is None:
+            yield KEEP_ALIVE
+        else:
+            seen = changed
