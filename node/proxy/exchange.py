@@ -1,7 +1,5 @@
 """One request carried to a target and its answer carried back."""
 
-import math
-
 import h11
 import trio
 
@@ -117,6 +115,7 @@ class Exchange:
 
     async def _send_and_relay(self, wire: Wire, route: Route, target: Target) -> bool:
         pilot = h11.Connection(h11.CLIENT)
+        self._head_scope = trio.CancelScope()
         payload = self._request_bytes(pilot, route, target)
         if self._head.expects_continue and self._head.has_body:
             await wire.send(payload)
@@ -218,8 +217,10 @@ class Exchange:
                 self._is_uploaded = True
         except UpstreamLostError:
             pass  # It may have answered before it stopped listening: wait as after a whole request.
-        except (RefusedRequestError, ClientGoneError) as error:
+        except RefusedRequestError as error:
             self._upload_failure = error
+        except ClientGoneError as error:
+            self._upload_failure = RefusedRequestError(408) if error.is_timeout else error
         if self._upload_failure is not None:
             exchange_scope.cancel()
         self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s
@@ -228,7 +229,6 @@ class Exchange:
         answer = None
         with self._head_scope:
             answer = await self._read_answer_head(wire, pilot)
-        self._head_scope = trio.CancelScope(deadline=math.inf)
         if answer is None:
             raise UpstreamLostError(f"no answer within {self._limits.response_timeout_s:g} s", is_timeout=True)
         return answer

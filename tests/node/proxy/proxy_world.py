@@ -88,6 +88,12 @@ def length_of(head: bytes) -> int:
     return 0
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that other tasks of this process bring about."""
+    while not is_so():  # noqa: ASYNC110 - it is made of counters and sockets that offer no event
+        await trio.sleep(0.01)
+
+
 async def simple(peer: Peer) -> None:
     """Reads requests with Content-Length and answers each with `ok`."""
     while head := await peer.head():

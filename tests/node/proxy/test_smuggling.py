@@ -4,7 +4,14 @@ Each refused case must give its status and an end of the connection, and the wor
 must not have seen one byte. Each accepted case must reach it as exactly one request.
 """
 
+import contextlib
+import random
+
+import h11
 import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from node.proxy.bodies import ChunkedReader
 from node.proxy.faults import BadBodyError, BadHeadError
@@ -285,3 +292,95 @@ def test_a_long_run_of_spaces_is_judged_in_no_time() -> None:
         parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\nX: a" + b" \t" * 15000 + b"\x01\r\n\r\n")
     head = parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\nX: a" + b" \t" * 15000 + b"b\r\n\r\n")
     assert len(head.first(b"x")) == 30002
+
+
+PIECES = [
+    b"GET",
+    b"POST",
+    b" ",
+    b"/",
+    b"/a?b",
+    b"http://a.org/",
+    b"*",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\t",
+    b"Host: a.org\r\n",
+    b"Host:",
+    b"Content-Length: 5\r\n",
+    b"Content-Length:",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding:",
+    b"Connection: close\r\n",
+    b"Upgrade: x\r\n",
+    b"Expect: 100-continue\r\n",
+    b"X",
+    b":",
+    b",",
+    b"5",
+    b"chunked",
+    b"\x00",
+    b"\x0b",
+    b"\x0c",
+    b"\x1f",
+    b"\x7f",
+    b"\x85",
+    b"\xa0",
+    b"\xff",
+    b'"',
+    b";",
+    b"(",
+    b"_",
+    b"[::1]",
+]
+MUTATED = st.lists(st.sampled_from(PIECES), max_size=8).flatmap(
+    lambda pieces: st.integers(0, 60).map(
+        lambda at: (
+            b"GET / HTTP/1.1\r\nHost: a.org\r\nX: y\r\n\r\n"[:at]
+            + b"".join(pieces)
+            + b"GET / HTTP/1.1\r\nHost: a.org\r\nX: y\r\n\r\n"[at:]
+        )
+    )
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(raw=MUTATED)
+def test_whatever_the_strict_reading_takes_h11_takes_too(raw: bytes) -> None:
+    """The strict reading may refuse more than h11, never less."""
+    end = raw.find(b"\r\n\r\n") + 4
+    try:
+        head = parse_request_head(raw[:end])
+    except BadHeadError:
+        return
+    oracle = h11.Connection(h11.SERVER)
+    oracle.receive_data(raw[:end])
+    event = oracle.next_event()
+    assert isinstance(event, h11.Request)
+    assert event.method == head.method
+    assert len(event.headers) == len(head.fields)
+
+
+async def test_a_flood_of_broken_requests_harms_no_other_connection() -> None:
+    rng = random.Random(11)
+    async with proxy_world() as world:
+        await world.serve_by()
+        good = await world.client()
+
+        async def attack(payload: bytes) -> None:
+            client = await world.client()
+            with contextlib.suppress(trio.BrokenResourceError):
+                await client.send(payload)
+                await client.stream.send_eof()
+                await client.rest()
+
+        for _ in range(20):
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    pieces = b"".join(rng.choices(PIECES, k=rng.randrange(12)))
+                    nursery.start_soon(attack, pieces + b"\r\n\r\n" + rng.randbytes(rng.randrange(50)))
+            await good.send(b"GET / HTTP/1.1\r\nHost: a.org\r\n\r\n")
+            assert (await good.answer()).endswith(b"ok")
