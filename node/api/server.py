@@ -97,7 +97,7 @@ async def serve_api(
             with contextlib.suppress(OSError):  # its directory may be gone, then nothing is left to tidy up
                 os.unlink(listen.socket_path)  # noqa: PTH108
         for listener, _ in serving:
-            await trio.aclose_forcefully(listener)
+            listener.socket.close()
 
 
 class _Api:

@@ -1,0 +1,376 @@
+"""A small node in memory: what the API and the client are tested against."""
+
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import msgspec
+import trio
+
+from node.runtime.base import ExecRequest, LogStream
+from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
+from orca.model.event import EventKind, NodeEvent
+from orca.model.ids import (
+    AllocationId,
+    BlobDigest,
+    ClusterId,
+    NodeId,
+    ProjectName,
+    ServiceId,
+    SpecRevision,
+    StateRevision,
+)
+from orca.model.node import NodeFacts
+from orca.model.spec import ContainerImage, ServiceSpec
+from orca.model.units import Bytes, MilliCpu, WallMs
+from orca.model.view import (
+    AllocationsReply,
+    ChangeAction,
+    ChangeReply,
+    ChangeRequest,
+    DeployRequest,
+    EventsReply,
+    HistoryReply,
+    ImageBuild,
+    LogRecord,
+    NodeView,
+    Observation,
+    PlanReply,
+    RevisionView,
+    RollbackRequest,
+    RolloutState,
+    RolloutView,
+    ScaleRequest,
+    ServiceChange,
+    ServicePlan,
+    ServiceReply,
+    ServicesReply,
+    ServiceView,
+    StatsReply,
+    StatsView,
+    StatusReply,
+)
+
+NODE = NodeId("n-test")
+WEB = ServiceId("default/web")
+COPY = AllocationId("aaaaaaaaaaaa")
+
+
+def spec(name: str, **fields: object) -> ServiceSpec:
+    return msgspec.convert(
+        {"name": name, "source": msgspec.to_builtins(ContainerImage(image="web:1")), **fields}, ServiceSpec
+    )
+
+
+def event(sequence: int, service: ServiceId | None = None) -> NodeEvent:
+    return NodeEvent(
+        sequence=sequence,
+        at_ms=WallMs(sequence),
+        node=NODE,
+        kind=EventKind.ALLOCATION_READY,
+        message=f"event {sequence}",
+        service=service,
+    )
+
+
+class FakeControl:
+    """Keeps specs, events and contents; `crash` makes the next status call fail as a bug would."""
+
+    def __init__(self) -> None:
+        self.specs: dict[ServiceId, ServiceSpec] = {}
+        self.revisions: dict[ServiceId, int] = {}
+        self.recorded: list[NodeEvent] = []
+        self.blobs: dict[BlobDigest, bytes] = {}
+        self.calls: list[tuple[str, str, object]] = []
+        self.open_logs = 0
+        self.open_execs = 0
+        self.crash: Exception | None = None
+        self.reject: list[Exception] = []
+        self.built: bytes = b""
+        self._changes = 0
+        self._changed = trio.Condition()
+
+    async def publish(self, *events: NodeEvent) -> None:
+        self.recorded.extend(events)
+        await self.notify()
+
+    async def notify(self) -> None:
+        self._changes += 1
+        async with self._changed:
+            self._changed.notify_all()
+
+    def observation(self) -> Observation:
+        return Observation(observer=NODE, at_ms=WallMs(1), state_revision=StateRevision(self._changes))
+
+    def _view(self, found: ServiceSpec) -> ServiceView:
+        revision = SpecRevision(self.revisions[found.id])
+        return ServiceView(
+            id=found.id,
+            project=found.project,
+            name=found.name,
+            runtime=found.runtime,
+            workload="web:1",
+            revision=revision,
+            replicas=found.replicas,
+            ready=0,
+            is_stopped=False,
+            is_job=False,
+            restarts=0,
+            routes=(),
+            rollout=RolloutView(revision=revision, state=RolloutState.PROGRESSING, started_at_ms=WallMs(0)),
+            updated_at_ms=WallMs(0),
+        )
+
+    def _find(self, service: ServiceId) -> ServiceSpec:
+        if service not in self.specs:
+            raise NotFoundError(f"there is no service {service}")
+        return self.specs[service]
+
+    def status(self) -> StatusReply:
+        if self.crash is not None:
+            raise self.crash
+        services = self.services().services
+        return StatusReply(
+            observation=self.observation(),
+            cluster=ClusterId("c-test"),
+            leader=NODE,
+            nodes=(self.node(),),
+            services=services,
+        )
+
+    def node(self) -> NodeView:
+        facts = NodeFacts(
+            id=NODE, name="test", version="0", architecture="x", cpu_milli=MilliCpu(1), memory_bytes=Bytes(1)
+        )
+        return NodeView(facts=facts, is_leader=True, allocations=0, started_at_ms=WallMs(0))
+
+    def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
+        found = (
+            self._view(entry)
+            for entry in self.specs.values()
+            if (project is None or entry.project == project) and (not only or entry.id in only)
+        )
+        return ServicesReply(observation=self.observation(), services=tuple(found))
+
+    def service(self, service: ServiceId) -> ServiceReply:
+        found = self._find(service)
+        return ServiceReply(observation=self.observation(), service=self._view(found), spec=found)
+
+    def history(self, service: ServiceId) -> HistoryReply:
+        found = self._find(service)
+        revision = RevisionView(
+            revision=SpecRevision(1),
+            created_at_ms=WallMs(0),
+            cause="deploy",
+            workload="web:1",
+            replicas=found.replicas,
+            is_current=True,
+        )
+        return HistoryReply(observation=self.observation(), service=service, revisions=(revision,))
+
+    def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+        if service is not None:
+            self._find(service)
+        return AllocationsReply(observation=self.observation(), allocations=())
+
+    def plan(self, request: DeployRequest) -> PlanReply:
+        plans = tuple(ServicePlan(service=entry.id, action=ChangeAction.CREATE) for entry in request.specs)
+        return PlanReply(observation=self.observation(), services=plans)
+
+    def _reply(self, service: ServiceId, action: ChangeAction) -> ChangeReply:
+        change = ServiceChange(service=service, action=action, revision=SpecRevision(self.revisions.get(service, 0)))
+        return ChangeReply(observation=self.observation(), changes=(change,))
+
+    def _note(self, verb: str, actor: str, request: object) -> None:
+        self.calls.append((verb, actor, request))
+        if self.reject:
+            raise self.reject.pop(0)
+
+    async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
+        self._note("deploy", actor, request)
+        for entry in request.specs:
+            self.specs[entry.id] = entry
+            self.revisions[entry.id] = self.revisions.get(entry.id, 0) + 1
+        await self.notify()
+        changes = (self._reply(entry.id, ChangeAction.CREATE).changes for entry in request.specs)
+        return ChangeReply(observation=self.observation(), changes=tuple(change for (change,) in changes))
+
+    async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
+        self._note("scale", actor, request)
+        self.specs[service] = msgspec.structs.replace(self._find(service), replicas=request.replicas)
+        await self.notify()
+        return self._reply(service, ChangeAction.UPDATE)
+
+    async def _change(self, verb: str, service: ServiceId, request: object, actor: str) -> ChangeReply:
+        self._note(verb, actor, request)
+        self._find(service)
+        return self._reply(service, ChangeAction.UPDATE)
+
+    async def stop(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+        return await self._change("stop", service, request, actor)
+
+    async def start(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+        return await self._change("start", service, request, actor)
+
+    async def restart(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+        return await self._change("restart", service, request, actor)
+
+    async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
+        if request.revision == 99:
+            raise ConflictError("there is no revision 99")
+        return await self._change("rollback", service, request, actor)
+
+    async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+        await self._change("remove", service, request, actor)
+        del self.specs[service]
+        await self.notify()
+        return self._reply(service, ChangeAction.REMOVE)
+
+    def change_count(self) -> int:
+        return self._changes
+
+    async def wait_change(self, after: int) -> int:
+        async with self._changed:
+            while self._changes <= after:
+                await self._changed.wait()
+        return self._changes
+
+    async def events(
+        self, *, after: int | None, limit: int, service: ServiceId | None, allocation: AllocationId | None
+    ) -> EventsReply:
+        await trio.lowlevel.checkpoint()
+        looked = self.recorded[-limit:] if after is None else [e for e in self.recorded if e.sequence > after][:limit]
+        found = tuple(e for e in looked if service is None or e.service == service)
+        last = looked[-1].sequence if looked else after or 0
+        return EventsReply(observation=self.observation(), events=found, last_sequence=last)
+
+    async def wait_event(self, after: int) -> None:
+        async with self._changed:
+            while not self.recorded or self.recorded[-1].sequence <= after:
+                await self._changed.wait()
+
+    @contextlib.asynccontextmanager
+    async def logs(
+        self,
+        *,
+        service: ServiceId | None,
+        allocation: AllocationId | None,
+        follow: bool,
+        tail: int | None,
+        since_ms: WallMs | None,
+    ) -> AsyncGenerator[AsyncIterator[LogRecord], None]:
+        if service is not None:
+            self._find(service)
+        self.open_logs += 1
+        try:
+            # A nursery, as the real one has: what the reader raises would come out as a group.
+            async with trio.open_nursery() as nursery, contextlib.aclosing(self._records(follow, tail)) as records:
+                yield records
+                nursery.cancel_scope.cancel()
+        finally:
+            self.open_logs -= 1
+            await self.notify_shielded()
+
+    async def notify_shielded(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self.notify()
+
+    async def _records(self, follow: bool, tail: int | None) -> AsyncGenerator[LogRecord, None]:
+        for index in range(3)[-(tail or 3) :]:
+            yield LogRecord(
+                service=WEB, allocation=COPY, slot=0, at_ms=WallMs(index), stream="stdout", text=f"line {index}"
+            )
+        if tail == 1 and not follow:
+            raise RuntimeFailedError("the engine went away")
+        if follow:
+            await trio.sleep_forever()
+
+    async def stats(self, *, service: ServiceId | None, allocation: AllocationId | None) -> StatsReply:
+        view = StatsView(allocation=COPY, service=WEB, slot=0, cpu_milli=5, memory_bytes=7)
+        return StatsReply(observation=self.observation(), stats=(view,))
+
+    @contextlib.asynccontextmanager
+    async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator["EchoSession", None]:
+        if allocation != COPY:
+            raise NotFoundError(f"there is no copy {allocation}")
+        self.calls.append(("exec", str(allocation), request))
+        self.open_execs += 1
+        try:
+            async with trio.open_nursery():
+                yield EchoSession(request, self)
+        finally:
+            self.open_execs -= 1
+            await self.notify_shielded()
+
+    @contextlib.asynccontextmanager
+    async def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AsyncGenerator[AsyncIterator[str], None]:
+        async with contextlib.aclosing(self._build(tar, request)) as lines:
+            yield lines
+
+    async def _build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AsyncGenerator[str, None]:
+        yield f"building {request.tag}"
+        async for piece in tar:
+            self.built += piece
+            yield f"read {len(self.built)}"
+        self.calls.append(("build", request.tag, request))
+        if request.target == "broken":
+            raise RuntimeFailedError("step 2 failed")
+
+    async def put_blob(self, digest: BlobDigest, chunks: AsyncIterator[bytes]) -> bool:
+        content = b"".join([chunk async for chunk in chunks])
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise InvalidRequestError(f"the content is not {digest}")
+        is_new = digest not in self.blobs
+        self.blobs[digest] = content
+        return is_new
+
+    def has_blob(self, digest: BlobDigest) -> bool:
+        return digest in self.blobs
+
+
+class EchoSession:
+    """Says its command on stderr, then gives its input back as output; ends with the input.
+
+    A command `exit N` ends at once, `fail` raises, `wait` never ends.
+    """
+
+    def __init__(self, request: ExecRequest, control: FakeControl) -> None:
+        self._request = request
+        self._control = control
+        self._output: deque[tuple[LogStream, bytes]] = deque([(LogStream.STDERR, " ".join(request.command).encode())])
+        self._is_closed = request.command[0] == "exit"
+        self._wake = trio.Event()
+        self.size = (request.rows, request.columns)
+
+    def _put(self, chunk: bytes) -> None:
+        self._output.append((LogStream.STDOUT, chunk))
+        self._wake.set()
+
+    async def send(self, chunk: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._put(chunk)
+
+    async def close_stdin(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._is_closed = True
+        self._wake.set()
+
+    async def receive(self) -> tuple[LogStream, bytes] | None:
+        if self._request.command[0] == "fail":
+            raise RuntimeFailedError("no such program")
+        while not self._output:
+            if self._is_closed:
+                return None
+            self._wake = trio.Event()
+            await self._wake.wait()
+        await trio.lowlevel.checkpoint()
+        return self._output.popleft()
+
+    async def resize(self, rows: int, columns: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self._put(f"{rows}x{columns}".encode())
+
+    async def exit_code(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return int(self._request.command[1]) if self._request.command[0] == "exit" else 0
