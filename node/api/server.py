@@ -104,7 +104,7 @@ class _Api:
     """What all connections share."""
 
     def __init__(self, control: Control, limits: HttpLimits, connections_max: int) -> None:
-        self._control = control
+        self._dispatcher = Dispatcher(control)
         self._limits = limits
         self._connections_max = connections_max
         self._connections = 0
@@ -129,12 +129,24 @@ class _Api:
         self._connections += 1
         try:
             await serve_http(
-                stream, partial(self._answer, guard), limits=self._limits, peer=actor, on_error=answer_failure
+                stream,
+                partial(self._dispatcher.answer, guard),
+                limits=self._limits,
+                peer=actor,
+                on_error=answer_failure,
             )
         finally:
             self._connections -= 1
 
-    async def _answer(self, guard: Guard | None, request: Request) -> Reply:
+
+class Dispatcher:
+    """Finds a request's route, checks what it brings, and calls its handler."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    async def answer(self, guard: Guard | None, request: Request) -> Reply:
+        """The route's reply; raises errors of the tree, and whatever a bug raises."""
         if guard is not None:
             guard.check(request)
         fitting = [(route, found) for route in ROUTES if (found := route.match(request.segments)) is not None]
