@@ -8,7 +8,7 @@ from orca.model.units import Instant, WallMs
 
 
 class SystemClock:
-    """This computer's clocks."""
+    """The clocks of this computer."""
 
     def now(self) -> Instant:
         """Monotonic seconds."""
