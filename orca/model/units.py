@@ -38,7 +38,7 @@ _BYTE_FACTORS: Final = {
     "ti": 2**40,
     "tib": 2**40,
 }
-_NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
+_NUMBER: Final = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 _BYTES: Final = re.compile(_NUMBER + r" ?([A-Za-z]{0,3})")
 _CPU: Final = re.compile(_NUMBER + r"(m?)")
 _DURATION_PART: Final = re.compile(_NUMBER + r"(ms|us|s|m|h|d)")

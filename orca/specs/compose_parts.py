@@ -34,7 +34,7 @@ from orca.specs.words import clean_target, read_mode, read_volume, resolve_path
 
 _CONSTRAINT: Final = re.compile(r"\s*node\.(hostname|platform\.os|labels\.([A-Za-z0-9_./-]+))\s*==\s*(\S+)\s*")
 _CONSTRAINT_ALLOWED: Final = '"node.labels.disk == ssd", "node.hostname == node-1"'
-_ON_FAILURE: Final = re.compile(r"on-failure(?::(\d{1,9}))?")
+_ON_FAILURE: Final = re.compile(r"on-failure(?::([0-9]{1,9}))?")
 _DOCKER_INTERVAL_S: Final = 30.0
 _DOCKER_TIMEOUT_S: Final = 30.0
 

@@ -90,7 +90,8 @@ def _cycles(specs: Sequence[ServiceSpec], others: Sequence[ServiceSpec]) -> Iter
     """Every cycle once, at the first of its services in the group."""
     graph: dict[ServiceId, list[ServiceId]] = {}
     for spec in (*others, *specs):
-        graph[spec.id] = [service_id(spec.project, dependency.service) for dependency in spec.depends_on]
+        targets = (service_id(spec.project, dependency.service) for dependency in spec.depends_on)
+        graph.setdefault(spec.id, []).extend(targets)  # a name given twice waits for what either waits for
     places = {spec.id: index for index, spec in reversed(list(enumerate(specs)))}
     done: set[ServiceId] = set()
     for start in (spec.id for spec in specs):

@@ -17,7 +17,7 @@ from orca.specs.findings import Findings, shown
 T = TypeVar("T")
 D = TypeVar("D")
 
-_INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _TRUE: Final = frozenset({"true", "yes", "on"})
 _FALSE: Final = frozenset({"false", "no", "off"})
 INTEGER_MAX: Final = 2**53

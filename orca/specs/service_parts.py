@@ -35,7 +35,7 @@ from orca.specs.reading import Context, note_origins
 from orca.specs.section import Item, Section, suggestion
 from orca.specs.words import clean_target, read_argv, read_mode, read_volume, resolve_path
 
-_PERCENT: Final = re.compile(r"(\d{1,3})%")
+_PERCENT: Final = re.compile(r"([0-9]{1,3})%")
 _PROBE_KEYS: Final = (
     "http",
     "tcp",
