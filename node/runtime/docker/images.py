@@ -1,0 +1,227 @@
+"""Images: fetched once however many copies wait for them, and built from a directory's tar."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+import trio
+
+from node.runtime.base import Progress
+from node.runtime.docker.calls import Calls
+from node.runtime.docker.connection import Engine, deadline
+from node.runtime.docker.frames import JsonLines
+from node.runtime.docker.reading import PullState
+from node.runtime.docker.refusals import EngineRefusedError, as_error, image_error
+from node.runtime.docker.request import normalised_image, split_image
+from orca.errors import ImageNotFoundError, OrcaError, RuntimeFailedError
+from orca.model.allocation import PrepareProgress
+from orca.model.spec import PullPolicy
+from orca.model.view import ImageBuild
+
+PULL_SILENCE_MAX_S: Final = 300.0
+"""Engines report progress several times a second; only unpacking one huge layer is silent for long."""
+
+BUILD_SILENCE_MAX_S: Final = 3600.0
+"""A build step may compile for a long time without a word."""
+
+UPLOAD_TIMEOUT_S: Final = 3600.0
+UPLOAD_PIECE_BYTES: Final = 256 * 1024
+
+
+@dataclass(eq=False)
+class _Pull:
+    """One fetch that is under way, and who waits for it."""
+
+    listeners: list[Progress] = field(default_factory=list)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    done: trio.Event = field(default_factory=trio.Event)
+    error: OrcaError | None = None
+
+
+class Images:
+    """The images of the engine."""
+
+    def __init__(self, engine: Engine, calls: Calls) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._pulls: dict[str, _Pull] = {}
+
+    async def prepare(self, nursery: trio.Nursery, image: str, policy: PullPolicy, progress: Progress) -> None:
+        """Have `image` on this node, as `policy` says; raises ImageNotFoundError."""
+        image = normalised_image(image)
+        if policy is not PullPolicy.ALWAYS:
+            try:
+                await self._calls.query("inspect_image", partial(_inspect, image))
+                return
+            except EngineRefusedError as refusal:
+                if refusal.status != 404:
+                    raise as_error(refusal, f"look for image {image}") from refusal
+        if policy is PullPolicy.NEVER:
+            raise ImageNotFoundError(
+                f"image {image} is not on this node, and the spec says never to pull it",
+                hint=f"Build or load it on this node (`docker load`, `docker build -t {image} .`).",
+            )
+        await self._share(nursery, image, progress)
+
+    async def _share(self, nursery: trio.Nursery, image: str, progress: Progress) -> None:
+        pull = self._pulls.get(image)
+        if pull is None:
+            pull = self._pulls[image] = _Pull()
+            nursery.start_soon(self._pull, image, pull)
+        pull.listeners.append(progress)
+        try:
+            async with self._calls.interruptible():
+                await pull.done.wait()
+        finally:
+            pull.listeners.remove(progress)
+            if not pull.listeners and not pull.done.is_set():
+                pull.scope.cancel()
+                if self._pulls.get(image) is pull:
+                    del self._pulls[image]
+        if pull.error is not None:
+            # One error may be raised to several waiters, and a raised exception keeps its traceback.
+            raise type(pull.error)(pull.error.message, hint=pull.error.hint) from pull.error
+
+    async def _pull(self, image: str, pull: _Pull) -> None:
+        try:
+            with pull.scope:
+                await self._fetch(image, pull)
+        except EngineRefusedError as refusal:
+            pull.error = image_error(image, refusal.message)
+        except OrcaError as error:
+            pull.error = error
+        finally:
+            pull.done.set()
+            if self._pulls.get(image) is pull:
+                del self._pulls[image]
+
+    async def _fetch(self, image: str, pull: _Pull) -> None:
+        repository, tag = split_image(image)
+        header = await self._calls.query("registry_auth", lambda client: _auth_header(client, repository))
+        target = self._engine.target("/images/create", {"fromImage": repository, "tag": tag})
+        state, lines, shown = PullState(), JsonLines(), PrepareProgress(step="pulling")
+        for listener in tuple(pull.listeners):
+            listener(shown)
+        headers = (("x-registry-auth", header),) if header else ()
+        async with self._engine.exchange(
+            "POST", target, headers=headers, body=b"", head_timeout_s=PULL_SILENCE_MAX_S
+        ) as exchange:
+            while True:
+                with deadline(PULL_SILENCE_MAX_S, f"Docker reported no progress in pulling {image}"):
+                    chunk = await exchange.receive()
+                if chunk is None:
+                    return
+                for line in _decoded(lines, chunk):
+                    if "error" in line:
+                        raise EngineRefusedError(500, str(line["error"]))
+                    summed = state.take(line)
+                    if summed is not None and summed != shown:
+                        shown = summed
+                        for listener in tuple(pull.listeners):
+                            listener(shown)
+
+    @asynccontextmanager
+    async def build(self, tar: BinaryIO | Path, request: ImageBuild) -> AsyncIterator[AsyncIterator[str]]:
+        """Build an image; gives the lines that the engine prints.
+
+        Reading them to their end waits for the image. Raises RuntimeFailedError, at
+        the latest after the last line, with the words of the step that failed;
+        leaving the context early ends the build.
+        """
+        query = {
+            "t": normalised_image(request.tag),
+            "dockerfile": request.dockerfile,
+            "buildargs": msgspec.json.encode(request.args).decode(),
+            "rm": "1",
+            "forcerm": "1",
+        }
+        if request.target is not None:
+            query["target"] = request.target
+        self._calls.require_open()
+        header = await self._calls.query("registry_auth", _all_auth_header)
+        headers = (("content-type", "application/x-tar"), *((("x-registry-config", header),) if header else ()))
+        target = self._engine.target("/build", query)
+        try:
+            async with (
+                aclosing(_pieces(tar)) as pieces,
+                self._engine.upload(target, pieces, headers, timeout_s=UPLOAD_TIMEOUT_S) as exchange,
+                aclosing(_build_lines(exchange.receive, request.tag)) as lines,
+            ):
+                yield lines
+        except EngineRefusedError as refusal:
+            raise as_error(refusal, f"build image {request.tag}") from refusal
+
+
+async def _build_lines(receive: Any, tag: str) -> AsyncGenerator[str, None]:
+    reader, rest = JsonLines(), ""
+    while True:
+        with deadline(BUILD_SILENCE_MAX_S, f"Docker printed nothing while building {tag}"):
+            chunk = await receive()
+        if chunk is None:
+            break
+        for line in _decoded(reader, chunk):
+            if "error" in line:
+                if rest.strip():
+                    yield rest
+                raise RuntimeFailedError(f"Docker could not build image {tag}: {str(line['error']).strip()}")
+            *whole, rest = (rest + _text(line)).split("\n")
+            for text in whole:
+                if text.strip():
+                    yield text.rstrip("\r")
+    if rest.strip():
+        yield rest
+
+
+def _text(line: dict[str, Any]) -> str:
+    if "stream" in line:
+        return str(line["stream"])
+    # Progress of the pull of a base image comes many times a second; only its words are for people.
+    if "status" in line and not line.get("progressDetail"):
+        layer = f"{line['id']}: " if line.get("id") else ""
+        return f"{layer}{line['status']}\n"
+    return ""
+
+
+def _decoded(reader: JsonLines, chunk: bytes) -> list[dict[str, Any]]:
+    try:
+        return reader.feed(chunk)
+    except ValueError as error:
+        raise RuntimeFailedError(f"Docker answered something that is no JSON: {error}") from error
+
+
+async def _pieces(tar: BinaryIO | Path) -> AsyncGenerator[bytes, None]:
+    file = await trio.to_thread.run_sync(tar.open, "rb") if isinstance(tar, Path) else tar
+    try:
+        while piece := await trio.to_thread.run_sync(file.read, UPLOAD_PIECE_BYTES):
+            yield piece
+    finally:
+        if isinstance(tar, Path):
+            file.close()
+
+
+def _inspect(image: str, client: Any) -> None:
+    client.inspect_image(image)
+
+
+def _auth_header(client: Any, repository: str) -> str:
+    """The user's credentials for the registry of `repository`, read afresh: `docker login` may have come later."""
+    from docker import auth
+
+    client.reload_config()
+    registry, _ = auth.resolve_repository_name(repository)
+    header = auth.get_config_header(client, registry)
+    return header.decode() if isinstance(header, bytes) else str(header or "")
+
+
+def _all_auth_header(client: Any) -> str:
+    """The user's credentials for all registries, for the base images of a build."""
+    from docker import auth
+
+    config: Any = auth.load_config()
+    credentials = config.get_all_credentials()
+    header = auth.encode_header(credentials) if credentials else b""
+    return header.decode() if isinstance(header, bytes) else str(header)
