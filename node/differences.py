@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from orca.model.spec import ServiceSpec
+from orca.model.spec import ServiceSpec, canonical
 from orca.model.view import FieldChange
 
 _NAMED_BY = {
@@ -35,7 +35,7 @@ def field_changes(before: ServiceSpec | None, after: ServiceSpec | None) -> tupl
 
 def _flatten(spec: ServiceSpec) -> dict[str, str]:
     found: dict[str, str] = {}
-    plain = msgspec.to_builtins(spec)
+    plain = canonical(spec)
     secrets = {file.target for file in spec.files if file.is_secret}
     for file in plain.get("files", []):
         if file["target"] in secrets:

@@ -6,7 +6,7 @@ equal specs ask for the same thing.
 """
 
 import enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -339,13 +339,37 @@ class ServiceSpec(_Value, frozen=True):
 _NOT_IN_TEMPLATE = ("replicas", "routes", "placement", "deploy", "depends_on", "drain_timeout_s", "restart")
 
 
+def canonical(value: Any) -> Any:
+    """`value` in builtins, without what equals its default: equal specs give equal forms.
+
+    msgspec's own `omit_defaults` compares most defaults by identity, so a written 10.0
+    would differ from a default 10.0.
+    """
+    if isinstance(value, msgspec.Struct):
+        plain: dict[str, Any] = {}
+        tag = type(value).__struct_config__.tag
+        if tag is not None:
+            plain["type"] = tag
+        for field in msgspec.structs.fields(value):
+            inner = getattr(value, field.name)
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            if inner != default:
+                plain[field.name] = canonical(inner)
+        return plain
+    if isinstance(value, tuple):
+        return [canonical(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: canonical(inner) for key, inner in value.items()}
+    return value.value if isinstance(value, enum.Enum) else value
+
+
 def template_of(spec: ServiceSpec) -> bytes:
     """The canonical bytes of what a running copy depends on.
 
     Two specs with equal templates need no new copies: only the number of copies, the
     routes, the placement or the way of deploying differ. Callers hash it.
     """
-    plain = msgspec.to_builtins(spec)
+    plain = canonical(spec)
     for key in _NOT_IN_TEMPLATE:
         plain.pop(key, None)
     return msgspec.json.encode(plain, order="deterministic")
