@@ -37,12 +37,14 @@ class Call:
     `deadline` is on the clock of `time.monotonic()`; None is no deadline.
     """
 
-    __slots__ = ("deadline", "reason", "started_ns")
+    __slots__ = ("before_sleep", "deadline", "reason", "started_ns")
 
     def __init__(self, timeout_s: float | None = None) -> None:
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.reason: StopReason | None = None
         self.started_ns = time.monotonic_ns()
+        self.before_sleep: Callable[[], None] | None = None
+        """Called in the guest's thread: what it has written so far should go out now."""
 
     def interrupt(self, reason: StopReason) -> None:
         """Cut it at the next tick; the first reason given stays."""
@@ -58,6 +60,8 @@ class Call:
     def sleep(self, seconds: float) -> None:
         """Sleep in the guest's thread, at most until the call must stop."""
         end = time.monotonic() + seconds
+        if self.before_sleep is not None and seconds > 0:
+            self.before_sleep()
         while not self.must_stop():
             left = end - time.monotonic()
             if left <= 0:

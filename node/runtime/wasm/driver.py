@@ -1,5 +1,6 @@
 """`WasmRuntime`: the runtime interface over the engine, the guests and the listeners."""
 
+import contextlib
 import shutil
 import threading
 import time
@@ -268,16 +269,13 @@ class WasmRuntime:
         async with aclosing(log.lines(follow=follow, tail=tail, since_ms=since_ms)) as lines:
             yield lines
 
-    @asynccontextmanager
-    async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncIterator[ExecSession]:
+    def exec(self, allocation: AllocationId, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
         """Raises `InvalidRequestError`: there is no second program inside a Wasm instance."""
-        await trio.lowlevel.checkpoint()
         self._find(allocation)
         raise InvalidRequestError(
             f"cannot run {' '.join(request.command)!r} in {allocation}: it is a Wasm module, which has no shell "
             "or other programs inside; `orca logs` shows its output"
         )
-        yield  # pragma: no cover - makes this a generator
 
     async def stats(self, allocation: AllocationId) -> InstanceStats:
         """CPU time of finished runs; memory of the last one; `processes` is the runs in flight."""
@@ -379,10 +377,8 @@ class WasmRuntime:
             record.log.flush()
             if result.detail and result.reason is None:
                 record.log.note(result.detail)
-            try:
+            with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._on_ended, record, ended, result)
-            except trio.RunFinishedError:
-                pass
 
         threading.Thread(target=work, name=f"orca-wasm-{record.workload.allocation}", daemon=True).start()
 

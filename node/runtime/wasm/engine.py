@@ -208,12 +208,10 @@ class WasmEngine:
         payload = parse_cache_file(content, key)
         if payload is None:
             return None
-        kinds = {b"m": wasmtime.Module, b"c": wasmtime.component.Component}
-        kind = kinds.get(payload[:1])
-        if kind is None:
-            return None
         try:
-            return kind.deserialize(engine, payload[1:])
+            if payload[:1] == b"c":
+                return wasmtime.component.Component.deserialize(engine, payload[1:])
+            return wasmtime.Module.deserialize(engine, payload[1:])
         except wasmtime.WasmtimeError:
             return None
 

@@ -60,7 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     waiting_max: int = WAITING_MAX
 
 
-class _Disconnected(Exception):
+class _DisconnectedError(Exception):
     """The client is gone; nothing more can be sent."""
 
 
@@ -84,13 +84,13 @@ class _Connection:
         self.scope.deadline = trio.current_time() + seconds
 
     async def send(self, data: bytes) -> None:
-        """All of `data`; raises `_Disconnected`."""
+        """All of `data`; raises `_DisconnectedError`."""
         view = memoryview(data)
         try:
             while view:
                 view = view[await self.sock.send(view) :]
         except OSError as error:
-            raise _Disconnected from error
+            raise _DisconnectedError from error
 
     async def next_event(self) -> "h11.Event | type[h11.PAUSED] | type[h11.NEED_DATA]":
         """h11's next event, reading as needed; raises `h11.RemoteProtocolError`."""
@@ -101,7 +101,7 @@ class _Connection:
             try:
                 received = await self.sock.recv(_READ_BYTES)
             except OSError as error:
-                raise _Disconnected from error
+                raise _DisconnectedError from error
             self.is_idle = False
             self.http.receive_data(received)
         return event
@@ -222,7 +222,7 @@ class Listener:
             self._connections[id(connection)] = connection
             try:
                 await self._converse(connection)
-            except _Disconnected:
+            except _DisconnectedError:
                 pass
             finally:
                 del self._connections[id(connection)]
@@ -274,7 +274,7 @@ class Listener:
                 raise _BodyTooLargeError
             pieces.append(bytes(piece.data))
         if not isinstance(piece, h11.EndOfMessage):
-            raise _Disconnected
+            raise _DisconnectedError
         self.received_bytes += size
         return Request(
             method=event.method.decode("ascii"),

@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -176,7 +176,7 @@ class AllocationLog:
             return [], number if is_last else number + 1, offset if is_last else 0, is_last
         return _parse(whole), number, offset + len(whole), False
 
-    async def lines(self, *, follow: bool, tail: int | None, since_ms: WallMs | None) -> AsyncIterator[LogLine]:
+    async def lines(self, *, follow: bool, tail: int | None, since_ms: WallMs | None) -> AsyncGenerator[LogLine, None]:
         """What `Runtime.logs` gives."""
         number, offset = 0, 0
         last: deque[LogLine] = deque(maxlen=_TAIL_DEFAULT_MAX if tail is None else tail)

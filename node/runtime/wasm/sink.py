@@ -35,7 +35,9 @@ class Sink:
         self.outcome: Outcome | None = None
         self.head: Response | None = None
         """Set by a guest that gives its response head apart from its output."""
+        self._is_flushed = False
         self._wake: Callable[[], None] | None = None
+        call.before_sleep = self.flush
 
     def write(self, piece: bytes) -> None:
         """From the guest's thread; returns when there is room, or when the call must stop."""
@@ -59,6 +61,7 @@ class Sink:
         """From the guest's thread: what was written shall go out now."""
         with self._lock:
             if self._pieces:
+                self._is_flushed = True
                 self._notify()
 
     def take(self) -> tuple[bytes, bool]:
@@ -67,6 +70,7 @@ class Sink:
             taken = b"".join(self._pieces)
             self._pieces.clear()
             self._waiting = 0
+            self._is_flushed = False
             self._room.notify()
             return taken, self.outcome is not None
 
@@ -87,7 +91,7 @@ class Sink:
             return trio.lowlevel.Abort.SUCCEEDED
 
         with self._lock:
-            is_ready = self.outcome is not None or self._waiting >= STREAM_BYTES_MIN
+            is_ready = self.outcome is not None or self._is_flushed or self._waiting >= STREAM_BYTES_MIN
             self._wake = None if is_ready else wake
         if is_ready:
             await trio.lowlevel.checkpoint()
