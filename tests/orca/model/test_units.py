@@ -38,7 +38,7 @@ def test_bytes_are_read_in_both_families_of_units(text: str | int, amount: int) 
 
 @pytest.mark.parametrize("text", ["", "Mi", "-1", "0", 0, "512Xi", "1e3", "1,5Gi", "1.5", "0x10", "1 2", "999Ti9", "٣"])
 def test_what_is_no_amount_of_bytes_is_refused(text: str | int) -> None:
-    with pytest.raises(ValueError, match="bytes|byte"):
+    with pytest.raises(ValueError, match="byte"):
         parse_bytes(text)
 
 
@@ -53,7 +53,7 @@ def test_cpu_is_read_in_cores_and_thousandths(text: str | float, milli: int) -> 
     "text", ["", "m", "-1", "0", "0.0001", "1.5m", "2 cores", "1001", 0, float("nan"), float("inf")]
 )
 def test_what_is_no_amount_of_cpu_is_refused(text: str | float) -> None:
-    with pytest.raises(ValueError, match="cpu|core"):
+    with pytest.raises(ValueError, match=r"cpu|core"):
         parse_cpu(text)
 
 
@@ -77,7 +77,7 @@ def test_durations_are_read_in_parts(text: str | float, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "s", "1m 30s", "-1s", "1w", "1s30", "400d", -1, 10**9])
 def test_what_is_no_duration_is_refused(text: str | float) -> None:
-    with pytest.raises(ValueError, match="duration|outside"):
+    with pytest.raises(ValueError, match=r"duration|outside"):
         parse_duration_s(text)
 
 
@@ -120,6 +120,7 @@ def test_formatted_bytes_keep_two_digits_of_truth(amount: int) -> None:
 def test_any_text_is_an_amount_or_a_value_error(text: str) -> None:
     for parse in (parse_bytes, parse_cpu, parse_duration_s):
         try:
-            assert parse(text) >= 0
-        except ValueError as problem:
-            assert str(problem)
+            amount: float = parse(text)
+        except ValueError:
+            continue
+        assert amount >= 0

@@ -55,7 +55,7 @@ def _indented(body: str) -> str:
 
 
 def _one(body: str, *, top: str = "", environment: Mapping[str, str] | None = None, **files: bytes) -> ServiceSpec:
-    (spec,) = _load(_indented(body) + top, environment=environment, **files).specs
+    (spec,) = _load(_indented(body) + top, environment=environment, profiles=(), **files).specs
     return spec
 
 
@@ -82,7 +82,8 @@ def test_the_example_loads_unmodified() -> None:
     assert web.replicas == 2
     assert web.resources == Resources(cpu_milli=250, memory_bytes=64 * 2**20, pids_max=64)  # type: ignore[arg-type]
     assert web.routes == (RouteSpec(domain="shop.localhost"),)
-    assert web.startup is not None and web.startup.failure_threshold * web.startup.interval_s >= 10.0
+    assert web.startup is not None
+    assert web.startup.failure_threshold * web.startup.interval_s >= 10.0
     assert web.depends_on == (DependencySpec(service=api.name, condition=DependencyCondition.HEALTHY),)
     assert api.routes == (RouteSpec(domain="shop.localhost", path="/products.json"),)
     assert (api.networks, api.aliases) == (("front", "back"), ("backend",))
@@ -120,7 +121,10 @@ def test_a_required_variable_that_is_not_set_is_refused_with_its_own_words() -> 
 
 
 def test_anchors_merge_keys_and_extensions_work() -> None:
-    text = "x-a: &a\n  image: y\n  restart: always\nservices:\n  web:\n    <<: [*a, {user: u}]\n    image: x\n    x-note: 1\n"
+    text = (
+        "x-a: &a\n  image: y\n  restart: always\n"
+        "services:\n  web:\n    <<: [*a, {user: u}]\n    image: x\n    x-note: 1\n"
+    )
     (spec,) = _load(text).specs
     assert isinstance(spec.source, ContainerImage)
     assert (spec.source.image, spec.source.user) == ("x", "u")
@@ -150,10 +154,12 @@ def test_without_a_health_check_a_service_is_ready_when_it_runs() -> None:
 
 def test_a_health_check_becomes_probes_with_dockers_defaults() -> None:
     spec = _one("healthcheck:\n  test: pg_isready -q\n  start_period: 60s")
-    assert spec.readiness is not None and spec.readiness == spec.liveness
+    assert spec.readiness is not None
+    assert spec.readiness == spec.liveness
     assert spec.readiness.check == ExecCheck(command=("/bin/sh", "-c", "pg_isready -q"))
     assert (spec.readiness.interval_s, spec.readiness.timeout_s, spec.readiness.failure_threshold) == (30.0, 30.0, 3)
-    assert spec.startup is not None and spec.startup.interval_s * spec.startup.failure_threshold >= 60.0
+    assert spec.startup is not None
+    assert spec.startup.interval_s * spec.startup.failure_threshold >= 60.0
     assert spec.deploy.deadline_s > 60.0
     assert _one('healthcheck: {test: ["NONE"]}').readiness is None
     assert _one("healthcheck: {disable: true}").readiness is None
@@ -224,7 +230,8 @@ def test_the_rollout_limits_and_placement_of_deploy_are_used() -> None:
         "deploy:\n  replicas: 4\n  resources: {limits: {cpus: '0.5', memory: 64M}, reservations: {memory: 32M}}\n"
         "  update_config: {parallelism: 2, delay: 5s, order: stop-first, failure_action: pause}\n"
         "  restart_policy: {condition: on-failure, max_attempts: 3, delay: 5s}\n"
-        "  placement: {constraints: ['node.labels.disk == ssd', node.hostname==n1], preferences: [{spread: node.labels.zone}]}\n"
+        "  placement:\n    constraints: ['node.labels.disk == ssd', node.hostname==n1]\n"
+        "    preferences: [{spread: node.labels.zone}]\n"
         "  labels: {a: b}"
     )
     assert spec.replicas == 4
@@ -240,7 +247,8 @@ def test_the_rollout_limits_and_placement_of_deploy_are_used() -> None:
 def test_labels_give_a_route_and_a_health_path() -> None:
     spec = _one("expose: [80]\nlabels: [orca.domain=a.test, orca.path=/x, orca.health=/ok, keep=me]")
     assert spec.routes == (RouteSpec(domain="a.test", path="/x"),)
-    assert spec.readiness is not None and spec.readiness.check == HttpCheck(path="/ok")
+    assert spec.readiness is not None
+    assert spec.readiness.check == HttpCheck(path="/ok")
     assert spec.labels == {"keep": "me"}
 
 

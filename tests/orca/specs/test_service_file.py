@@ -63,8 +63,10 @@ def test_the_example_shows_most_keys_and_loads() -> None:
     assert spec.source.image == "orca-demo:local"
     assert spec.replicas == 2
     assert spec.routes == (RouteSpec(domain="web.localhost"),)
-    assert spec.readiness is not None and spec.readiness.check == HttpCheck(path="/healthz")
-    assert spec.startup is not None and spec.startup.check == TcpCheck()
+    assert spec.readiness is not None
+    assert spec.readiness.check == HttpCheck(path="/healthz")
+    assert spec.startup is not None
+    assert spec.startup.check == TcpCheck()
     assert spec.env == {"GREETING": "hello", "WORKERS": "2"}
     assert [loaded.blobs[file.content] for file in spec.files] == [b"<h1>Hello from Orca</h1>\n", b"ok\n"]
     assert spec.deploy.max_surge == 1
@@ -101,15 +103,18 @@ def test_a_service_with_a_port_and_no_word_on_health_is_ready_when_the_port_acce
 
 def test_the_default_probe_takes_the_first_tcp_port_and_none_of_udp() -> None:
     spec = _one('ports = ["53:53/udp", 80]')
-    assert spec.readiness is not None and spec.readiness.check == TcpCheck(port=80)
+    assert spec.readiness is not None
+    assert spec.readiness.check == TcpCheck(port=80)
     assert _one('port = "53/udp"').readiness is None
     assert _one("port = 80\nreadiness = false").readiness is None
 
 
 def test_health_sets_readiness_and_liveness_and_a_table_of_its_own_replaces_one() -> None:
     spec = _one('port = 80\nhealth = "/ok"\nliveness = { exec = "pgrep web", interval = "1m" }')
-    assert spec.readiness is not None and spec.readiness.check == HttpCheck(path="/ok")
-    assert spec.liveness is not None and spec.liveness.check == ExecCheck(command=("pgrep", "web"))
+    assert spec.readiness is not None
+    assert spec.readiness.check == HttpCheck(path="/ok")
+    assert spec.liveness is not None
+    assert spec.liveness.check == ExecCheck(command=("pgrep", "web"))
     assert spec.liveness.interval_s == 60.0
 
 
