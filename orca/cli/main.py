@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orca.cli.verbs import help_text
 from orca.version import VERSION
 
-_HELP = ([], ["--help"], ["-h"], ["help"])
+_HELP: "tuple[list[str], ...]" = ([], ["--help"], ["-h"], ["help"])
 
 
 def main() -> None:

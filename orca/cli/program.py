@@ -102,9 +102,11 @@ class VerbGroup(click.Group):
     """All verbs; each module is imported when its verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the table's order."""
         return [one.name for one in VERBS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of the table's verb, or None."""
         found = find_verb(cmd_name)
         if found is None:
             return None
@@ -113,6 +115,7 @@ class VerbGroup(click.Group):
         return command
 
     def get_help(self, ctx: click.Context) -> str:
+        """The text that `orca --help` prints without a parser."""
         return help_text().rstrip("\n")
 
 
@@ -122,7 +125,7 @@ def make_group() -> VerbGroup:
     def show_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
         if is_wanted and not ctx.resilient_parsing:
             click.echo(f"orca {VERSION}")
-            ctx.exit()
+            raise click.exceptions.Exit(0)
 
     version = click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=show_version)
     return VerbGroup(

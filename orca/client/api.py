@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -257,7 +257,7 @@ class NodeClient:
         ):
             yield self._guarded(items)
 
-    def exec(
+    def exec(  # noqa: PLR0913 - what a session can be told
         self,
         allocation: AllocationId,
         command: tuple[str, ...],
@@ -265,6 +265,7 @@ class NodeClient:
         tty: bool = False,
         stdin: bool = False,
         user: str | None = None,
+        env: Mapping[str, str] | None = None,
         rows: int = 24,
         columns: int = 80,
     ) -> AbstractAsyncContextManager[ExecChannel]:
@@ -276,6 +277,7 @@ class NodeClient:
             ("tty", tty or None),
             ("stdin", stdin or None),
             ("user", user),
+            *(("env", f"{key}={value}") for key, value in (env or {}).items()),
             ("rows", rows),
             ("columns", columns),
         )

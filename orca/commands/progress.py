@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from orca.commands.rollout import CopyChanged, RolloutStep
+from orca.commands.rollout import RolloutStep
 from orca.model.view import ServiceChange
 
 
@@ -55,9 +55,7 @@ class Reconnecting(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-Progress: TypeAlias = (
-    BlobUploaded | BuildStarted | BuildLine | SpecWarning | Accepted | Waiting | Reconnecting | CopyChanged
-)
+Progress: TypeAlias = BlobUploaded | BuildStarted | BuildLine | SpecWarning | Accepted | Waiting | Reconnecting
 Report: TypeAlias = Callable[[Progress], None]
 """Takes one value and returns at once."""
 
