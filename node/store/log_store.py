@@ -1,0 +1,178 @@
+"""`LogStore` on LMDB: one key an entry, the snapshot in pieces."""
+
+import struct
+from typing import Final, TypeVar
+
+import msgspec
+
+from consensus.storage import (
+    Entry,
+    HardState,
+    LoadedLog,
+    LogWrite,
+    Snapshot,
+    SnapshotMeta,
+    assert_contiguous,
+    assert_newer_snapshot,
+    assert_truncation,
+)
+from node.store.environment import Environment
+from node.store.records import seal, unseal
+from node.store.views import Database, ReadView, WriteView
+from orca.errors import StoreCorruptError
+from orca.model.ids import LogIndex, Term
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+PIECE_BYTES: Final = 256 * 2**10
+"""A value needs its pages side by side; small pieces find a place in a fragmented map."""
+
+_TERM: Final = struct.Struct(">Q")
+_HARD_STATE: Final = b"hard_state"
+_SNAPSHOT_META: Final = b"snapshot_meta"
+
+
+class _SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the snapshot besides its bytes."""
+
+    meta: SnapshotMeta
+    payload_bytes: int
+
+
+class LmdbLogStore:
+    """The log in the environment of the node. Its calls block: make them from a thread.
+
+    The environment belongs to whoever opened it; `close` leaves it open.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def load(self) -> LoadedLog:
+        """Everything that is kept, each record checked. Raises `StoreCorruptError`."""
+        return self._environment.read(self._load)
+
+    def write(self, batch: LogWrite) -> None:
+        """Make `batch` durable. Raises `StoreFullError` with nothing written, `StoreStalledError` when unknown."""
+        self._environment.write_blocking(lambda view: self._write(view, batch))
+
+    def entries(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
+        """The entries from `first` to `last`, both included; the log must have them all."""
+
+        def read(view: ReadView) -> tuple[Entry, ...]:
+            lowest, highest = self._snapshot_index(view) + 1, self._last_index(view)
+            assert lowest <= first <= last <= highest, f"{first} to {last} is not within {lowest} to {highest}"
+            return self._read_entries(view, first, last)
+
+        return self._environment.read(read)
+
+    def close(self) -> None:
+        """Nothing to give back: the environment is its opener's."""
+
+    def _what(self, record: str) -> str:
+        return f"{record} in {self._environment.data_path}"
+
+    def _load(self, view: ReadView) -> LoadedLog:
+        snapshot = self._read_snapshot(view)
+        snapshot_index = LogIndex(0) if snapshot is None else snapshot.meta.last_index
+        first_key, last_key = view.first_key(Database.LOG), view.last_key(Database.LOG)
+        entries: tuple[Entry, ...] = ()
+        if first_key is not None and last_key is not None:
+            first, last = _index_of(first_key), _index_of(last_key)
+            if first != snapshot_index + 1:
+                raise StoreCorruptError(
+                    f"{self._what('the log')} begins with entry {first}, but the snapshot ends with {snapshot_index}"
+                )
+            entries = self._read_entries(view, first, last)
+        hard_state = self._read_record(view, _HARD_STATE, HardState) or HardState()
+        return LoadedLog(hard_state=hard_state, snapshot=snapshot, entries=entries)
+
+    def _read_entries(self, view: ReadView, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
+        found: list[Entry] = []
+        expected, term = first, Term(0)
+        for key, record in view.scan(Database.LOG, _key(first), _key(LogIndex(last + 1))):
+            index = _index_of(key)
+            if index != expected:
+                raise StoreCorruptError(f"{self._what('the log')} has no entry {expected}, and goes on with {index}")
+            body = unseal(record, self._what(f"log entry {index}"), salt=key)
+            if len(body) < _TERM.size:
+                raise StoreCorruptError(f"{self._what(f'log entry {index}')} is too short: {len(body)} bytes")
+            entry = Entry(term=Term(_TERM.unpack_from(body)[0]), index=index, payload=body[_TERM.size :])
+            if entry.term < term:
+                raise StoreCorruptError(f"{self._what(f'log entry {index}')} is of an earlier term than the one before")
+            found.append(entry)
+            expected, term = LogIndex(index + 1), entry.term
+        if expected != last + 1:
+            raise StoreCorruptError(f"{self._what('the log')} has no entry {expected}")
+        return tuple(found)
+
+    def _read_snapshot(self, view: ReadView) -> Snapshot | None:
+        record = self._read_record(view, _SNAPSHOT_META, _SnapshotRecord)
+        if record is None:
+            return None
+        pieces = [
+            unseal(piece, self._what(f"snapshot piece {number}"), salt=key)
+            for number, (key, piece) in enumerate(view.scan(Database.SNAPSHOT))
+        ]
+        payload = b"".join(pieces)
+        if len(payload) != record.payload_bytes:
+            raise StoreCorruptError(
+                f"{self._what('the snapshot')} has {len(payload)} bytes instead of {record.payload_bytes}"
+            )
+        return Snapshot(meta=record.meta, payload=payload)
+
+    def _read_record(self, view: ReadView, key: bytes, kind: type[T]) -> T | None:
+        record = view.get(Database.RAFT, key)
+        if record is None:
+            return None
+        what = self._what(f"the record {key.decode()}")
+        try:
+            return msgspec.msgpack.decode(unseal(record, what, salt=key), type=kind)
+        except msgspec.DecodeError as error:
+            raise StoreCorruptError(f"{what} cannot be read: {error}") from error
+
+    def _snapshot_index(self, view: ReadView) -> LogIndex:
+        record = self._read_record(view, _SNAPSHOT_META, _SnapshotRecord)
+        return LogIndex(0) if record is None else record.meta.last_index
+
+    def _last_index(self, view: ReadView) -> LogIndex:
+        last_key = view.last_key(Database.LOG)
+        return self._snapshot_index(view) if last_key is None else _index_of(last_key)
+
+    def _write(self, view: WriteView, batch: LogWrite) -> None:
+        if batch.hard_state is not None:
+            _put_record(view, _HARD_STATE, batch.hard_state)
+        if batch.truncate_from is not None:
+            assert_truncation(batch.truncate_from, self._snapshot_index(view), self._last_index(view))
+            view.delete_range(Database.LOG, _key(batch.truncate_from))
+        if batch.entries:
+            assert_contiguous(batch.entries, self._last_index(view))
+            for entry in batch.entries:
+                key = _key(entry.index)
+                view.put(Database.LOG, key, seal(_TERM.pack(entry.term) + entry.payload, salt=key))
+        if batch.snapshot is not None:
+            self._write_snapshot(view, batch.snapshot)
+
+    def _write_snapshot(self, view: WriteView, snapshot: Snapshot) -> None:
+        meta = snapshot.meta
+        assert_newer_snapshot(meta, self._snapshot_index(view))
+        covered = view.get(Database.LOG, _key(meta.last_index))
+        is_known = covered is not None and _TERM.unpack_from(covered, 4)[0] == meta.last_term
+        view.delete_range(Database.LOG, stop=_key(LogIndex(meta.last_index + 1)) if is_known else None)
+        view.delete_range(Database.SNAPSHOT)
+        for number, start in enumerate(range(0, len(snapshot.payload), PIECE_BYTES)):
+            key = number.to_bytes(4, "big")
+            view.put(Database.SNAPSHOT, key, seal(snapshot.payload[start : start + PIECE_BYTES], salt=key))
+        _put_record(view, _SNAPSHOT_META, _SnapshotRecord(meta=meta, payload_bytes=len(snapshot.payload)))
+
+
+def _put_record(view: WriteView, key: bytes, record: msgspec.Struct) -> None:
+    view.put(Database.RAFT, key, seal(msgspec.msgpack.encode(record), salt=key))
+
+
+def _key(index: LogIndex) -> bytes:
+    return index.to_bytes(8, "big")
+
+
+def _index_of(key: bytes) -> LogIndex:
+    return LogIndex(int.from_bytes(key, "big"))
