@@ -37,12 +37,13 @@ class Call:
     `deadline` is on the clock of `time.monotonic()`; None is no deadline.
     """
 
-    __slots__ = ("before_sleep", "deadline", "reason", "started_ns")
+    __slots__ = ("before_sleep", "deadline", "reason", "started_ns", "was_sleep_cut")
 
     def __init__(self, timeout_s: float | None = None) -> None:
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.reason: StopReason | None = None
         self.started_ns = time.monotonic_ns()
+        self.was_sleep_cut = False
         self.before_sleep: Callable[[], None] | None = None
         """Called in the guest's thread: what it has written so far should go out now."""
 
@@ -67,6 +68,7 @@ class Call:
             if left <= 0:
                 return
             time.sleep(min(left, TICK_S))
+        self.was_sleep_cut = True
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

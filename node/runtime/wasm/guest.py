@@ -254,7 +254,8 @@ def judge(
     A trap counts as out of memory when the engine says so or when the guest held
     at least 7/8 of its limit: a refused `memory.grow` itself leaves no trace.
     """
-    if error is None and call.reason in (None, StopReason.STOPPED):  # it ended properly before the stop took hold
+    is_cut = call.reason is not None and (call.reason is not StopReason.STOPPED or call.was_sleep_cut)
+    if error is None and not is_cut:  # a stop that came too late to change anything is none
         return Outcome(exit_code=exit_code, cpu_ns=cpu_ns, memory_bytes=memory_bytes)
     if call.reason is not None:
         words = {

@@ -230,6 +230,6 @@ def _layout() -> tuple[int, int]:
     return ctypes.sizeof(kind), kind.of.offset
 
 
-binding.VariantLikeType._lower = _lower  # type: ignore[method-assign]
-binding.ListType.convert_to_c = _bytes_to_c  # type: ignore[method-assign]
-binding.ListType.convert_from_c = _bytes_from_c  # type: ignore[method-assign]
+binding.VariantLikeType._lower = _lower  # type: ignore[method-assign,assignment]  # noqa: SLF001
+binding.ListType.convert_to_c = _bytes_to_c  # type: ignore[method-assign,assignment]
+binding.ListType.convert_from_c = _bytes_from_c  # type: ignore[method-assign,assignment]
