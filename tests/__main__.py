@@ -219,7 +219,11 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.constraints:
         constraints.regenerate(ROOT, upgrade=parsed.upgrade)
         return 0
-    where = "CI: a skipped test counts as failed" if os.environ.get("CI") == "true" else "tests may be skipped"
+    where = (
+        "CI: a skipped Docker test counts as failed"
+        if os.environ.get("CI") == "true"
+        else "without Docker, its tests are skipped"
+    )
     print(f"Orca checks on Python {sys.version.split()[0]} ({where})", flush=True)
     try:
         return run_all(Options(fast=parsed.fast, expression=parsed.expression, only=parsed.only, extra=extra))

@@ -1,6 +1,10 @@
 """The pinned dependencies are complete, hashed, and free of addresses."""
 
+import ast
+import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests import tidy
 from tests.constraints import ALL, NODE, parse_pins
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +48,38 @@ def test_every_pin_has_a_hash(path: Path) -> None:
 def test_a_node_and_the_checks_use_the_same_versions() -> None:
     everything = pins_of(ALL)
     assert {name: everything.get(name) for name in pins_of(NODE)} == pins_of(NODE)
+
+
+def imported(module: tidy.Module) -> Iterator[str]:
+    """First words of what `module` imports from outside the repository and the standard library."""
+    for node in ast.walk(module.tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names = [node.module]
+        for name in names:
+            top = name.partition(".")[0]
+            if top not in sys.stdlib_module_names and top not in tidy.PACKAGES:
+                yield top
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """One that only came along with another one would vanish with it."""
+    owners = packages_distributions()
+    run = {canonicalize_name(Requirement(text).name) for text in RUN}
+    dev = {canonicalize_name(Requirement(text).name) for text in DEV}
+    for module in tidy.read_modules(ROOT):
+        allowed = run | dev if module.is_test else run
+        for name in imported(module):
+            found = {canonicalize_name(owner) for owner in owners.get(name, [name])}
+            assert found & allowed, f"{module.path} imports {name}: declare {sorted(found)} in pyproject.toml"
+
+
+def test_every_dependency_of_a_node_is_imported() -> None:
+    owners = packages_distributions()
+    names = {name for module in tidy.read_modules(ROOT) if not module.is_test for name in imported(module)}
+    used = {canonicalize_name(owner) for name in names for owner in owners.get(name, [name])}
+    declared = {canonicalize_name(Requirement(text).name) for text in RUN}
+    assert sorted(declared - used) == [], "declared in pyproject.toml and imported by nobody"
 
 
 @pytest.mark.parametrize(
