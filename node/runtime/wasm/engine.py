@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import mmap
 import os
 import platform
 import queue
@@ -30,13 +31,17 @@ if TYPE_CHECKING:
     import wasmtime
     import wasmtime.component
 
-_CONFIG_TAG: Final = "epoch,on-demand,cow,stack=512KiB,v1"
+_CONFIG_TAG: Final = "epoch,pool-or-mmap,cow,stack=512KiB,v2"
 """Names the configuration in cache keys: change it with `_make_engine`."""
 
 _MAGIC: Final = b"orca-aot 1\n"
 _DIGEST_BYTES: Final = 32
 _PROGRAMS_MAX: Final = 16
 """Programs kept loaded though no instance uses them."""
+
+_SLOT_BYTES: Final = 4 * 2**30
+_POOL_MEMORIES: Final = 256
+"""Instances at once, more or less: guest threads, commands, and the several memories of components."""
 
 _WASM_MAGIC: Final = b"\0asm"
 _CORE_VERSION: Final = b"\x01\x00\x00\x00"
@@ -162,7 +167,7 @@ class WasmEngine:
 
     def _prepare_engine(self) -> "wasmtime.Engine":
         if self._engine is None:
-            self._engine = _make_engine()
+            self._engine = shared_engine()
             linker = _make_linker(self._engine)
             self._define_host(linker)
             self._linker = linker
@@ -236,6 +241,18 @@ class WasmEngine:
                 raise
 
 
+_shared: list["wasmtime.Engine"] = []
+_shared_lock: Final = threading.Lock()
+
+
+def shared_engine() -> "wasmtime.Engine":
+    """The engine of this process: its pool reserves address space, of which there is not enough for many."""
+    with _shared_lock:
+        if not _shared:
+            _shared.append(_make_engine())
+        return _shared[0]
+
+
 def _make_engine() -> "wasmtime.Engine":
     import wasmtime
 
@@ -243,7 +260,42 @@ def _make_engine() -> "wasmtime.Engine":
     config.epoch_interruption = True
     config.max_wasm_stack = 512 * 1024
     config.memory_init_cow = True
+    if _may_reserve():
+        _use_pool(config)
     return wasmtime.Engine(config)
+
+
+def _may_reserve() -> bool:
+    """Whether the pool's address space can be had; asked first, because the engine aborts when it cannot.
+
+    The pool reserves some TiB and uses next to nothing of it.
+    """
+    flags = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0) | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    try:
+        mmap.mmap(-1, 4 * _POOL_MEMORIES * _SLOT_BYTES, flags=flags, prot=0).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _use_pool(config: "wasmtime.Config") -> None:
+    """Reuse memories, tables and instances: a fresh instance costs a fifth less than with mmap each time."""
+    from wasmtime import _ffi as ffi  # the binding has no class for it
+
+    pool = ffi.wasmtime_pooling_allocation_config_new()
+    ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, _POOL_MEMORIES)
+    ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, 4 * _POOL_MEMORIES)
+    ffi.wasmtime_pooling_allocation_config_table_elements_set(pool, 100_000)
+    ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, 16 * _POOL_MEMORIES)
+    ffi.wasmtime_pooling_allocation_config_total_component_instances_set(pool, _POOL_MEMORIES)
+    ffi.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 8)
+    ffi.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, 16)
+    ffi.wasmtime_pooling_allocation_config_max_core_instances_per_component_set(pool, 200)
+    ffi.wasmtime_pooling_allocation_config_max_memories_per_component_set(pool, 32)
+    ffi.wasmtime_pooling_allocation_config_max_tables_per_component_set(pool, 200)
+    ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, 128 * 1024)
+    ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
+    ffi.wasmtime_pooling_allocation_config_delete(pool)
 
 
 def _make_linker(engine: "wasmtime.Engine") -> "wasmtime.Linker":

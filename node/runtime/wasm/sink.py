@@ -36,6 +36,9 @@ class Sink:
         self.head: Response | None = None
         """Set by a guest that gives its response head apart from its output."""
         self._is_flushed = False
+        self._is_taken = False
+        self.unsent: bytes | None = None
+        """Set when the guest's thread has answered: what it could not send."""
         self._wake: Callable[[], None] | None = None
         call.before_sleep = self.flush
 
@@ -64,11 +67,27 @@ class Sink:
                 self._is_flushed = True
                 self._notify()
 
+    def claim(self) -> bytes | None:
+        """From the guest's thread, at its end: all output, unless the loop has begun to take it."""
+        with self._lock:
+            if self._is_taken:
+                return None
+            self._is_taken = True
+            output = b"".join(self._pieces)
+            self._pieces.clear()
+            return output
+
+    def unclaim(self, output: bytes) -> None:
+        """From the guest's thread: the loop shall deal with it after all."""
+        with self._lock:
+            self._pieces.insert(0, output)
+
     def take(self) -> tuple[bytes, bool]:
         """On the loop: all bytes that wait, and whether they are the last."""
         with self._lock:
             taken = b"".join(self._pieces)
             self._pieces.clear()
+            self._is_taken = True
             self._waiting = 0
             self._is_flushed = False
             self._room.notify()
