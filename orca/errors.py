@@ -163,6 +163,14 @@ class StoreFullError(NotAvailableError):
     http_status = 507
 
 
+class StoreStalledError(OrcaError):
+    """The disk did not confirm a write in time; the write may still happen."""
+
+    code = "store_stalled"
+    http_status = 503
+    exit_code = 6
+
+
 class StoreCorruptError(OrcaError):
     """The store cannot be read as what it should be; the node refuses to guess."""
 
