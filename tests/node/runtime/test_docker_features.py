@@ -386,7 +386,7 @@ async def test_build_gives_the_lines_of_its_steps_and_makes_the_image(subject: D
 async def test_build_that_fails_says_which_step_and_why(subject: DockerSubject) -> None:
     runtime = subject.make()
     tag = f"orca-test-{subject.project}:broken"
-    context = busybox_tar(dockerfile='FROM scratch\nCOPY root /\nRUN ["/bin/busybox", "false"]\n')
+    context = busybox_tar(dockerfile=f'FROM scratch\nLABEL t={tag}\nCOPY root /\nRUN ["/bin/busybox", "false"]\n')
 
     async def build(request: ImageBuild) -> None:
         with trio.fail_after(60):
@@ -399,6 +399,7 @@ async def test_build_that_fails_says_which_step_and_why(subject: DockerSubject) 
             await build(ImageBuild(tag=tag))
         with pytest.raises(RuntimeFailedError, match=r"(?i)dockerfile"):
             await build(ImageBuild(tag=tag, dockerfile="Elsewhere"))
+    docker("image", "prune", "-f", "--filter", f"label=t={tag}")  # what the steps before the failing one left
 
 
 async def test_deploying_many_costs_one_create_one_start_and_one_look_each(subject: DockerSubject) -> None:

@@ -167,7 +167,7 @@ def test_json_lines_are_joined_over_chunks_and_bounded() -> None:
     with pytest.raises(ValueError, match="more than"):
         reader.feed(b"x" * (2**20 + 1))
     with pytest.raises(ValueError, match="malformed"):
-        JsonLines().feed(b"no\n")
+        JsonLines().feed(b"{no}\n")
 
 
 def test_versions_are_agreed_on_within_what_both_speak() -> None:
