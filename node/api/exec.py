@@ -60,10 +60,18 @@ async def open_exec(call: Call[ExecQuery, NoBody]) -> Upgrade | Response:
         tty=query.tty,
         stdin=query.stdin,
         user=query.user,
+        env=dict(map(_variable, query.env)),
         rows=query.rows,
         columns=query.columns,
     )
     return Upgrade(run=partial(_serve, call.request, call.control, AllocationId(call.path["id"]), request))
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals) or "\0" in text:
+        raise InvalidRequestError(f"the query parameter env is {text[:80]!r}; it must be of the form NAME=value")
+    return name, value
 
 
 def _handshake_problem(request: Request) -> str:

@@ -84,6 +84,7 @@ class ExecQuery(_Params, frozen=True):
     tty: Annotated[bool, Meta(description="join stdout and stderr in a terminal")] = False
     stdin: Annotated[bool, Meta(description="give the command an input")] = False
     user: Annotated[str, Meta(min_length=1, description="run as this user")] | None = None
+    env: Annotated[tuple[str, ...], Meta(description="further environment, `NAME=value` each")] = ()
     rows: Annotated[int, Meta(ge=1, le=10000)] = 24
     columns: Annotated[int, Meta(ge=1, le=10000)] = 80
 

@@ -14,6 +14,7 @@ from orca.http.messages import Headers, HttpLimits
 
 RECEIVE_BYTES: Final = 64 * 1024
 SEND_BYTES: Final = 256 * 1024
+_GREETING: Final = b"HTTP/"
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -232,6 +233,8 @@ class _Connection:
                     raise trio.BrokenResourceError("the server closed the connection before it answered")
                 self.has_answered = self.has_answered or bool(received)
                 self._h11.receive_data(bytes(received))
+                if self._h11.their_state is h11.SEND_RESPONSE:
+                    self._check_greeting(self._h11.trailing_data[0])
         except h11.RemoteProtocolError as error:
             if self._h11.trailing_data[1]:
                 raise trio.BrokenResourceError(f"the server broke off its answer: {error}") from error
@@ -240,6 +243,11 @@ class _Connection:
             raise trio.BrokenResourceError("the server closed the connection before it answered")
         assert not isinstance(event, type) or event is h11.PAUSED, f"{event} is no event"
         return event
+
+    def _check_greeting(self, received: bytes) -> None:
+        """Refuse at once what does not begin like HTTP: another server may wait for us to speak on."""
+        if received[: len(_GREETING)] != _GREETING[: len(received)]:
+            raise PeerProtocolError(f"the answer is no HTTP/1.1: it begins with {received[:20]!r}")
 
     async def receive_piece(self) -> bytes | None:
         """The next piece of the body, None after the last."""
