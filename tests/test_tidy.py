@@ -157,6 +157,7 @@ def test_a_module_that_only_a_test_imports_is_an_orphan() -> None:
         Module("orca/cli/main.py", "WORKER = 'node.worker'\n"),
         Module("orca/used.py", ""),
         Module("orca/left.py", ""),
+        Module("simulations/bench/idle.py", 'if __name__ == "__main__":\n    pass\n'),
         Module("node/worker.py", "from . import near\n"),
         Module("node/near.py", ""),
         Module("tests/test_left.py", "import orca.left\nfrom tests.fakes import clock\n"),

@@ -186,8 +186,8 @@ def orphans(modules: Iterable[Module], entry_points: Iterable[str], texts: Itera
     """Nobody keeps a module that nothing uses.
 
     A module is used when another one imports it, or names it in a string (a worker
-    process started with `python -m`), or when it is an entry point, or when one of
-    `texts` names it. A use by a test alone does not count, except for the parts of tests.
+    process started with `python -m`), or when it is an entry point or a benchmark that
+    runs by itself, or when one of `texts` names it. A use by a test alone does not count, except for the parts of tests.
     """
     kept = list(modules)
     entries = frozenset(entry_points)
@@ -198,7 +198,8 @@ def orphans(modules: Iterable[Module], entry_points: Iterable[str], texts: Itera
             if used != module.name:
                 users[used].add(module.name)
     for module in kept:
-        is_root = module.stem in {"__init__", "__main__", "conftest"} or module.stem.startswith("test_")
+        is_program = module.path.startswith("simulations/bench/") and '__name__ == "__main__"' in module.text
+        is_root = module.stem in {"__init__", "__main__", "conftest"} or module.stem.startswith("test_") or is_program
         if is_root or module.name in entries or any(module.name in text for text in texts):
             continue
         if not [user for user in users[module.name] if module.is_test or not user.startswith("tests.")]:
