@@ -89,9 +89,13 @@ class Module:
 
 
 def read_modules(root: Path) -> list[Module]:
-    """Every Python file of our packages, in order of path."""
+    """Every Python file of our packages, in order of path.
+
+    Not `tests/**/guest_*.py`: those programs run inside a Wasm sandbox, with its own packages.
+    """
     files = (file for package in PACKAGES for file in (root / package).rglob("*.py"))
-    return [Module(file.relative_to(root).as_posix(), file.read_text()) for file in sorted(files)]
+    modules = [Module(file.relative_to(root).as_posix(), file.read_text()) for file in sorted(files)]
+    return [module for module in modules if not (module.is_test and module.stem.startswith("guest_"))]
 
 
 def long_modules(module: Module) -> Iterator[str]:
@@ -199,8 +203,8 @@ def orphans(modules: Iterable[Module], entry_points: Iterable[str], texts: Itera
                 users[used].add(module.name)
     for module in kept:
         is_program = module.path.startswith("simulations/bench/") and '__name__ == "__main__"' in module.text
-        is_root = module.stem in {"__init__", "__main__", "conftest"} or module.stem.startswith("test_") or is_program
-        if is_root or module.name in entries or any(module.name in text for text in texts):
+        is_started = module.stem in {"__init__", "__main__", "conftest"} or module.stem.startswith("test_")
+        if is_started or is_program or module.name in entries or any(module.name in text for text in texts):
             continue
         if not [user for user in users[module.name] if module.is_test or not user.startswith("tests.")]:
             yield f"{module.path}: nothing imports it: use it or remove it"
