@@ -28,7 +28,7 @@ from node.api.control import Control
 from node.api.failure import answer_failure
 from node.api.guard import Guard, make_guard
 from node.api.routes import ROUTES
-from orca.errors import AddressInUseError, MethodNotAllowedError, NotAvailableError, NotFoundError
+from orca.errors import AddressInUseError, InvalidRequestError, MethodNotAllowedError, NotAvailableError, NotFoundError
 from orca.http import (
     HttpLimits,
     Reply,
@@ -174,6 +174,9 @@ def _as_reply(result: Result, route: Route) -> Reply:
 
 
 async def _read_body(request: Request, route: Route) -> msgspec.Struct:
+    if route.body is BodyKind.NONE and request.has_body:
+        # An unread body would also keep a stream from noticing that its client left.
+        raise InvalidRequestError(f"{route.method} {route.path} takes no body")
     if route.body in {BodyKind.NONE, BodyKind.RAW}:
         return NoBody()
     assert route.request is not None, f"{route.path} takes JSON and has no type for it"

@@ -10,7 +10,9 @@ While a handler thinks, its client may leave and nothing is cancelled: a change 
 begun is finished. While a `StreamResponse` runs, the connection is watched for the
 client's end of stream, and the stream's context is left as soon as that comes, also
 when the stream has nothing to say. A client that only closes its sending half therefore
-gets no streams. Bytes of pipelined requests that come meanwhile are kept, up to 64 KiB.
+gets no streams. The watch begins when the request's body has been read: whoever answers
+with a stream reads the body, before or meanwhile. Bytes of pipelined requests that come
+during the watch are kept, up to 64 KiB.
 
 A failed request never reaches the task that accepts: whatever a handler raises becomes an
 answer through `on_error`, and what the client breaks ends its own connection only.

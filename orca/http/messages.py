@@ -63,6 +63,11 @@ class Request:
         """The media type of the body in lower case, without its parameters; may be empty."""
         return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
+    @property
+    def has_body(self) -> bool:
+        """Whether its head announces content."""
+        return self.header("transfer-encoding") is not None or int(self.header("content-length") or "0") > 0
+
     def chunks(self, bytes_max: int) -> AsyncIterator[bytes]:
         """The body as it comes, once.
 

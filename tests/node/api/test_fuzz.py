@@ -47,18 +47,19 @@ METHODS = st.sampled_from(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 async def exchange(wire: bytes) -> Answer:
     client, server = trio.testing.memory_stream_pair()
     received = b""
-    async with trio.open_nursery() as nursery:
-        answer = partial(Dispatcher(FakeControl()).answer, None)
-        nursery.start_soon(partial(serve_http, server, answer, peer="test", on_error=answer_failure))
-        await client.send_all(wire)
-        while b"\r\n\r\n" not in received:
-            piece = await client.receive_some()
-            assert piece, f"the connection ended after {received!r}"
-            received += piece
-        await client.send_eof()  # a stream that follows ends with this, everything else is whole by itself
-        while piece := await client.receive_some():
-            received += piece
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(60):  # a hang is a failure with an example, not a run that never ends
+        async with trio.open_nursery() as nursery:
+            answer = partial(Dispatcher(FakeControl()).answer, None)
+            nursery.start_soon(partial(serve_http, server, answer, peer="test", on_error=answer_failure))
+            await client.send_all(wire)
+            while b"\r\n\r\n" not in received:
+                piece = await client.receive_some()
+                assert piece, f"the connection ended after {received!r}"
+                received += piece
+            await client.send_eof()  # a stream that follows ends with this, everything else is whole by itself
+            while piece := await client.receive_some():
+                received += piece
+            nursery.cancel_scope.cancel()
     return parse(received)
 
 

@@ -230,6 +230,8 @@ REFUSALS = (
     ("POST", "/v1/services/default/web/scale", b'{"x":' + b"[" * 100_000, 400, "invalid_request", ""),
     ("POST", "/v1/deploys", b"[" * 300_000, 400, "invalid_request", ""),
     ("POST", "/v1/deploys", b'{"specs":[{"name":"a"}]}', 400, "invalid_request", "specs[0]"),
+    ("GET", "/v1/watch", b"{}", 400, "invalid_request", "takes no body"),
+    ("DELETE", "/v1/services/default/web", b"{}", 400, "invalid_request", "takes no body"),
     ("POST", "/v1/services/default/web/rollback", b'{"revision":99}', 409, "conflict", "99"),
 )
 
