@@ -241,4 +241,5 @@ def failures(wait: "WaitOutcome", console: "Console") -> None:
         if failure.serving is not None:
             console.problem(f"  revision {failure.serving} keeps serving")
         name = display_name(failure.service)
-        console.problem(f"hint: orca ps {name}; orca logs {name}; orca rollback {name}")
+        way_back = f"; orca rollback {name}" if failure.serving is not None else ""
+        console.problem(f"hint: orca ps {name}; orca logs {name}{way_back}")

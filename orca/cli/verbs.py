@@ -12,7 +12,7 @@ Verb = namedtuple("Verb", ("name", "group", "module", "summary"))
 
 VERBS = (
     Verb("up", "Start", "orca.cli.daemon", "Run a node on this computer."),
-    Verb("demo", "Start", "orca.cli.demo_verb", "Show a node, two services and their healing, then clean up."),
+    Verb("demo", "Start", "orca.cli.demo", "Show a node, two services and their healing, then clean up."),
     Verb("deploy", "Change", "orca.cli.deploys", "Put services from files and wait until they are healthy."),
     Verb("plan", "Change", "orca.cli.deploys", "Show what a deploy would change; changes nothing."),
     Verb("scale", "Change", "orca.cli.changes", "Set the number of copies: orca scale web=3 api=2."),

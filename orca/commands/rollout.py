@@ -193,8 +193,9 @@ class Rollout:
                 change = _as_change(copy)
                 before = self._copies.get(copy.id)
                 self._copies[copy.id] = change
-                is_news = before != change if before is not None else copy.phase not in TERMINAL_PHASES
-                if is_news or (before is None and copy.revision == goal.revision):
+                # At the first look, only the copies that the change brought are news.
+                is_new = goal.kind is GoalKind.HEALTHY and copy.revision == goal.revision
+                if before != change if before is not None else is_new:
                     changes.append(change)
         return tuple(changes)
 
