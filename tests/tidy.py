@@ -191,7 +191,8 @@ def orphans(modules: Iterable[Module], entry_points: Iterable[str], texts: Itera
 
     A module is used when another one imports it, or names it in a string (a worker
     process started with `python -m`), or when it is an entry point or a benchmark that
-    runs by itself, or when one of `texts` names it. A use by a test alone does not count, except for the parts of tests.
+    runs by itself, or when one of `texts` names it. A use by a test alone does not count,
+    except for the parts of tests.
     """
     kept = list(modules)
     entries = frozenset(entry_points)
