@@ -27,13 +27,10 @@ from node.runtime.wasm import guest
 from node.runtime.wasm.calls import Call, Outcome, current
 from node.runtime.wasm.engine import Program
 from node.runtime.wasm.guest import EXIT_TRAP, Setup
-from node.runtime.wasm.http_host import INTERFACES, RESOURCES, RESOURCES_OF, Host
+from node.runtime.wasm.http_host import INTERFACES, RESOURCES, Host
 from node.runtime.wasm.logs import AllocationLog
 from node.runtime.wasm.sink import Sink
 from node.runtime.wasm.wagi import MalformedOutputError, Request, Response
-
-_VERSION: Final = "0.2.0"
-"""Names with any later 0.2 match it: the engine compares them as semantic versions do."""
 
 _HEADLESS_BYTES_MAX: Final = 8 * 2**20
 """How much body may come before the head."""
@@ -100,19 +97,41 @@ _link_lock: Final = threading.Lock()
 
 
 def make_linker(program: Program) -> component.Linker:
-    """A linker with our host for every standard import; calling an import that we lack is a trap."""
+    """A linker with our host for all that `program` imports; calling what we lack is a trap.
+
+    Made from the component's own imports, because an interface that only uses a resource
+    of another one must name the same type: the engine's stand-ins for unknown imports
+    make new types, which then do not match.
+    """
     with _link_lock:  # the binding's tables of callbacks are not made for two threads
         linker = component.Linker(program.engine)
+        others: dict[str, int] = {}
         with linker.root() as root:
-            for interface, functions in INTERFACES.items():
-                with root.add_instance(f"{interface}@{_VERSION}") as instance:
-                    for resource in RESOURCES_OF.get(interface, ()):
-                        kind = component.ResourceType.host(RESOURCES[resource])
-                        instance.add_resource(resource, kind, _drop)
-                    for name, function in functions.items():
-                        instance.add_func(name, _guard(name, function))
-        linker.define_unknown_imports_as_traps(program.component)
+            for name, imported in program.component.type.imports(program.engine).items():
+                kind = imported.ty
+                if isinstance(kind, binding.ComponentInstanceType):
+                    with root.add_instance(name) as instance:
+                        _define(instance, name, kind.exports(program.engine), others)
         return linker
+
+
+def _define(instance: Any, interface: str, exports: dict[str, Any], others: dict[str, int]) -> None:
+    """Define every resource and function of one interface; `others` numbers resources that we lack."""
+    functions = INTERFACES.get(interface.partition("@")[0], {})
+    for name, exported in exports.items():
+        kind = exported.ty
+        if isinstance(kind, component.ResourceType):
+            number = RESOURCES.get(name) or others.setdefault(name, 1000 + len(others))
+            instance.add_resource(name, component.ResourceType.host(number), _drop)
+        elif isinstance(kind, component.FuncType):
+            instance.add_func(name, _guard(name, functions.get(name) or _lacking(interface, name)))
+
+
+def _lacking(interface: str, name: str) -> Callable[..., Any]:
+    def call(_host: Host, *_args: Any) -> Any:
+        raise wasmtime.WasmtimeError(f"{interface} {name} is not available to a wasi:http component here")
+
+    return call
 
 
 def _drop(_store: Any, rep: int) -> None:

@@ -35,28 +35,25 @@ from node.runtime.wasm.http_resources import (
 from node.runtime.wasm.sink import Sink
 from node.runtime.wasm.wagi import Request, Response
 
-RESOURCES_OF: Final[dict[str, tuple[str, ...]]] = {
-    "wasi:io/error": ("error",),
-    "wasi:io/poll": ("pollable",),
-    "wasi:io/streams": ("input-stream", "output-stream"),
-    "wasi:cli/terminal-input": ("terminal-input",),
-    "wasi:cli/terminal-output": ("terminal-output",),
-    "wasi:filesystem/types": ("descriptor", "directory-entry-stream"),
-    "wasi:http/types": (
-        "fields",
-        "incoming-request",
-        "outgoing-request",
-        "request-options",
-        "response-outparam",
-        "incoming-response",
-        "incoming-body",
-        "future-trailers",
-        "outgoing-response",
-        "outgoing-body",
-        "future-incoming-response",
-    ),
-}
-RESOURCES: Final = {name: number for number, name in enumerate(itertools.chain(*RESOURCES_OF.values()), 1)}
+_RESOURCE_NAMES: Final = (
+    "error",
+    "pollable",
+    "input-stream",
+    "output-stream",
+    "fields",
+    "incoming-request",
+    "outgoing-request",
+    "request-options",
+    "response-outparam",
+    "incoming-response",
+    "incoming-body",
+    "future-trailers",
+    "outgoing-response",
+    "outgoing-body",
+    "future-incoming-response",
+)
+RESOURCES: Final = {name: number for number, name in enumerate(_RESOURCE_NAMES, 1)}
+RESOURCES["headers"] = RESOURCES["trailers"] = RESOURCES["fields"]  # other names of the same type
 
 _RANDOM_BYTES_MAX: Final = 2**20
 _RESOURCES_MAX: Final = 100_000
@@ -351,8 +348,6 @@ INTERFACES: Final[dict[str, dict[str, Callable[..., Any]]]] = {
     "wasi:cli/stdin": {"get-stdin": lambda _host: InputStream(b"")},
     "wasi:cli/stdout": {"get-stdout": lambda host: host.log(LogStream.STDOUT)},
     "wasi:cli/stderr": {"get-stderr": lambda host: host.log(LogStream.STDERR)},
-    "wasi:cli/terminal-input": {},
-    "wasi:cli/terminal-output": {},
     "wasi:cli/terminal-stdin": {"get-terminal-stdin": lambda _host: None},
     "wasi:cli/terminal-stdout": {"get-terminal-stdout": lambda _host: None},
     "wasi:cli/terminal-stderr": {"get-terminal-stderr": lambda _host: None},
