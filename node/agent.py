@@ -45,6 +45,7 @@ from node.store.identity import Identity, start_identity
 from node.store.log_store import LmdbLogStore
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
+from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
 from orca.model.event import EventKind
 from orca.model.node import NodeFacts
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from node.runtime.docker import DockerRuntime
 
 _log = structlog.get_logger("orca.node")
-SOCKET_NAME = "orca.sock"
 BLOBS_SWEEP_S = 3600.0
 
 
@@ -90,11 +90,7 @@ async def _serve(config: NodeConfig, scope: trio.CancelScope) -> None:
 
 def data_dir_of(config: NodeConfig) -> Path:
     """Where the state of a node with `config` lives."""
-    if config.data_dir:
-        return Path(config.data_dir).absolute()
-    if os.geteuid() == 0:
-        return Path("/var/lib/orca")
-    return Path.home() / ".local" / "share" / "orca"
+    return Path(config.data_dir).absolute() if config.data_dir else default_data_dir(os.environ)
 
 
 async def serve_node(config: NodeConfig, *, task_status: trio.TaskStatus[NodeView] = trio.TASK_STATUS_IGNORED) -> None:

@@ -262,8 +262,13 @@ class Control:
         allocation: AllocationId | None,
     ) -> EventsReply:
         """Events after `after`, or the last `limit`; oldest first."""
+        # Taken before reading: what comes meanwhile must be looked at next time.
+        newest = self._events.last_sequence
         found = tuple(self._events.read(after, limit, service=service, allocation=allocation))
-        last = found[-1].sequence if found else (after if after is not None else self._events.last_sequence)
+        last = found[-1].sequence if found else (after or 0)
+        if len(found) < limit:
+            # All that did not match has been looked at too, and nobody should wait for it again.
+            last = max(last, newest)
         return EventsReply(observation=self._observation(), events=found, last_sequence=last)
 
     async def wait_event(self, after: int) -> None:

@@ -78,7 +78,7 @@ class NodeConfig(_Section, frozen=True):
     """Everything that `orca up` can be told."""
 
     data_dir: str = ""
-    """Where state lives; empty: /var/lib/orca for root, else ~/.local/share/orca."""
+    """Where state lives; empty: $ORCA_DATA_DIR, else /var/lib/orca for root, else ~/.local/share/orca."""
 
     name: str = ""
     """What people call this node; empty: its host name."""
