@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 @verb(
     "up",
-    option("--data-dir", metavar="DIR", help="Where state lives [$ORCA_DATA_DIR, /var/lib/orca for root, ~/.local/share/orca]."),
+    option(
+        "--data-dir",
+        metavar="DIR",
+        help="Where state lives [$ORCA_DATA_DIR, /var/lib/orca for root, ~/.local/share/orca].",
+    ),
     option("--name", metavar="NAME", help="What people call this node [the host name]."),
     option("--api", metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6880]."),
     option("--http", metavar="[HOST:]PORT", help="Where the proxy listens [80, or 8080 when that may not be bound]."),

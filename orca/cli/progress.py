@@ -63,6 +63,7 @@ class ProgressView:
         self.console = console
         self._frame = 0
         self._said: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def __call__(self, news: Progress) -> None:
         """Show one piece of news."""
@@ -104,7 +105,10 @@ class ProgressView:
         for change in changes:
             # A pull reports many times a second: in plain lines each tenth is enough.
             text = copy_line(change, is_coloured=False)
-            self._say_plain(change.allocation, text, _coarse(change))
+            # A copy that is tried again and again says each thing once; only its readiness is always news.
+            if change.phase is Phase.RUNNING or (change.allocation, _coarse(change)) not in self._told:
+                self._told.add((change.allocation, _coarse(change)))
+                self._say_plain(change.allocation, text, _coarse(change))
         for progress in services:
             if progress.message and not progress.is_settled:
                 self._say_plain(
@@ -215,6 +219,10 @@ def summary(outcome: "ChangeOutcome", console: "Console", elapsed_s: float) -> N
             continue
         if view.is_stopped:
             text = "is stopped"
+        elif view.ready < view.replicas and not view.is_job:
+            text = f"is rolled out, but only {view.ready}/{view.replicas} are ready"
+            console.line(f"{display_name(view.id)} {text}, revision {view.revision}", "yellow")
+            continue
         elif view.is_job:
             done = sum(copy.phase is Phase.COMPLETED for copy in view.allocations)
             text = f"completed {done}/{view.replicas}"
@@ -232,7 +240,7 @@ def failures(wait: "WaitOutcome", console: "Console") -> None:
         for copy in failure.unhealthy[:3]:
             reason = f": {clean(copy.reason)}" if copy.reason else ""
             restarts = f" ({copy.restarts} restarts)" if copy.restarts and "restart" not in copy.reason else ""
-            console.problem(f"  {slot_name(copy)} ({copy.id}) is {copy.phase.value}{reason}{restarts}", "yellow")
+            console.problem(f"  {slot_name(copy)} ({copy.id}) {copy.phase.value}{reason}{restarts}", "yellow")
             for line in wait.logs.get(copy.id, ()):
                 console.problem(f"    | {clean(line)}")
         hidden = len(failure.unhealthy) - 3

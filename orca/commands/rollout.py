@@ -173,7 +173,7 @@ class Rollout:
             return ServiceProgress(goal=goal, view=view, is_done=True, message="stopped")
         match view.rollout.state:
             case RolloutState.COMPLETED:
-                return ServiceProgress(goal=goal, view=view, is_done=True, message=view.rollout.message)
+                return _judge_completed(goal, view)
             case RolloutState.FAILED:
                 message = view.rollout.message or f"revision {goal.revision} did not become healthy"
                 return ServiceProgress(goal=goal, view=view, failure=_failure(goal, view, message), message=message)
@@ -230,6 +230,20 @@ def serving_revision(view: ServiceView, revision: SpecRevision) -> SpecRevision 
     """The newest revision before `revision` with a copy that takes requests."""
     older = [copy.revision for copy in view.allocations if copy.is_ready and copy.revision < revision]
     return max(older, default=None)
+
+
+def _judge_completed(goal: Goal, view: ServiceView) -> ServiceProgress:
+    """A rollout that the cluster calls complete, looked at again: its copies may have died since."""
+    bad = [copy for copy in unhealthy_copies(view, goal.revision) if copy.desired is DesiredStatus.RUNNING]
+    if view.is_job or not bad:
+        return ServiceProgress(goal=goal, view=view, is_done=True, message=view.rollout.message)
+    dead = next((copy for copy in bad if copy.phase in (Phase.BACKOFF, Phase.FAILED)), None)
+    if dead is not None:
+        message = f"became ready, but does not stay up: {dead.reason or dead.phase.value}"
+        return ServiceProgress(goal=goal, view=view, failure=_failure(goal, view, message), message=message)
+    if any(copy.phase is not Phase.RUNNING for copy in bad):
+        return ServiceProgress(goal=goal, view=view, message="a copy is started again")
+    return ServiceProgress(goal=goal, view=view, is_done=True, message=f"{view.ready} of {view.replicas} ready")
 
 
 def _failure(goal: Goal, view: ServiceView | None, message: str) -> ServiceFailure:
