@@ -273,7 +273,8 @@ class HealthDriver:
                 timeout_s=spec.timeout_s,
                 exec_=watch.exec_,
             )
-        self._publish(watch, monitor.on_result(kind, result.ok, result.detail, self._clock.now()))
+        now = self._clock.now()
+        self._publish(watch, monitor.on_result(kind, result.ok, result.detail, now) or monitor.explain(now))
         answered.ring()
 
     def _publish(self, watch: _Watch, transitions: Sequence[HealthTransition]) -> None:

@@ -10,6 +10,8 @@ from orca.model.units import Instant
 
 FIRST_RETRY_S: Final = 0.05
 """After the first unsuccessful quick question; doubles up to the interval."""
+EXPLAIN_AFTER_S: Final = 1.0
+"""What has not passed its probes for so long says why: a person may be waiting for it."""
 _NEVER: Final = Instant(float("inf"))
 _ROUNDING_S: Final = 1e-6
 
@@ -27,7 +29,7 @@ class BecameReady(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BecameUnready(msgspec.Struct, frozen=True, kw_only=True):
-    """Traffic must go elsewhere; `reason` is the last answer in words."""
+    """Traffic must go elsewhere, or cannot come yet; `reason` is the last answer in words."""
 
     reason: str
 
@@ -140,6 +142,8 @@ class HealthMonitor:
         self.is_ready = False
         self.has_failed = False
         self.reason = ""
+        self._explained = ""
+        self._was_ever_ready = False
         self._started_at = started_at
         self._has_begun = False
         self._probes: dict[ProbeKind, ProbeState] = {}
@@ -197,10 +201,19 @@ class HealthMonitor:
             case ProbeKind.READINESS:
                 was_ready, self.is_ready = self.is_ready, changed
                 if changed:
+                    self._was_ever_ready = True
                     return [BecameReady()]
                 return [BecameUnready(reason=detail)] if was_ready else []
             case ProbeKind.LIVENESS:
                 return [] if changed else self._fail(LivenessFailed(reason=detail))
+
+    def explain(self, now: Instant) -> list[HealthTransition]:
+        """Why it has not become ready yet, each reason once: the verdict may be minutes away."""
+        is_early = now - self._started_at < EXPLAIN_AFTER_S
+        if is_early or self._was_ever_ready or self.has_failed or self.reason == self._explained:
+            return []
+        self._explained = self.reason
+        return [BecameUnready(reason=self.reason)]
 
     def _pass_startup(self, now: Instant) -> list[HealthTransition]:
         startup = self._probes.get(ProbeKind.STARTUP)
@@ -211,7 +224,7 @@ class HealthMonitor:
                 probe.begin(now)
         if ProbeKind.READINESS in self._probes:
             return []
-        self.is_ready = True
+        self.is_ready = self._was_ever_ready = True
         return [BecameReady()]
 
     def _fail(self, transition: StartupFailed | LivenessFailed) -> list[HealthTransition]:

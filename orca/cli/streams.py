@@ -137,7 +137,16 @@ async def exec_command(
 
     from orca.cli.terminal import open_terminal, raw_mode
     from orca.commands.exec import ExecOptions, find_copy, run_inside
+    from orca.errors import InvalidRequestError
 
+    if command[0] == "--":  # ends our own options, and stands behind the copy's name
+        command = command[1:]
+    if not command:
+        raise click.UsageError("COMMAND is missing", click.get_current_context(silent=True))
+    if command[0] == "--":  # the parser leaves it in place behind the first argument
+        command = command[1:]
+    if not command:
+        raise InvalidRequestError("`--` has no command after it; write: orca exec SERVICE|COPY -- COMMAND")
     here = sys.stdin.isatty() and sys.stdout.isatty()
     tty = here if wants_tty is None else wants_tty
     options = ExecOptions(tty=tty, stdin=is_interactive or (tty and here), user=user, env=parse_env_options(env))

@@ -14,7 +14,10 @@ HELLO_WAT = """(module
 
 def container(name: str = "web", *, say: str = "one", replicas: int = 1, more: str = "", command: str = "") -> str:
     """A container service on its own path that answers `say`, or runs another shell `command`."""
-    script = command or f"mkdir -p /tmp/www/{name} && echo {say} > /tmp/www/{name}/index.html && exec httpd -f -p 8080 -h /tmp/www"
+    script = (
+        command
+        or f"mkdir -p /tmp/www/{name} && echo {say} > /tmp/www/{name}/index.html && exec httpd -f -p 8080 -h /tmp/www"
+    )
     return f"""
 [[service]]
 name = "{name}"

@@ -25,7 +25,9 @@ def constant_requests(node: Node, path: str) -> Iterator[list[str]]:
         while not is_over.wait(0.005):
             try:
                 reply = node.through_proxy(path, timeout_s=10)
-                answers.append(reply.text.strip() if reply.status == 200 else f"FAILED {reply.status} {reply.text[:300]}")
+                answers.append(
+                    reply.text.strip() if reply.status == 200 else f"FAILED {reply.status} {reply.text[:300]}"
+                )
             except OSError as error:
                 answers.append(f"FAILED {error!r}")
 
@@ -78,7 +80,9 @@ def test_update_under_load_fails_no_request_and_leaves_no_old_copy(node: Node) -
 
 
 def test_failed_update_says_what_died_and_the_old_revision_serves_on(node: Node) -> None:
-    bad = container(replicas=2, command="echo this is the reason >&2; exit 7", more='[service.deploy]\ndeadline = "20s"')
+    bad = container(
+        replicas=2, command="echo this is the reason >&2; exit 7", more='[service.deploy]\ndeadline = "20s"'
+    )
     with constant_requests(node, "/web/") as answers:
         done = node.cli("deploy", node.file("bad.toml", bad + module()))
     assert done.code == 1, str(done)

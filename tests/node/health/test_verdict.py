@@ -257,3 +257,16 @@ def test_startup_grace_is_its_threshold_of_intervals(spec: ProbeSpec) -> None:
             if monitor.on_result(kind, False, "no", now):
                 ended = now - START
     assert ended == pytest.approx(spec.initial_delay_s + spec.failure_threshold * spec.interval_s, abs=1e-3)
+
+
+def test_what_is_not_ready_after_a_second_says_why_and_each_reason_once() -> None:
+    """A deploy with a short deadline has to name the answer of the health path, long before the verdict."""
+    monitor = HealthMonitor(None, probe(interval_s=10.0, failures=3), None, START)
+    monitor.on_started()
+    told: list[HealthTransition] = []
+    for answer in ("refused", "status 404", "status 404"):
+        now = monitor.deadline() if answer == "refused" else Instant(max(monitor.deadline(), START + 1.0))
+        monitor.due(now)
+        assert monitor.on_result(ProbeKind.READINESS, False, answer, now) == []
+        told += monitor.explain(now)
+    assert told == [BecameUnready(reason="status 404")]
