@@ -1,5 +1,3 @@
-"""The version of this program, readable without importing anything."""
+"""The version of this program, readable without importing anything, `typing` neither."""
 
-from typing import Final
-
-VERSION: Final = "0.1.0"
+VERSION = "0.1.0"

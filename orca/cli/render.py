@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from orca.cli.text import Cell, Column, clean, cut
+from orca.cli.text import Cell, Column, clean, cut, fits, wrap
 from orca.commands.names import current_copies, slot_name
 from orca.model.allocation import DesiredStatus, Phase
 from orca.model.event import Severity
@@ -201,21 +201,25 @@ def nodes_table(nodes: Sequence["NodeView"], now_ms: int, console: "Console") ->
 
 
 def copies(found: "CopyList", console: "Console") -> None:
-    """ID SERVICE SLOT REV STATE RESTARTS AGE ENDPOINT REASON."""
+    """ID SERVICE SLOT REV STATE RESTARTS AGE ENDPOINT REASON.
+
+    Reasons that would be cut stand whole in lines of their own below the table.
+    """
     now_ms = found.observation.at_ms
     columns = (
         Column("ID"),
-        Column("SERVICE", shrinks_to=10),
+        Column("SERVICE", shrinks_to=8),
         Column("SLOT", is_number=True),
         Column("REV", is_number=True),
         Column("STATE"),
         Column("RESTARTS", is_number=True),
         Column("AGE", is_number=True),
-        Column("ENDPOINT", shrinks_to=9),
-        Column("REASON", shrinks_to=8),
+        Column("ENDPOINT", shrinks_to=12),
+        Column("REASON"),
     )
+    reasons = [(copy, copy_reason(copy, now_ms)) for copy in found.allocations]
     rows: list[list[Cell | str]] = []
-    for copy in found.allocations:
+    for copy, reason in reasons:
         is_leaving = copy.desired is DesiredStatus.STOPPED
         rows.append(
             [
@@ -227,11 +231,16 @@ def copies(found: "CopyList", console: "Console") -> None:
                 str(copy.restarts or ""),
                 age(copy.started_at_ms or copy.created_at_ms, now_ms),
                 ", ".join(f"{end.host}:{end.host_port}" for end in copy.endpoints[:1]),
-                copy_reason(copy, now_ms),
+                reason,
             ]
         )
-    if rows:
+    if rows and fits(columns, rows, console.width):
         console.table(columns, rows)
+    elif rows:
+        console.table(columns[:-1], [row[:-1] for row in rows])
+        for copy, reason in reasons:
+            for line in wrap(f"! {slot_name(copy)} {reason}", console.width) if reason else ():
+                console.line(line, "yellow")
     else:
         console.line("no copies run")
     if found.hidden:

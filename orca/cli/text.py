@@ -125,6 +125,14 @@ def table(
     return lines
 
 
+def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]], width: int) -> bool:
+    """Whether a table is at most `width` columns wide, shrunk as far as it may be."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    kept = [index for index in range(len(columns)) if any(row[index].text for row in cells)]
+    sizes = _sizes([columns[index] for index in kept], [[row[index] for index in kept] for row in cells], width)
+    return sum(sizes) + GAP * (len(sizes) - 1) <= width
+
+
 def _cell(value: Cell | str) -> Cell:
     return Cell(clean(value)) if isinstance(value, str) else Cell(clean(value.text), value.style)
 

@@ -48,7 +48,7 @@ GLOBAL_OPTIONS = (
 
 EXIT_CODES = (
     "0 done · 1 failed · 2 wrong usage or input · 3 not found · 4 conflict",
-    "5 not available · 6 node cannot start · 10 `plan --exit-code`: changes · 130 Ctrl-C",
+    "5 not available · 6 node cannot start · 10 plan found changes · 130 Ctrl-C",
 )
 
 

@@ -1,0 +1,66 @@
+"""What `orca up` makes of its options."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orca.cli.daemon import node_config
+from orca.config import LogFormat, NodeConfig
+from orca.errors import InvalidConfigError, InvalidRequestError
+
+NOTHING: dict[str, Any] = {
+    "data_dir": None,
+    "name": None,
+    "api": None,
+    "http": None,
+    "port_offset": None,
+    "labels": (),
+    "log_format": None,
+    "without_docker": False,
+}
+
+
+def config_of(file: str | None = None, **values: Any) -> NodeConfig:
+    return node_config(file, {**NOTHING, **values})
+
+
+def test_without_options_the_defaults_hold() -> None:
+    assert config_of() == NodeConfig()
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text('name = "from-file"\napi_port = 7000\n[labels]\nzone = "a"\n')
+    config = config_of(str(file), name="given", labels=("disk=ssd",), log_format="json", without_docker=True)
+    assert (config.name, config.api_port, config.labels) == ("given", 7000, {"zone": "a", "disk": "ssd"})
+    assert (config.log_format, config.docker) == (LogFormat.JSON, False)
+
+
+def test_a_listener_may_be_a_port_or_an_address() -> None:
+    config = config_of(api="[::1]:7001", http="8080")
+    assert (config.api_host, config.api_port) == ("::1", 7001)
+    assert (config.http_host, config.http_port) == (NodeConfig().http_host, 8080)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"api": "localhost"}, {"http": "80x"}, {"http": "1:70000"}, {"labels": ("zone",)}, {"labels": ("orca.x=1",)}],
+)
+def test_options_that_cannot_be_read_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        config_of(**values)
+
+
+def test_ports_that_leave_their_range_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="a port is 0 to 65535"):
+        config_of(port_offset=70_000)
+
+
+def test_a_file_that_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=r"nowhere.toml cannot be read"):
+        config_of(str(tmp_path / "nowhere.toml"))
+    file = tmp_path / "cluster.toml"
+    file.write_text("api_prt = 1\n")
+    with pytest.raises(InvalidConfigError, match="api_prt"):
+        config_of(str(file))

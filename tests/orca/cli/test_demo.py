@@ -1,0 +1,122 @@
+"""The demonstration, and the program that it puts into an image."""
+
+import http.client
+import os
+import platform
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from orca.cli.demo import docker_refusal
+from orca.cli.demo_node import free_port
+from orca.cli.tiny_server import make_server
+from orca.errors import InvalidRequestError
+from tests.orca.commands.views import status
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(("architecture", "machine"), [("x86_64", 62), ("AMD64", 62), ("aarch64", 183), ("arm64", 183)])
+def test_the_program_is_an_elf_file_of_its_processor(architecture: str, machine: int) -> None:
+    program = make_server(architecture, 8080, "hello")
+    assert program[:6] == b"\x7fELF\x02\x01"
+    assert struct.unpack_from("<HH", program, 16) == (2, machine)
+    assert program.endswith(b"\r\n\r\nhello")
+    assert len(program) < 1024
+
+
+def test_a_processor_without_a_program_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="riscv64"):
+        make_server("riscv64", 8080, "hello")
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no program for this processor")
+def test_the_program_answers_every_request_and_ends_on_sigterm(tmp_path: Path) -> None:
+    port = free_port()
+    path = tmp_path / "server"
+    path.write_bytes(make_server(platform.machine(), port, "héllo"))
+    path.chmod(0o755)
+    with subprocess.Popen([str(path)]) as process:
+        try:
+            deadline = time.monotonic() + 20
+            for _ in range(20):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                try:
+                    connection.request("GET", "/any")
+                except ConnectionRefusedError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                    continue
+                answer = connection.getresponse()
+                assert (answer.status, answer.read().decode()) == (200, "héllo")
+                connection.close()
+            process.terminate()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+def test_why_docker_is_not_there_is_taken_from_the_node() -> None:
+    assert docker_refusal(status()) == "no engine answers"
+
+
+def run_demo(*args: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "orca", "demo", *args]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=180, cwd=ROOT, env={**os.environ, **environ}, check=False
+    )
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_the_demonstration_succeeds_without_docker_and_leaves_nothing() -> None:
+    home = tempfile.mkdtemp()
+    try:
+        done = run_demo(TMPDIR=home, DOCKER_HOST=f"unix://{home}/no.sock")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Docker does not answer" in done.stdout
+        assert "healed: it answers again" in done.stdout
+        assert list(Path(home).iterdir()) == []
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.integration
+@pytest.mark.docker
+@pytest.mark.slow
+def test_the_demonstration_deploys_kills_and_heals_a_container() -> None:
+    done = run_demo()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Hello from a container that Orca runs!" in done.stdout
+    assert "healed: it answers again" in done.stdout
+    built = re.search(r"building (orca-demo-\w+)", done.stderr)
+    assert built is not None
+    command = ["docker", "images", "-q", built[1]]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout == ""
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_a_port_that_is_taken_ends_the_demonstration_with_the_nodes_own_words() -> None:
+    import socket
+
+    home = tempfile.mkdtemp()
+    try:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            done = run_demo("--port", str(taken.getsockname()[1]), TMPDIR=home, DOCKER_HOST=f"unix://{home}/no.sock")
+        assert done.returncode == 1
+        assert "error: " in done.stderr
+        assert "node | " in done.stderr
+        assert list(Path(home).iterdir()) == []
+    finally:
+        shutil.rmtree(home)
