@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import stat
 import sys
@@ -54,9 +53,12 @@ class LocalTerminal:
 
 
 def terminal_size() -> tuple[int, int]:
-    """Rows and columns of this terminal."""
-    size = shutil.get_terminal_size((80, 24))
-    return size.lines, size.columns
+    """Rows and columns of the terminal itself: COLUMNS and LINES would hide a change of size."""
+    try:
+        size = os.get_terminal_size(sys.stdin.fileno())
+    except OSError:
+        return 24, 80
+    return size.lines or 24, size.columns or 80
 
 
 @contextlib.asynccontextmanager

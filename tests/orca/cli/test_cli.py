@@ -1,8 +1,10 @@
 """The command line as a process, against a node's API on a real socket."""
 
+import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 import trio
 
+from node.runtime.base import ExecRequest
 from orca.errors import ConflictError
 from orca.model.allocation import Phase
 from orca.model.ids import ProjectName, ServiceId
@@ -258,3 +261,55 @@ async def test_a_reader_that_leaves_is_no_error(node: str) -> None:
     command = f"{sys.executable} -m orca ps --node {node} | true"
     done = await trio.run_process(["bash", "-c", command], capture_stderr=True, check=False, cwd=ROOT)
     assert done.stderr == b""
+
+
+async def test_a_terminal_is_raw_inside_and_as_before_outside(story: Story, node: str) -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (33, 77))
+    before = termios.tcgetattr(slave)
+    command = [sys.executable, "-m", "orca", "--node", node, "exec", "web", "--"]
+    try:
+        with trio.fail_after(60):
+            first = await trio.run_process(
+                [*command, "exit", "7"], stdin=slave, stdout=slave, stderr=slave, check=False, cwd=ROOT
+            )
+            assert first.returncode == 7
+            assert termios.tcgetattr(slave) == before
+            request = story.calls[0][2]
+            assert isinstance(request, ExecRequest)
+            assert (request.tty, request.stdin, request.rows, request.columns) == (True, True, 33, 77)
+            process = await trio.lowlevel.open_process(
+                [*command, "cat"], stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, start_new_session=True
+            )
+            said = b""
+            while not said.endswith(b"cat"):
+                await trio.lowlevel.wait_readable(master)
+                said += os.read(master, 1000)
+            os.write(master, b"\x03!")  # Ctrl-C is for the program inside
+            while not said.endswith(b"\x03!"):
+                await trio.lowlevel.wait_readable(master)
+                said += os.read(master, 1000)
+            assert process.poll() is None
+            process.kill()
+            await process.wait()
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+async def test_a_shell_completes_verbs_and_live_names(story: Story, node: str) -> None:
+    async def complete(*words: str) -> list[bytes]:
+        environ = {
+            **os.environ,
+            "ORCA_NODE": node,
+            "_ORCA_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(("orca", *words)),
+            "COMP_CWORD": str(len(words)),
+        }
+        done = await trio.run_process([sys.executable, "-m", "orca"], env=environ, capture_stdout=True, cwd=ROOT)
+        return [line.partition(b",")[2] for line in done.stdout.splitlines()]
+
+    assert sorted(await complete("st")) == [b"start", b"stats", b"status", b"stop"]
+    assert await complete("logs", "w") == [b"web", b"web.1"]
+    assert await complete("restart", "w") == [b"web"]
+    assert b"--follow" in await complete("logs", "--f")
