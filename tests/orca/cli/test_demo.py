@@ -1,6 +1,5 @@
 """The demonstration, and the program that it puts into an image."""
 
-import http.client
 import os
 import platform
 import re
@@ -9,10 +8,10 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from orca.cli.demo import docker_refusal
 from orca.cli.demo_node import free_port
@@ -39,29 +38,36 @@ def test_a_processor_without_a_program_is_refused() -> None:
 
 @pytest.mark.integration
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no program for this processor")
-def test_the_program_answers_every_request_and_ends_on_sigterm(tmp_path: Path) -> None:
+async def test_the_program_answers_every_request_and_ends_on_sigterm(tmp_path: Path) -> None:
     port = free_port()
     path = tmp_path / "server"
     path.write_bytes(make_server(platform.machine(), port, "héllo"))
     path.chmod(0o755)
-    with subprocess.Popen([str(path)]) as process:
-        try:
-            deadline = time.monotonic() + 20
+    process = await trio.lowlevel.open_process([str(path)])
+    try:
+        with trio.fail_after(20):
+            while not await is_listening(port):
+                await trio.lowlevel.checkpoint()
             for _ in range(20):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                try:
-                    connection.request("GET", "/any")
-                except ConnectionRefusedError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.01)
-                    continue
-                answer = connection.getresponse()
-                assert (answer.status, answer.read().decode()) == (200, "héllo")
-                connection.close()
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+                async with stream:
+                    await stream.send_all(b"GET /any HTTP/1.1\r\nHost: x\r\n\r\n")
+                    answer = b"".join([piece async for piece in stream])
+                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert answer.endswith(b"\r\n\r\n" + "héllo".encode())
             process.terminate()
-            assert process.wait(10) == 0
-        finally:
-            process.kill()
+            assert await process.wait() == 0
+    finally:
+        process.kill()
+
+
+async def is_listening(port: int) -> bool:
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 def test_why_docker_is_not_there_is_taken_from_the_node() -> None:
