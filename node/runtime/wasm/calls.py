@@ -87,10 +87,35 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
 
 
+Output = Callable[[bytes], None]
+"""Takes what a guest writes, in the guest's thread."""
+
+
+class Streams:
+    """The files that a guest without directories has open, by number; None cannot be written."""
+
+    __slots__ = ("_outputs",)
+
+    def __init__(self, outputs: dict[int, Output | None]) -> None:
+        self._outputs = outputs
+
+    def find(self, number: int) -> Output | None:
+        """Where writes to `number` go; None when it is not open for writing."""
+        return self._outputs.get(number)
+
+    def close(self, number: int) -> bool:
+        """Close `number`; False when it is not open."""
+        if number not in self._outputs:
+            return False
+        del self._outputs[number]
+        return True
+
+
 class Current(threading.local):
-    """The call that runs in this thread, for host functions."""
+    """What runs in this thread, for host functions."""
 
     call: Call | None = None
+    streams: Streams | None = None
 
 
 current: Final = Current()

@@ -17,7 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import outcome
@@ -50,13 +50,25 @@ _COMPONENT_LAYER: Final = b"\x01\x00"
 _HTTP_EXPORT: Final = "wasi:http/incoming-handler@"
 _RUN_EXPORT: Final = "wasi:cli/run@"
 
+_NOT_PLAIN: Final = frozenset(("fd_renumber",))
+"""With these a module can move its standard streams about, which only the engine can follow."""
+
+
+class DefineHost(Protocol):
+    """Puts our host functions in the place of the engine's."""
+
+    def __call__(self, linker: "wasmtime.Linker", *, has_files: bool) -> None:
+        """`has_files` is False for guests that have nothing but their standard streams."""
+        ...
+
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """Compiled code, ready to instantiate in any thread.
 
     `world` is what the file itself says; a core module that says `COMMAND` serves WAGI
-    as well. `pre` is the linked core module, None for a component. `export` is
-    the full name of the interface that a component is called by.
+    as well. `pre` is the linked core module, None for a component; `plain_pre` is the
+    same with our `stdio` for runs without directories, None where the module does not
+    allow it. `export` is the full name of the interface that a component is called by.
     """
 
     digest: str
@@ -64,6 +76,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     engine: Any
     module: Any = None
     pre: Any = None
+    plain_pre: Any = None
     component: Any = None
     export: str = ""
 
@@ -112,11 +125,12 @@ class WasmEngine:
     `load` may be called by many tasks; everything else belongs to the threads.
     """
 
-    def __init__(self, cache_dir: Path, define_host: "Callable[[wasmtime.Linker], None]") -> None:
+    def __init__(self, cache_dir: Path, define_host: "DefineHost") -> None:
         self._cache_dir = cache_dir
         self._define_host = define_host
         self._engine: wasmtime.Engine | None = None
         self._linker: wasmtime.Linker | None = None
+        self._plain_linker: wasmtime.Linker | None = None
         self._programs: OrderedDict[str, Program] = OrderedDict()
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -168,9 +182,10 @@ class WasmEngine:
     def _prepare_engine(self) -> "wasmtime.Engine":
         if self._engine is None:
             self._engine = shared_engine()
-            linker = _make_linker(self._engine)
-            self._define_host(linker)
-            self._linker = linker
+            self._linker = _make_linker(self._engine)
+            self._define_host(self._linker, has_files=True)
+            self._plain_linker = _make_linker(self._engine)
+            self._define_host(self._plain_linker, has_files=False)
         return self._engine
 
     def _load(self, digest: str, path: Path) -> Program:
@@ -196,8 +211,9 @@ class WasmEngine:
             self.compilations += 1
             compiled = _compile(engine, content)
             self._save(key, compiled)
-        assert self._linker is not None, "the linker is made with the engine"
-        return _describe(digest, engine, self._linker, compiled)
+        assert self._linker is not None, "the linkers are made with the engine"
+        assert self._plain_linker is not None, "the linkers are made with the engine"
+        return _describe(digest, engine, (self._linker, self._plain_linker), compiled)
 
     def _cache_path(self, key: bytes) -> Path:
         return self._cache_dir / f"{key.hex()}.cwasm"
@@ -326,7 +342,10 @@ def _compile(engine: "wasmtime.Engine", content: bytes) -> Any:
         raise ModuleInvalidError(f"wasmtime refuses the module: {_first_lines(error)}") from error
 
 
-def _describe(digest: str, engine: "wasmtime.Engine", linker: "wasmtime.Linker", compiled: Any) -> Program:
+def _describe(
+    digest: str, engine: "wasmtime.Engine", linkers: "tuple[wasmtime.Linker, wasmtime.Linker]", compiled: Any
+) -> Program:
+    """`linkers` are the one for guests with directories and the one for guests without."""
     import wasmtime
 
     if not isinstance(compiled, wasmtime.Module):
@@ -334,12 +353,14 @@ def _describe(digest: str, engine: "wasmtime.Engine", linker: "wasmtime.Linker",
     if not any(export.name == "_start" for export in compiled.exports):
         raise ModuleInvalidError("the module exports no `_start`; build it as a WASI p1 command (wasm32-wasip1)")
     try:
-        pre = linker.instantiate_pre(compiled)
+        pre = linkers[0].instantiate_pre(compiled)
+        can_be_plain = not any(import_.name in _NOT_PLAIN for import_ in compiled.imports)
+        plain_pre = linkers[1].instantiate_pre(compiled) if can_be_plain else None
     except wasmtime.WasmtimeError as error:
         raise ModuleInvalidError(
             f"the module imports something that WASI p1 does not have: {_first_lines(error)}"
         ) from error
-    return Program(digest=digest, world=WasmWorld.COMMAND, engine=engine, module=compiled, pre=pre)
+    return Program(digest=digest, world=WasmWorld.COMMAND, engine=engine, module=compiled, pre=pre, plain_pre=plain_pre)
 
 
 def _describe_component(digest: str, engine: "wasmtime.Engine", compiled: "wasmtime.component.Component") -> Program:

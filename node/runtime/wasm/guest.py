@@ -10,13 +10,14 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from node.runtime.wasm.calls import Call, Outcome, StopReason, current
+from node.runtime.wasm.calls import Call, Outcome, Output, StopReason, current
 from node.runtime.wasm.engine import Program
+from node.runtime.wasm.stdio import WASI, Stdio, make_streams
 
 if TYPE_CHECKING:
     import wasmtime
@@ -38,8 +39,6 @@ _SUBSCRIPTIONS_MAX: Final = 4096
 _CLOCK: Final = 0
 _CLOCK_REALTIME: Final = 0
 _ABSOLUTE: Final = 1
-
-Output = Callable[[bytes], None]
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +86,7 @@ class _Native:
         )
         self.on_output: Any = output_type(self._on_output)
         self.on_epoch: Any = epoch_type(self._on_epoch)
+        self.stdio = Stdio(ffi)
 
     def _on_output(self, number: int | None, pointer: Any, size: int) -> int:
         try:
@@ -161,12 +161,17 @@ def run_core(program: Program, setup: Setup, call: Call, stdout: Output, stderr:
     current.call = call
     try:
         limit_store(store, setup.memory_bytes_max)
-        config, outputs = _make_wasi(setup, stdout, stderr)
+        pre = program.pre
+        if program.plain_pre is None or setup.mounts:
+            config, outputs = _make_wasi(setup, stdout, stderr)
+        else:
+            pre, current.streams = program.plain_pre, make_streams(stdout, stderr)
+            config, outputs = _make_wasi(setup)
         context = store._context()  # noqa: SLF001
         problem = ffi.wasmtime_context_set_wasi(context, config)
         if problem:
             raise wasmtime.WasmtimeError._from_ptr(problem)  # noqa: SLF001
-        instance = program.pre.instantiate(store)
+        instance = pre.instantiate(store)
         try:
             _call_start(instance, context)
         finally:
@@ -177,7 +182,7 @@ def run_core(program: Program, setup: Setup, call: Call, stdout: Output, stderr:
     except (wasmtime.WasmtimeError, wasmtime.Trap) as trap:
         exit_code, error = EXIT_TRAP, trap
     finally:
-        current.call = None
+        current.call, current.streams = None, None
         store.close()
         forget(number)
         for output in outputs:
@@ -286,16 +291,16 @@ def _trap_words(error: Exception | None) -> str:
     return f"wasm trap: {cause.splitlines()[0]}" if found else " ".join(text.split())[:500]
 
 
-def _make_wasi(setup: Setup, stdout: Output, stderr: Output) -> tuple[Any, tuple[int, ...]]:
-    """A `wasi_config_t`, owned by the caller, and the numbers of its two outputs."""
+def _make_wasi(setup: Setup, *streams: Output) -> tuple[Any, tuple[int, ...]]:
+    """A `wasi_config_t`, owned by the caller, and the numbers of its outputs.
+
+    `streams` are standard output and error, or nothing where `stdio` takes their place.
+    """
     import wasmtime
 
     c = native()
     ffi = c.ffi
     config = ffi.wasi_config_new()
-    numbers = (next(c.numbers), next(c.numbers))
-    c.outputs[numbers[0]] = stdout
-    c.outputs[numbers[1]] = stderr
     accepted = ffi.wasi_config_set_argv(config, len(setup.args), _strings(setup.args))
     accepted = accepted and ffi.wasi_config_set_env(
         config, len(setup.env), _strings(setup.env), _strings(setup.env.values())
@@ -306,14 +311,18 @@ def _make_wasi(setup: Setup, stdout: Output, stderr: Output) -> tuple[Any, tuple
     if setup.stdin:
         vector = ffi.bytes_to_capi(setup.stdin)
         ffi.wasi_config_set_stdin_bytes(config, ctypes.byref(vector))
-    ffi.wasi_config_set_stdout_custom(config, c.on_output, numbers[0], c.nothing)
-    ffi.wasi_config_set_stderr_custom(config, c.on_output, numbers[1], c.nothing)
     for mount in setup.mounts:
         source, target = mount.source.encode(), mount.target.encode()
         if not ffi.wasi_config_preopen_dir(config, source, target, not mount.is_read_only):
             ffi.wasi_config_delete(config)
             raise wasmtime.WasmtimeError(f"the directory {mount.source} cannot be opened for {mount.target}")
-    return config, numbers
+    numbers: list[int] = []
+    setters = (ffi.wasi_config_set_stdout_custom, ffi.wasi_config_set_stderr_custom)
+    for output, set_output in zip(streams, setters, strict=False):
+        numbers.append(number := next(c.numbers))
+        c.outputs[number] = output
+        set_output(config, c.on_output, number, c.nothing)
+    return config, tuple(numbers)
 
 
 _CHARS: Final = ctypes.POINTER(ctypes.POINTER(ctypes.c_char))
@@ -355,13 +364,15 @@ def _memory_bytes(instance: Any, context: Any) -> int:
     return int(ffi.wasmtime_memory_data_size(context, ctypes.byref(item.of.memory)))
 
 
-def define_host(linker: "wasmtime.Linker") -> None:
-    """Replace the engine's `poll_oneoff`, which sleeps where no epoch can cut it, by ours."""
+def define_host(linker: "wasmtime.Linker", *, has_files: bool) -> None:
+    """Replace the engine's `poll_oneoff`, which sleeps where no epoch can cut it, and see `stdio`."""
     import wasmtime
 
     i32 = wasmtime.ValType.i32
     signature = wasmtime.FuncType([i32(), i32(), i32(), i32()], [i32()])
-    linker.define_func("wasi_snapshot_preview1", "poll_oneoff", signature, _poll_oneoff, access_caller=True)
+    linker.define_func(WASI, "poll_oneoff", signature, _poll_oneoff, access_caller=True)
+    if not has_files:
+        native().stdio.define(linker)
 
 
 def _poll_oneoff(caller: Any, subscriptions: int, events: int, count: int, written: int) -> int:
