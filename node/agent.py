@@ -123,6 +123,9 @@ class _Agent:
         self._addresses = ApiAddresses(tcp=())
         self._ingress: tuple[IngressView, ...] = ()
         ended = EndedJobs(environment)
+        known_ends = ended.load()
+        for status in known_ends.values():
+            self._beliefs.put_status(status)  # nothing will change them, so nobody else would tell
         self._wiring = Wiring(
             identity=self._identity,
             clock=self._clock,
@@ -136,7 +139,7 @@ class _Agent:
             facts=_own_facts(self._identity, config),
         )
         self._replica = self._make_replica(LmdbLogStore(environment))
-        machine = Reconciler(self._identity.node, config.reconciler, self._rng(), ended.load())
+        machine = Reconciler(self._identity.node, config.reconciler, self._rng(), known_ends)
         self._reconciler = ReconcilerDriver(machine, self._runtimes, self._wiring, self._clock, config.reconciler)
         self._wiring.replica, self._wiring.reconciler = self._replica, self._reconciler
 

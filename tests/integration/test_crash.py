@@ -41,7 +41,9 @@ def test_killed_node_finishes_its_deploy_after_the_restart(crashing_node: Node, 
     assert {node.through_proxy("/web/").text for _ in range(6)} == {f"{say}\n"}
     assert node.through_proxy("/hello").text == "module\n"
     until(lambda: len(node.containers(every=True)) == 3, "exactly the replicas have containers")
-    slots = [docker("inspect", "--format", '{{index .Config.Labels "orca.allocation"}}', one) for one in node.containers()]
+    slots = [
+        docker("inspect", "--format", '{{index .Config.Labels "orca.allocation"}}', one) for one in node.containers()
+    ]
     assert len(set(slots)) == 3
 
 
