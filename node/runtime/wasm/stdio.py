@@ -7,7 +7,8 @@ writes goes to its `Streams` in its own thread. Other functions on a closed stre
 see it open; a module that imports `fd_renumber` is left to the engine altogether.
 
 Errors are those of the engine: EBADF for what is not open for writing, a trap for an
-address outside of the memory.
+address outside of the memory. One write takes all its vectors, where the engine's takes
+the first that is not empty and leaves the rest to another call.
 """
 
 import ctypes
@@ -117,8 +118,8 @@ class Stdio:
         output = None if streams is None else streams.find(stream)
         if output is None:
             return _ERRNO_BADF
-        if written + 4 > size:
-            raise OutOfBoundsError(f"out of bounds: the count of a write at {written} in {size} bytes")
+        if written % 4 or written + 4 > size:
+            raise OutOfBoundsError(f"out of bounds or not aligned: the count of a write at {written} in {size} bytes")
         total = 0
         for address, length in pieces:
             _hand_on(output, start + address, length)
@@ -129,13 +130,13 @@ class Stdio:
 
 def _read_vectors(start: int, size: int, vectors: int, count: int) -> list[tuple[int, int]]:
     """The addresses and lengths that a write names; raises `OutOfBoundsError`."""
-    if vectors + count * _VECTOR_BYTES > size:
-        raise OutOfBoundsError(f"out of bounds: {count} vectors at {vectors} in {size} bytes")
+    if vectors % 4 or vectors + count * _VECTOR_BYTES > size:
+        raise OutOfBoundsError(f"out of bounds or not aligned: {count} vectors at {vectors} in {size} bytes")
     count = min(count, _VECTORS_MAX)
     words = (ctypes.c_uint32 * (2 * count)).from_address(start + vectors)[:]
     pieces = [(words[at], words[at + 1]) for at in range(0, 2 * count, 2)]
     for address, length in pieces:
-        if address + length > size:
+        if length and address + length > size:
             raise OutOfBoundsError(f"out of bounds: {length} bytes at {address} in {size} bytes")
     return pieces
 
