@@ -74,7 +74,7 @@ def heal(node: Node, name: str, hurt: str) -> None:
 
 @pytest.mark.parametrize("hurt", ["kill", "rm -f", "stop -t 0"])
 def test_container_that_is_hurt_by_hand_heals(node: Node, hurt: str) -> None:
-    name = f"hurt-{hurt.split()[0]}"
+    name = f"hurt-{hurt.split(maxsplit=1)[0]}"
     heal(node, name, hurt)
     assert len(node.containers(service=f"default/{name}", every=True)) == 1
     node.cli("rm", "-y", name).good()
