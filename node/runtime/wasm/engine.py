@@ -4,6 +4,7 @@ wasmtime is imported by the first compilation, in its thread: a node without Was
 does not pay for it.
 """
 
+import atexit
 import contextlib
 import hashlib
 import importlib.metadata
@@ -266,6 +267,7 @@ def shared_engine() -> "wasmtime.Engine":
     with _shared_lock:
         if not _shared:
             _shared.append(_make_engine())
+            atexit.register(_shared.clear)  # while the binding can still free it
         return _shared[0]
 
 
