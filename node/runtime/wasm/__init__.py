@@ -20,7 +20,9 @@ may go on. Deadlines, stops and clients that went away are all answered there, s
 loop without end is cut within a tick. The ticker thread sleeps while nothing runs.
 Sleeping guests are cut too, because `poll_oneoff` is ours; a guest of a component that
 sleeps inside the engine's own WASI cannot be cut, and its thread is left behind until
-it wakes (the instance counts as killed meanwhile). Traps and stack overflows end the
+it wakes (the instance counts as killed meanwhile). A guest without directories writes
+through `stdio` of ours as well, because the engine's way of catching output costs more
+than the rest of a short run. Traps and stack overflows end the
 call and nothing else. Memory is limited per instance; output is handed to the client
 while it is produced, with at most 1 MiB waiting, and what goes to the log is rotated.
 
