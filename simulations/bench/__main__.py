@@ -1,0 +1,35 @@
+"""All benches, or those named, in one table: `python -m simulations.bench [NAME...]`."""
+
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from simulations.bench import cli, deploy, heal, idle, wasm
+from simulations.bench.report import Line, say, show
+
+BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
+    "deploy": deploy.main,
+    "heal": heal.main,
+    "idle": idle.main,
+    "cli": cli.main,
+    "wasm": wasm.measure,
+}
+
+
+def main() -> int:
+    """Run them one after the other; 2 for a name that is none."""
+    names = sys.argv[1:] or list(BENCHES)
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        say(f"no bench is called {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        return 2
+    lines: list[Line] = []
+    for name in names:
+        say(f"{name} ...")
+        lines += BENCHES[name]()
+    show(lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
