@@ -71,7 +71,7 @@ def test_wrong_body_has_a_stable_code(
 @pytest.mark.parametrize(
     ("args", "code"),
     [
-        (("deploy", "nothing-here.toml"), 2),
+        (("deploy", "nothing-here.toml"), 3),
         (("history", "nobody"), 3),
         (("scale", "nobody=2"), 3),
         (("scale", "nobody"), 2),
