@@ -7,7 +7,8 @@ from typing import Final
 import h11
 import trio
 
-from node.runtime.wasm.wagi import Request, Response
+from node.runtime.wasm.plain import parse_request
+from node.runtime.wasm.wagi import Headers, Request, Response
 
 SEND_S: Final = 60.0
 _SLACK_S: Final = 1.0
@@ -25,15 +26,42 @@ class BodyTooLargeError(Exception):
 
 
 class Connection:
-    """One client connection: h11's state, the socket and what limits its waits."""
+    """One client connection: h11's state, the socket and what limits its waits.
+
+    A plain request (see `plain`) is kept from h11 until something asks for `http`; where
+    its answer is plain as well, h11 never hears of the two and stays idle.
+    """
 
     def __init__(self, sock: trio.socket.SocketType, scope: trio.CancelScope) -> None:
         self.sock = sock
         self.scope = scope
-        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES_MAX)
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES_MAX)
+        self._unshown = b""
         self.is_idle = True
         self.local_port: int = sock.getsockname()[1]
         self.remote_host: str = sock.getpeername()[0]
+
+    @property
+    def http(self) -> h11.Connection:
+        """h11's state, which has read the request by the time it is seen."""
+        if self._unshown:
+            self._http.receive_data(self._unshown)
+            self._unshown = b""
+            events = (self._http.next_event(), self._http.next_event())
+            assert isinstance(events[0], h11.Request), "what is plain is a request to h11"
+            assert isinstance(events[1], h11.EndOfMessage), "what is plain has no body"
+        return self._http
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether h11 does not know of the request, so that the answer may be plain."""
+        return bool(self._unshown)
+
+    def end_plain(self) -> bool:
+        """After an answer: whether it was plain, so that the next request may come."""
+        was_plain = bool(self._unshown)
+        self._unshown = b""
+        return was_plain
 
     def limit(self, seconds: float) -> None:
         """What comes next may take this long."""
@@ -56,6 +84,22 @@ class Connection:
         with contextlib.suppress(OSError):  # full, or broken: the task will see
             sent = os.write(self.sock.fileno(), data)
         return data[sent:]
+
+    async def next_plain(self) -> tuple[bytes, bytes, Headers] | None:
+        """Method, target and headers of the next request if it is plain, else None: ask `next_event`."""
+        if self._http.trailing_data[0]:
+            return None
+        try:
+            received = await self.sock.recv(_READ_BYTES)
+        except OSError as error:
+            raise DisconnectedError from error
+        self.is_idle = False
+        found = parse_request(received)
+        if found is None:
+            self._http.receive_data(received)
+        else:
+            self._unshown = received
+        return found
 
     async def next_event(self) -> "h11.Event | type[h11.PAUSED] | type[h11.NEED_DATA]":
         """h11's next event, reading as needed; raises `h11.RemoteProtocolError`."""

@@ -17,6 +17,7 @@ import trio
 
 from node.runtime.wasm.calls import Call, Outcome, Pool, StopReason, Ticker
 from node.runtime.wasm.connection import SEND_S, BodyTooLargeError, Connection, DisconnectedError, Sender
+from node.runtime.wasm.plain import compose_response
 from node.runtime.wasm.sink import Sink
 from node.runtime.wasm.wagi import MalformedOutputError, Request, Response
 from orca.errors import PortTakenError, RuntimeFailedError
@@ -183,11 +184,7 @@ class Listener:
             connection.is_idle = True
             connection.limit(_IDLE_S)
             try:
-                event = await connection.next_event()
-                if not isinstance(event, h11.Request):
-                    return
-                connection.limit(_READ_S)
-                request = await self._read_request(connection, event)
+                request = await self._next_request(connection)
             except BodyTooLargeError:
                 text = f"the request body is larger than {self._limits.body_bytes_max} bytes"
                 await self._refuse(connection, 413, text)
@@ -196,6 +193,9 @@ class Listener:
                 if http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     await self._refuse(connection, error.error_status_hint, "the request is malformed")
                 return
+            if request is None:
+                return
+            connection.is_idle = False
             self.in_flight += 1
             try:
                 await self._answer(connection, request)
@@ -203,9 +203,31 @@ class Listener:
                 self.in_flight -= 1
                 if not self.in_flight:
                     self._settled.set()
+            if connection.end_plain():
+                if self._is_closing:
+                    return
+                continue
             if self._is_closing or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
+
+    async def _next_request(self, connection: Connection) -> Request | None:
+        """The next request, None when no more come; raises `BodyTooLargeError` and h11's error."""
+        plain = await connection.next_plain()
+        if plain is None:
+            event = await connection.next_event()
+            if not isinstance(event, h11.Request):
+                return None
+            connection.limit(_READ_S)
+            return await self._read_request(connection, event)
+        return Request(
+            method=plain[0].decode("ascii"),
+            target=plain[1],
+            http_version="1.1",
+            headers=plain[2],
+            remote_host=connection.remote_host,
+            local_port=connection.local_port,
+        )
 
     async def _read_request(self, connection: Connection, event: h11.Request) -> Request:
         limit = self._limits.body_bytes_max
@@ -313,9 +335,14 @@ class Listener:
         if found is None:
             sink.unclaim(output)
             return
-        sender = Sender(connection, request, found[0], self._is_closing)
-        sink.unsent = connection.try_send(sender.compose(len(found[1]), found[1]))
-        self.sent_bytes += sender.sent_bytes
+        response, body = found
+        data: bytes | None = None
+        if connection.is_plain and not self._is_closing:
+            data = compose_response(response, body, is_head=request.method == "HEAD")
+        if data is None:
+            data = Sender(connection, request, response, self._is_closing).compose(len(body), body)
+        sink.unsent = connection.try_send(data)
+        self.sent_bytes += len(data)
 
     async def _relay(self, connection: Connection, request: Request, sink: Sink, work: Callable[[], None]) -> None:
         """Start the guest and hand its output to the client while it comes."""
