@@ -38,7 +38,7 @@ from orca.sources import Clock
 
 PROPOSALS_MAX = 1024
 BATCH_MAX = 256
-STORE_RETRY_S = 1.0
+RETRY_S = 1.0
 
 
 class Listener(Protocol):
@@ -89,7 +89,7 @@ class ReplicaDriver:
         self._listener = listener
         self._waiters: dict[ProposalId, _Waiter] = {}
         self._by_index: dict[LogIndex, ProposalId] = {}
-        self._plan_not_before = clock.now()
+        self._pause_until = clock.now()
         self._wake = trio.Event()
         self._send, self._receive = trio.open_memory_channel[Proposed](PROPOSALS_MAX)
         self._is_stopped = False
@@ -148,6 +148,8 @@ class ReplicaDriver:
             self._waiters.pop(proposal.proposal_id, None)
         if waiter.rejected is not None:
             raise _rejection(waiter.rejected)
+        if waiter.outcome is None and self._is_stopped:
+            raise ProposalLostError("this node stopped before the change was confirmed; it may still have happened")
         if waiter.outcome is None:
             raise ProposalLostError(
                 f"the change was not confirmed within {deadline_s:g} s; it may still happen. "
@@ -156,9 +158,17 @@ class ReplicaDriver:
         return waiter.outcome
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; `started()` once the log is applied."""
+        """Serve until cancelled; `started()` once the log is applied.
+
+        While the store takes no write that is not so: what the log says beyond the snapshot is
+        not known to be committed, and a node must not act on the older state.
+        Raises PeerProtocolError at a command that this release does not know.
+        """
         try:
             await self._step(Tick())
+            while not self._replica.is_leader:
+                await self._wait()
+                await self._step(Tick())
             task_status.started()
             while True:
                 await self._wait()
@@ -171,11 +181,12 @@ class ReplicaDriver:
     async def _wait(self) -> None:
         deadline = self._replica.deadline()
         timeout_s = math.inf if deadline is None else max(0.0, deadline - self._clock.now())
+        pause_s = self._pause_until - self._clock.now()
         wake_at_ms = self._replica.plan_wake_at_ms()
-        if wake_at_ms is not None:
+        if pause_s > 0:
+            timeout_s = min(timeout_s, pause_s)
+        elif wake_at_ms is not None and self._replica.is_leader:
             timeout_s = min(timeout_s, max(0.0, (wake_at_ms - self._clock.wall()) / 1000))
-        if self._plan_not_before > self._clock.now():
-            timeout_s = min(timeout_s, STORE_RETRY_S)
         with trio.move_on_after(timeout_s):
             await self._wake.wait()
         self._wake = trio.Event()
@@ -188,14 +199,14 @@ class ReplicaDriver:
         while batch:
             await self._step(ProposedMany(proposals=tuple(batch)))
             batch = self._take_batch()
-        if self._clock.now() >= self._plan_not_before:
+        if self._clock.now() >= self._pause_until and self._replica.is_compaction_due:
+            # This task alone changes the state, and it waits here.
+            await self._step(await trio.to_thread.run_sync(self._replica.compaction))
+        if self._clock.now() >= self._pause_until:
             plan = self._replica.plan(self._beliefs(), self._clock.wall())
             if plan is not None:
                 await self._step(plan)
                 self._wake.set()
-        compaction = self._replica.compaction()
-        if compaction is not None:
-            await self._step(compaction)
 
     def _take_batch(self) -> list[Proposed]:
         batch: list[Proposed] = []
@@ -217,10 +228,17 @@ class ReplicaDriver:
             except StoreFullError as error:
                 self._listener.store_refused(error.message)
                 # Without a pause a full disk would make the planner spin.
-                self._plan_not_before = Instant(self._clock.now() + STORE_RETRY_S)
+                self._pause()
                 rest = self._replica.step(SaveFailed(detail=error.message), self._clock.now())
         for effect in rest:
             self._perform(effect)
+            if isinstance(effect, Apply):
+                # A long log comes in pieces, so that others run between them.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _pause(self) -> None:
+        """Plan and compact only after a while."""
+        self._pause_until = Instant(self._clock.now() + RETRY_S)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -250,7 +268,10 @@ class ReplicaDriver:
             proposal = self._by_index.pop(one.index, None)
             if proposal is None:
                 continue
-            self._replica.plan_ended(proposal)
+            if self._replica.plan_ended(proposal) and one.outcome.error:
+                # The same plan would be refused again: do not fill the log with it.
+                self._listener.noted(f"a plan was refused: {one.outcome.message}")
+                self._pause()
             waiter = self._waiters.get(proposal)
             if waiter is not None:
                 waiter.outcome = one.outcome

@@ -66,10 +66,11 @@ class AppliedCommand(msgspec.Struct, frozen=True, kw_only=True):
 class Replica:
     """A node's share in the group: `step` in, effects out, `take_applied` on the way.
 
-    `log_entries_kept` is how many entries are kept before the log is compacted.
+    The log is compacted when `log_entries_kept` entries or `log_bytes_kept` bytes of
+    payload follow the last snapshot: a store must not fill up with a few large deploys.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two limits with defaults
         self,
         node: NodeId,
         voters: frozenset[NodeId],
@@ -78,6 +79,7 @@ class Replica:
         ids: IdSource,
         *,
         log_entries_kept: int = 2000,
+        log_bytes_kept: int = 32 * 2**20,
         changes_max: int = 2000,
     ) -> None:
         self.node = node
@@ -86,6 +88,7 @@ class Replica:
         self.blocked: dict[ServiceId, str] = {}
         self._ids = ids
         self._log_entries_kept = log_entries_kept
+        self._log_bytes_kept = log_bytes_kept
         self._changes_max = changes_max
         self._next_proposal = 0
         self._plan_in_flight: ProposalId | None = None
@@ -136,8 +139,7 @@ class Replica:
 
         One plan is in flight at a time: the next one must see what this one did.
         """
-        is_due = self._plan_wake_at_ms is not None and now_ms >= self._plan_wake_at_ms
-        if not self.is_leader or self._plan_in_flight is not None or not (self._is_dirty or is_due):
+        if not self.is_leader or self._plan_in_flight is not None or not self.is_plan_due(now_ms):
             return None
         plan = make_plan(self.state, beliefs, now_ms, self._ids, changes_max=self._changes_max)
         self._is_dirty = False
@@ -148,6 +150,10 @@ class Replica:
         proposal = self.propose(plan.command)
         self._plan_in_flight = proposal.proposal_id
         return proposal
+
+    def is_plan_due(self, now_ms: WallMs) -> bool:
+        """Whether something changed since the last plan, or its time has come."""
+        return self._is_dirty or (self._plan_wake_at_ms is not None and now_ms >= self._plan_wake_at_ms)
 
     def plan_ended(self, proposal: ProposalId) -> bool:
         """Whether `proposal` was the plan in flight; the next one may then be made."""
@@ -161,10 +167,18 @@ class Replica:
         """When time alone makes a new plan worth while."""
         return self._plan_wake_at_ms
 
-    def compaction(self) -> SnapshotTaken | None:
-        """The event that compacts the log, when it has grown enough."""
-        if self.raft.tail_entries < self._log_entries_kept or self.raft.applied_index <= self.raft.snapshot_index:
-            return None
+    @property
+    def is_compaction_due(self) -> bool:
+        """Whether the log has grown enough to be replaced by a snapshot."""
+        has_grown = self.raft.tail_entries >= self._log_entries_kept or self.raft.tail_bytes >= self._log_bytes_kept
+        return has_grown and self.raft.applied_index > self.raft.snapshot_index
+
+    def compaction(self) -> SnapshotTaken:
+        """The event that compacts the log.
+
+        Encoding a large state takes long: a driver may call this in a thread, as long as it
+        takes no other step meanwhile.
+        """
         return SnapshotTaken(upto=self.raft.applied_index, payload=encode_snapshot(self.state))
 
     def check_invariants(self) -> None:

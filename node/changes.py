@@ -10,6 +10,7 @@ import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.plan import preview
+from consensus.state.apply import is_settled_by
 from consensus.state.cluster import ClusterState, Outcome, ServiceRecord
 from consensus.state.commands import PutServices, RollbackService, SpecEntry
 from node.differences import field_changes
@@ -17,7 +18,7 @@ from orca.errors import InvalidRequestError, InvalidSpecError, NotFoundError, Or
 from orca.model.ids import BlobDigest, RequestId, ServiceId, SpecRevision, display_name
 from orca.model.spec import ServiceSpec, WasmModule, template_of
 from orca.model.units import WallMs
-from orca.model.view import ChangeAction, DeployRequest, RollbackRequest, ServicePlan
+from orca.model.view import ChangeAction, DeployRequest, RollbackRequest, RolloutState, ServicePlan
 from orca.specs.rules import check_services
 
 TEMPLATE_DIGITS = 16
@@ -117,9 +118,10 @@ def _plan_one(state: ClusterState, beliefs: Beliefs, spec: ServiceSpec) -> Servi
             replaces_copies=False,
             placements=preview(state, beliefs, spec, spec.replicas),
         )
-    if record.spec == spec and not record.is_stopped:
+    if is_settled_by(record, spec):
         return ServicePlan(service=spec.id, action=ChangeAction.NOTHING)
-    replaces = record.current.template.partition("+")[0] != template_hash(spec) and not record.is_stopped
+    is_other = record.current.template.partition("+")[0] != template_hash(spec)
+    replaces = (is_other or record.rollout.state is RolloutState.FAILED) and not record.is_stopped
     running = 0 if replaces else record.replicas
     return ServicePlan(
         service=spec.id,

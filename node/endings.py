@@ -32,7 +32,7 @@ class EndedJobs:
 
         try:
             return self._environment.read(read)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreCorruptError(f"the record of an ended job cannot be read: {error}") from error
 
     async def keep(self, status: AllocationStatus) -> None:

@@ -44,8 +44,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
 
 def happenings(state: ClusterState, applied: AppliedCommand) -> list[Happening]:
     """What `applied` means to people; `state` is the one after it."""
-    if applied.outcome.error:
-        return []
+    if applied.outcome.error or int(applied.outcome.revision) != int(applied.index):
+        return []  # refused, without effect, or the answer to a command that came twice
     command = applied.command
     if isinstance(command, CommitPlan):
         return _of_plan(state, command)

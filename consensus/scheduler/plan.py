@@ -7,7 +7,7 @@ import msgspec
 from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.feasible import Usage, feasible_nodes
 from consensus.scheduler.rank import best_node
-from consensus.scheduler.reconcile import Need, leftovers, reconcile
+from consensus.scheduler.reconcile import Need, leftovers, look, reconcile
 from consensus.scheduler.rollout import judge_rollout
 from consensus.state.cluster import ClusterState, ServiceRecord
 from consensus.state.commands import CommitPlan, RolloutUpdate
@@ -32,6 +32,7 @@ def make_plan(state: ClusterState, beliefs: Beliefs, now_ms: WallMs, ids: IdSour
 
     Only `ids` is not a function of the arguments' values: it names new copies.
     """
+    situation = look(state, beliefs.statuses, now_ms)
     usages = count_usage(state, beliefs)
     placements: list[Allocation] = []
     stops: list[AllocationId] = []
@@ -41,7 +42,7 @@ def make_plan(state: ClusterState, beliefs: Beliefs, now_ms: WallMs, ids: IdSour
     wakes: list[WallMs] = []
     for service in sorted(state.services):
         record = state.services[service]
-        need = reconcile(state, record, beliefs.statuses, now_ms)
+        need = reconcile(situation, record)
         room = changes_max - len(placements) - len(stops) - len(forgets)
         placed, why = place(record, need.slots[: max(0, room)], beliefs, usages, now_ms, ids)
         placements += placed
@@ -49,9 +50,9 @@ def make_plan(state: ClusterState, beliefs: Beliefs, now_ms: WallMs, ids: IdSour
         forgets += need.forgets
         if need.blocked or why:
             blocked[service] = need.blocked or why
-        update, wake = judge_rollout(state, record, need, beliefs.statuses, now_ms, blocked.get(service, ""))
+        update, wake = judge_rollout(situation, record, need, blocked.get(service, ""))
         rollouts += [update] if update is not None else []
-        wakes += [at for at in (wake, need.wake_at_ms) if at is not None]
+        wakes += [at for at in (wake, need.matures_at_ms) if at is not None]
     command = CommitPlan(
         base=state.revision,
         at_ms=now_ms,

@@ -23,7 +23,7 @@ def best_node(spec: ServiceSpec, candidates: Sequence[NodeFacts], usages: Mappin
     def score(node: NodeFacts) -> tuple[int, int, float, str]:
         usage = usages[node.id]
         zone = in_zone[node.labels[spec.placement.spread]] if spec.placement.spread is not None else 0
-        used = max(usage.cpu_milli / node.cpu_milli, usage.memory_bytes / node.memory_bytes)
+        used = max(usage.cpu_milli / max(1, node.cpu_milli), usage.memory_bytes / max(1, node.memory_bytes))
         return (zone, usage.copies.get(spec.id, 0), used, node.id)
 
     return min(candidates, key=score)

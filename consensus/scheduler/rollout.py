@@ -1,29 +1,27 @@
 """How the rollout of a service's newest revision is doing."""
 
-from collections.abc import Mapping
 from typing import Final
 
-from consensus.scheduler.reconcile import Need, Statuses, was_ever_ready
-from consensus.state.cluster import ClusterState, ServiceRecord
+from consensus.scheduler.reconcile import Need, Situation, counts_by_its_end, healthy_after_ms
+from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import RolloutUpdate
 from orca.model.allocation import AllocationStatus, DesiredStatus, Phase
-from orca.model.ids import AllocationId, display_name
+from orca.model.ids import display_name
+from orca.model.spec import ServiceSpec
 from orca.model.units import WallMs
 from orca.model.view import RolloutState
 
 HOPELESS_RESTARTS: Final = 5
-"""A new copy that died so often without ever being ready ends the rollout: with
+"""A new copy that died so often without ever being well ends the rollout: with
 back-off 0, 1, 2, 4, 8 s that is 15 s, enough for a dependency to come up, and far
 less than the deadline that somebody would otherwise wait for."""
 
+_EXTENSION_MS_MIN: Final = 1000
+"""So that no deadline, however short, makes the leader write one update after another."""
+
 
 def judge_rollout(
-    state: ClusterState,
-    record: ServiceRecord,
-    need: Need,
-    statuses: Mapping[AllocationId, AllocationStatus],
-    now_ms: WallMs,
-    blocked: str,
+    situation: Situation, record: ServiceRecord, need: Need, blocked: str
 ) -> tuple[RolloutUpdate | None, WallMs | None]:
     """What to record about the rollout now (None: nothing new), and when it will fail."""
     rollout = record.rollout
@@ -31,21 +29,31 @@ def judge_rollout(
         if rollout.state is RolloutState.COMPLETED:
             return None, None
         return _update(record, RolloutState.COMPLETED, need.healthy, rollout.deadline_at_ms, ""), None
+    verdict = "" if rollout.state is RolloutState.FAILED else _hopeless(situation, record)
+    # A job that ran when its rollout was called complete may fail later, and nothing heals it.
+    may_fail = rollout.state is RolloutState.PROGRESSING or record.spec.is_job
+    if verdict and may_fail:
+        return _update(record, RolloutState.FAILED, need.healthy, rollout.deadline_at_ms, verdict), None
     if rollout.state is not RolloutState.PROGRESSING:
         return None, None
-    verdict = _hopeless(state, record, statuses)
-    if verdict:
-        return _update(record, RolloutState.FAILED, need.healthy, rollout.deadline_at_ms, verdict), None
-    extension = WallMs(now_ms + int(record.spec.deploy.deadline_s * 1000))
+    return _judge_progress(situation, record, need, blocked)
+
+
+def _judge_progress(
+    situation: Situation, record: ServiceRecord, need: Need, blocked: str
+) -> tuple[RolloutUpdate | None, WallMs | None]:
+    rollout, now_ms = record.rollout, situation.now_ms
+    extension = WallMs(now_ms + max(_EXTENSION_MS_MIN, int(record.spec.deploy.deadline_s * 1000)))
     if need.healthy > rollout.healthy:
-        update = _update(record, RolloutState.PROGRESSING, need.healthy, extension, "")
-        return update, extension
+        return _update(record, RolloutState.PROGRESSING, need.healthy, extension, ""), extension
     if now_ms < rollout.deadline_at_ms:
         return None, rollout.deadline_at_ms
-    if _is_preparing(state, record, statuses):
-        # A pull on a slow link has its own deadline and says how far it is.
+    if _is_busy(situation, record) or _may_still_be_met(situation, need):
         return _update(record, RolloutState.PROGRESSING, rollout.healthy, extension, ""), extension
-    message = blocked or _laggards(state, record, statuses)
+    if need.matures_at_ms is not None:
+        # It is ready and only has to stay so.
+        return _update(record, RolloutState.PROGRESSING, rollout.healthy, need.matures_at_ms, ""), need.matures_at_ms
+    message = blocked or _laggards(situation, record)
     return _update(record, RolloutState.FAILED, need.healthy, rollout.deadline_at_ms, message), None
 
 
@@ -62,40 +70,55 @@ def _update(
     )
 
 
-def _new_copies(
-    state: ClusterState, record: ServiceRecord, statuses: Statuses
-) -> list[tuple[str, AllocationStatus | None]]:
+def _new_copies(situation: Situation, record: ServiceRecord) -> list[tuple[str, AllocationStatus | None]]:
     """Each copy of the newest revision as people call it, with what is known of it."""
     name = display_name(record.id)
     return [
-        (f"{name}.{one.slot + 1}", statuses.get(one.id))
-        for one in state.allocations_of(record.id)
+        (f"{name}.{one.slot + 1}", situation.statuses.get(one.id))
+        for one in situation.copies.get(record.id, ())
         if one.template == record.current.template and one.desired is DesiredStatus.RUNNING
     ]
 
 
-def _hopeless(state: ClusterState, record: ServiceRecord, statuses: Statuses) -> str:
-    for name, status in _new_copies(state, record, statuses):
-        if status is None or was_ever_ready(status):
+def _hopeless(situation: Situation, record: ServiceRecord) -> str:
+    for name, status in _new_copies(situation, record):
+        if status is None:
             continue
         if status.phase is Phase.FAILED:
             return f"{name} failed: {status.reason}"
-        if status.phase is Phase.BACKOFF and status.restarts >= HOPELESS_RESTARTS:
+        if _never_stays_up(status, record.spec):
             return f"{name} does not stay up: {status.reason}"
     return ""
 
 
-def _is_preparing(state: ClusterState, record: ServiceRecord, statuses: Statuses) -> bool:
-    return any(
-        status is not None and status.phase is Phase.PREPARING for _, status in _new_copies(state, record, statuses)
-    )
+def _never_stays_up(status: AllocationStatus, spec: ServiceSpec) -> bool:
+    """Whether a copy died often, and its last run was over before it counted."""
+    if status.phase is not Phase.BACKOFF or status.restarts < HOPELESS_RESTARTS:
+        return False
+    return status.ready_since_ms is None or status.since_ms - status.ready_since_ms < healthy_after_ms(spec)
 
 
-def _laggards(state: ClusterState, record: ServiceRecord, statuses: Statuses) -> str:
+def _is_busy(situation: Situation, record: ServiceRecord) -> bool:
+    """Whether a copy does what takes as long as it takes.
+
+    A pull on a slow link has its own deadline and says how far it is; a job that counts by
+    its end may run for hours.
+    """
+    busy = {Phase.PREPARING, Phase.RUNNING} if counts_by_its_end(record.spec) else {Phase.PREPARING}
+    return any(status is not None and status.phase in busy for _, status in _new_copies(situation, record))
+
+
+def _may_still_be_met(situation: Situation, need: Need) -> bool:
+    """Whether the dependency that the service waits for is itself still on its way."""
+    other = situation.state.services.get(need.awaits) if need.awaits is not None else None
+    return other is not None and not other.is_stopped and other.rollout.state is RolloutState.PROGRESSING
+
+
+def _laggards(situation: Situation, record: ServiceRecord) -> str:
     waiting = [
         f"{name} is {'not known to its node' if status is None else status.phase.value}"
         + (f" ({status.reason})" if status is not None and status.reason else "")
-        for name, status in _new_copies(state, record, statuses)
+        for name, status in _new_copies(situation, record)
         if status is None or not (status.is_ready or status.phase is Phase.COMPLETED)
     ]
     return "not healthy in time: " + ("; ".join(waiting) or "no copy could be placed")

@@ -138,17 +138,27 @@ def _put(state: ClusterState, entry: SpecEntry, command: PutServices) -> Service
     record = state.services.get(entry.spec.id)
     if record is None:
         return _create(state, entry, command)
-    if record.spec == entry.spec and not record.is_stopped:
+    if is_settled_by(record, entry.spec):
         return ServiceChange(service=record.id, action=ChangeAction.NOTHING, revision=record.current.revision)
-    template = _same_template(record, entry)
+    template = _next_template(record, entry)
     return _append(state, record, entry.spec, template, "deploy", command, is_stopped=False)
 
 
-def _same_template(record: ServiceRecord, entry: SpecEntry) -> str:
+def is_settled_by(record: ServiceRecord, spec: ServiceSpec) -> bool:
+    """Whether a deploy of `spec` has nothing to do: it is what runs, and it did not fail."""
+    return record.spec == spec and not record.is_stopped and record.rollout.state is not RolloutState.FAILED
+
+
+def _next_template(record: ServiceRecord, entry: SpecEntry) -> str:
     # A restart made a fresh template (`<hash>+<nonce>`) for an unchanged spec; a deploy that
-    # changes nothing a copy depends on keeps those copies.
+    # changes nothing a copy depends on keeps those copies. After a failure it means "try
+    # again": copies that gave up are no use, so the template is a fresh one.
     present = record.current.template
-    return present if present.partition("+")[0] == entry.template else entry.template
+    if present.partition("+")[0] != entry.template:
+        return entry.template
+    if record.rollout.state is RolloutState.FAILED and not record.is_stopped:
+        return f"{entry.template}+r{record.current.revision + 1}"
+    return present
 
 
 def _create(state: ClusterState, entry: SpecEntry, command: PutServices) -> ServiceChange:
@@ -242,6 +252,8 @@ def _renew(
 
 def _scale(state: ClusterState, at: StateRevision, command: ScaleService) -> tuple[ServiceChange, ...]:
     record = _existing(state, command.service)
+    if command.replicas < 0:
+        raise Refusal("invalid_request", f"{command.replicas} copies cannot be; ask for 0 or more")
     if command.replicas == record.spec.replicas:
         nothing = ServiceChange(service=record.id, action=ChangeAction.NOTHING, revision=record.current.revision)
         return (nothing,)
@@ -291,7 +303,9 @@ def _remove(state: ClusterState, service: ServiceId) -> ServiceChange:
     record = _existing(state, service)
     del state.services[service]
     copies = state.allocations_of(service)
-    if copies:
+    if not copies:
+        state.removed.pop(service, None)
+    else:
         used = {one.revision for one in copies}
         before = state.removed.get(service)
         all_revisions = (*(() if before is None else before.revisions), *record.revisions)
@@ -310,6 +324,8 @@ def _stop_allocation(state: ClusterState, allocation: AllocationId) -> None:
 def _commit_plan(state: ClusterState, at: StateRevision, plan: CommitPlan) -> tuple[ServiceChange, ...]:
     if plan.base != state.revision:
         raise Refusal("conflict", f"the plan is based on revision {plan.base}, the state is at {state.revision}")
+    if len({placement.id for placement in plan.placements}) != len(plan.placements):
+        raise Refusal("conflict", "the plan places two copies under one id")
     for placement in plan.placements:
         record = state.services.get(placement.service)
         if record is None or record.find(placement.revision) is None or placement.id in state.allocations:
@@ -321,7 +337,7 @@ def _commit_plan(state: ClusterState, at: StateRevision, plan: CommitPlan) -> tu
         state.allocations[placement.id] = placement
     for allocation in plan.stops:
         _stop_allocation(state, allocation)
-    for allocation in plan.forgets:
+    for allocation in dict.fromkeys(plan.forgets):
         del state.allocations[allocation]
     for update in plan.rollouts:
         record = state.services.get(update.service)
@@ -337,7 +353,25 @@ def _commit_plan(state: ClusterState, at: StateRevision, plan: CommitPlan) -> tu
             ended_at_ms=ended,
         )
         state.services[record.id] = msgspec.structs.replace(record, rollout=rollout)
-    living = {one.service for one in state.allocations.values()}
-    state.removed = {name: kept for name, kept in state.removed.items() if name in living}
+    _forget_removed(state)
     state.revision = at
     return ()
+
+
+def _forget_removed(state: ClusterState) -> None:
+    """Drop what no copy needs any more of removed services."""
+    if not state.removed:
+        return
+    used: dict[ServiceId, dict[SpecRevision, None]] = {}
+    for one in state.allocations.values():
+        if one.service in state.removed:
+            used.setdefault(one.service, {})[one.revision] = None
+    for service, removed in list(state.removed.items()):
+        record = state.services.get(service)
+        # The newest says from where a service of the same name would count on.
+        last = removed.revisions[-1] if record is None else None
+        kept = tuple(one for one in removed.revisions if one.revision in used.get(service, {}) or one is last)
+        if service in used and kept:
+            state.removed[service] = RemovedSpec(service=service, revisions=kept)
+        else:
+            del state.removed[service]

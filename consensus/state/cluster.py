@@ -2,7 +2,7 @@
 
 import msgspec
 
-from orca.model.allocation import Allocation
+from orca.model.allocation import Allocation, DesiredStatus
 from orca.model.ids import (
     AllocationId,
     NodeId,
@@ -143,6 +143,11 @@ class ClusterState(msgspec.Struct, kw_only=True):
             numbers = [one.revision for one in record.revisions]
             assert numbers == sorted(set(numbers)), f"{service}: revisions {numbers} do not grow"
             assert record.rollout.revision == record.current.revision, f"{service}: rollout of another revision"
-        for allocation in self.allocations.values():
+        for name, allocation in self.allocations.items():
+            assert allocation.id == name, f"{name} is filed under another id"
+            is_wanted = allocation.desired is DesiredStatus.RUNNING
+            assert not is_wanted or allocation.service in self.services, f"{name}: a copy of a removed service runs"
             self.spec_of(allocation)
+        for service, removed in self.removed.items():
+            assert removed.service == service, f"removed {service} is filed under another name"
         assert len(self.requests) <= REQUESTS_KEPT, "the window of requests has grown"

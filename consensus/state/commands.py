@@ -160,7 +160,7 @@ def decode_command(payload: bytes) -> Command:
     """
     try:
         return _decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PeerProtocolError(
             f"a log entry holds a command that this release does not know ({error}); update this node"
         ) from error

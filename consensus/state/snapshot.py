@@ -29,9 +29,9 @@ def decode_snapshot(snapshot: bytes) -> ClusterState:
     head = len(_MAGIC)
     if snapshot[:head] != _MAGIC or len(snapshot) < head + 5:
         raise StoreCorruptError("this is no snapshot of an Orca cluster's state")
-    if snapshot[head] > _SCHEMA:
+    if snapshot[head] != _SCHEMA:
         raise StoreCorruptError(
-            f"the snapshot has schema {snapshot[head]}, this release knows up to {_SCHEMA}; update this node"
+            f"the snapshot has schema {snapshot[head]}, this release knows {_SCHEMA}; run the release that wrote it"
         )
     body = snapshot[head + 5 :]
     if zlib.crc32(body) != int.from_bytes(snapshot[head + 1 : head + 5], "big"):
@@ -39,6 +39,8 @@ def decode_snapshot(snapshot: bytes) -> ClusterState:
     inflater = zlib.decompressobj()
     try:
         plain = inflater.decompress(body, _SIZE_MAX)
+        if not inflater.eof or inflater.unused_data:
+            raise StoreCorruptError(f"the snapshot does not end where it should, or holds more than {_SIZE_MAX} bytes")
         return _decoder.decode(plain)
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreCorruptError(f"the snapshot cannot be read: {error}") from error

@@ -3,7 +3,7 @@
 import msgspec
 
 from node.reconciler.events import Action, Assignment
-from node.runtime.base import Instance, InstanceState
+from node.runtime.base import Instance, InstanceExited, InstanceState
 from orca.model.allocation import TERMINAL_PHASES, AllocationStatus, DesiredStatus
 from orca.model.ids import AllocationId, display_name
 from orca.model.spec import RuntimeKind
@@ -14,9 +14,11 @@ class Copy(msgspec.Struct, kw_only=True):
     """One copy: its assignment (None: nobody asked for it), what the runtime has, what is going on.
 
     `deaths` counts ends in a row and falls back to 0 after a long run; the status keeps
-    the total. `early_exit`: an exit was reported while an action was in flight, of this run
-    or of the one before; the next listing tells. `touched` is the step that last learned
-    something of the instance: an older listing must not overrule it.
+    the total. `early_exit`: an end was reported while an action was in flight, of this run
+    or of the one before. `is_unsure`: what there is now is open, and the next listing
+    tells; nothing is done to the copy before that. `may_have_run`: it was started, or may
+    have been, and no end of that run has been judged. `touched` is the step that last
+    learned something of the instance: an older listing must not overrule it.
     """
 
     id: AllocationId
@@ -26,6 +28,8 @@ class Copy(msgspec.Struct, kw_only=True):
     instance: Instance | None = None
     action: Action | None = None
     early_exit: bool = False
+    is_unsure: bool = False
+    may_have_run: bool = False
     touched: int = 0
     is_prepared: bool = False
     is_drained: bool = False
@@ -52,9 +56,33 @@ class Copy(msgspec.Struct, kw_only=True):
         return self.instance is not None and self.instance.state is InstanceState.RUNNING
 
     @property
+    def has_exited(self) -> bool:
+        """Whether the runtime says that it ran and ended."""
+        return self.instance is not None and self.instance.state is InstanceState.EXITED
+
+    @property
     def name(self) -> str:
         """How people call it: `web.1`."""
         if self.assignment is None:
             return str(self.id)
         allocation = self.assignment.allocation
         return f"{display_name(allocation.service)}.{allocation.slot + 1}"
+
+
+def end_of(copy: Copy) -> InstanceExited:
+    """How the run of `copy` ended, as the runtime lists it; it must have exited."""
+    instance = copy.instance
+    assert instance is not None, f"{copy.name} has no instance that could have ended"
+    return InstanceExited(
+        allocation=copy.id,
+        exit_code=instance.exit_code or 0,
+        is_oom_killed=instance.is_oom_killed,
+        detail=instance.detail,
+    )
+
+
+def is_other_run(before: Instance | None, now: Instance) -> bool:
+    """Whether two looks at an instance certainly saw two runs of it."""
+    if before is None or before.started_at_ms is None or now.started_at_ms is None:
+        return False
+    return before.started_at_ms != now.started_at_ms

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+import msgspec
 import structlog
 import trio
 
@@ -42,6 +43,14 @@ from orca.sources import Clock
 
 _log = structlog.get_logger("orca.reconciler")
 LIST_DEADLINE_S = 10.0
+PROGRESS_BACKLOG_MAX = 1000
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What an action gave besides its success."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    has_ended: bool = False
 
 
 class Surroundings(Protocol):
@@ -85,7 +94,13 @@ class ReconcilerDriver:
         self._scopes: dict[AllocationId, trio.CancelScope] = {}
 
     def post(self, event: Event) -> None:
-        """Give the machine `event`; returns at once."""
+        """Give the machine `event`; returns at once.
+
+        What runtimes and actions say is bounded by how many copies there are, except how far
+        a pull is: that is dropped while much else waits.
+        """
+        if isinstance(event, PrepareProgressed) and len(self._inbox) >= PROGRESS_BACKLOG_MAX:
+            return
         self._inbox.append(event)
         self._wake.set()
 
@@ -102,7 +117,7 @@ class ReconcilerDriver:
                     self._step(Tick(), nursery)
                 while self._inbox:
                     self._step(self._inbox.popleft(), nursery)
-                    await trio.lowlevel.checkpoint_if_cancelled()
+                    await trio.lowlevel.checkpoint()
 
     def _step(self, event: Event, nursery: trio.Nursery) -> None:
         for effect in self._machine.step(event, self._clock.now(), self._clock.wall()):
@@ -111,11 +126,13 @@ class ReconcilerDriver:
     def _perform(self, effect: Effect, nursery: trio.Nursery) -> None:
         match effect:
             case RunAction():
-                nursery.start_soon(self._run_action, effect)
+                # Made here, so that an order to cancel finds it even before the task has begun.
+                scope = self._scopes[effect.allocation] = trio.CancelScope()
+                nursery.start_soon(self._run_action, effect, scope)
             case CancelAction():
-                scope = self._scopes.get(effect.allocation)
-                if scope is not None:
-                    scope.cancel()
+                running = self._scopes.get(effect.allocation)
+                if running is not None:
+                    running.cancel()
             case ListInstances():
                 nursery.start_soon(self._list, effect.kind)
             case _:
@@ -127,35 +144,20 @@ class ReconcilerDriver:
                 instances = await self._runtimes[kind].list_instances()
         except (OrcaError, trio.TooSlowError) as error:
             self.post(ListFailed(kind=kind, reason=str(error) or "no answer in time"))
+        except Exception as error:  # noqa: BLE001 - a defect in a runtime must not end the node
+            _log.exception("instances could not be listed", runtime=kind.value)
+            self.post(ListFailed(kind=kind, reason=f"a defect of this node: {error}"))
         else:
             self.post(InstancesListed(kind=kind, instances=instances))
 
-    async def _run_action(self, order: RunAction) -> None:
+    async def _run_action(self, order: RunAction, scope: trio.CancelScope) -> None:
         deadline_s = self._config.call_deadline_s + order.timeout_s
         if order.action is Action.PREPARE:
             deadline_s = self._config.prepare_deadline_s
-        with trio.CancelScope(deadline=trio.current_time() + deadline_s) as scope:
-            self._scopes[order.allocation] = scope
-            try:
-                endpoints = await self._actions[order.action](self, order)
-            except OrcaError as error:
-                ended = ActionEnded(
-                    allocation=order.allocation,
-                    action=order.action,
-                    error=error.message,
-                    is_unavailable=isinstance(error, RuntimeUnavailableError),
-                    is_missing=isinstance(error, InstanceNotFoundError),
-                )
-            except Exception:  # noqa: BLE001 - see below
-                # A defect in a runtime must cost one try of one copy, not the node and all
-                # that it runs.
-                _log.exception("action failed unexpectedly", action=order.action.value, allocation=order.allocation)
-                error_text = f"{order.action.value} failed by a defect of this node; its log has the details"
-                ended = ActionEnded(allocation=order.allocation, action=order.action, error=error_text)
-            else:
-                ended = ActionEnded(allocation=order.allocation, action=order.action, endpoints=endpoints)
-            finally:
-                self._scopes.pop(order.allocation, None)
+        scope.deadline = trio.current_time() + deadline_s
+        with scope:
+            ended = await self._attempt(order)
+        self._scopes.pop(order.allocation, None)
         if scope.cancelled_caught:
             why = f"{order.action.value} was given up" + (
                 f": no end after {deadline_s:g} s" if trio.current_time() >= scope.deadline else ""
@@ -163,51 +165,70 @@ class ReconcilerDriver:
             ended = ActionEnded(allocation=order.allocation, action=order.action, error=why)
         self.post(ended)
 
+    async def _attempt(self, order: RunAction) -> ActionEnded:
+        name, allocation = order.action, order.allocation
+        try:
+            done = await self._actions[name](self, order)
+        except OrcaError as error:
+            return ActionEnded(
+                allocation=allocation,
+                action=name,
+                error=error.message or type(error).__name__,
+                is_unavailable=isinstance(error, RuntimeUnavailableError),
+                is_missing=isinstance(error, InstanceNotFoundError),
+            )
+        except Exception:  # noqa: BLE001 - see below
+            # A defect in a runtime must cost one try of one copy, not the node and all
+            # that it runs.
+            _log.exception("action failed unexpectedly", action=name.value, allocation=allocation)
+            why = f"{name.value} failed by a defect of this node; its log has the details"
+            return ActionEnded(allocation=allocation, action=name, error=why)
+        return ActionEnded(allocation=allocation, action=name, endpoints=done.endpoints, has_ended=done.has_ended)
+
     # ----------------------------------------------------------------- actions
 
-    async def _prepare(self, order: RunAction) -> tuple[Endpoint, ...]:
+    async def _prepare(self, order: RunAction) -> Done:
         def progress(now: PrepareProgress) -> None:
             self.post(PrepareProgressed(allocation=order.allocation, progress=now))
 
         workload = await self._around.workload(_assignment(order))
         await self._runtimes[order.kind].prepare(workload, progress)
-        return ()
+        return Done()
 
-    async def _launch(self, order: RunAction) -> tuple[Endpoint, ...]:
+    async def _launch(self, order: RunAction) -> Done:
         runtime = self._runtimes[order.kind]
         await runtime.create(await self._around.workload(_assignment(order)))
         await runtime.start(order.allocation)
-        return await self._endpoints(order)
+        return await self._inspect(order)
 
-    async def _endpoints(self, order: RunAction) -> tuple[Endpoint, ...]:
+    async def _inspect(self, order: RunAction) -> Done:
         runtime = self._runtimes[order.kind]
         try:
-            return await runtime.endpoints(order.allocation)
+            return Done(endpoints=await runtime.endpoints(order.allocation))
         except RuntimeUnavailableError:
             raise
         except RuntimeFailedError:
-            # It may have ended already; its exit is on the way as an event of its own.
             if (await runtime.status(order.allocation)).state is InstanceState.RUNNING:
                 raise
-            return ()
+            return Done(has_ended=True)
 
-    async def _drain(self, order: RunAction) -> tuple[Endpoint, ...]:
+    async def _drain(self, order: RunAction) -> Done:
         await self._around.drain(_assignment(order), order.timeout_s)
-        return ()
+        return Done()
 
-    async def _stop(self, order: RunAction) -> tuple[Endpoint, ...]:
+    async def _stop(self, order: RunAction) -> Done:
         await self._runtimes[order.kind].stop(order.allocation, order.timeout_s)
-        return ()
+        return Done()
 
-    async def _remove(self, order: RunAction) -> tuple[Endpoint, ...]:
+    async def _remove(self, order: RunAction) -> Done:
         await self._runtimes[order.kind].remove(order.allocation)
         await self._around.forget_files(order.allocation)
-        return ()
+        return Done()
 
-    _actions: Mapping[Action, Callable[["ReconcilerDriver", RunAction], Awaitable[tuple[Endpoint, ...]]]] = {
+    _actions: Mapping[Action, Callable[["ReconcilerDriver", RunAction], Awaitable[Done]]] = {
         Action.PREPARE: _prepare,
         Action.LAUNCH: _launch,
-        Action.INSPECT: _endpoints,
+        Action.INSPECT: _inspect,
         Action.DRAIN: _drain,
         Action.STOP: _stop,
         Action.REMOVE: _remove,

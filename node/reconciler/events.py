@@ -84,6 +84,8 @@ class ActionEnded(_Value, frozen=True):
     """An action succeeded (`error` empty) or did not.
 
     `is_unavailable`: the engine did not answer, so nothing is known of what happened.
+    `is_missing`: there is no such instance. `has_ended`: it was done, but the workload
+    does not run any more.
     """
 
     allocation: AllocationId
@@ -91,6 +93,7 @@ class ActionEnded(_Value, frozen=True):
     error: str = ""
     is_unavailable: bool = False
     is_missing: bool = False
+    has_ended: bool = False
     endpoints: tuple[Endpoint, ...] = ()
 
 

@@ -15,6 +15,7 @@ from node.reconciler.events import (
     StatusDropped,
     StopProbes,
 )
+from node.reconciler.lanes import Lanes
 from orca.model.allocation import Endpoint
 from orca.model.event import EventKind, Severity
 from orca.model.ids import AllocationId
@@ -26,7 +27,8 @@ ORPHAN_STOP_TIMEOUT_S = 10.0
 class Ledger:
     """Keeps the books: every change of a copy that others see goes through here."""
 
-    def __init__(self) -> None:
+    def __init__(self, starts_max: int) -> None:
+        self.lanes = Lanes(starts_max)
         self.copies: dict[AllocationId, Copy] = {}
         self.now = Instant(0.0)
         self.wall = WallMs(0)
@@ -41,6 +43,7 @@ class Ledger:
     def order(self, copy: Copy, action: Action) -> None:
         """Have `action` done to `copy`; it must have none in flight."""
         assert copy.action is None, f"{copy.name}: {action} is ordered while {copy.action} is in flight"
+        self.lanes.began(action)
         copy.action = action
         copy.next_try_at = None
         timeout_s = ORPHAN_STOP_TIMEOUT_S
@@ -56,6 +59,7 @@ class Ledger:
     def start_probes(self, copy: Copy, endpoints: tuple[Endpoint, ...]) -> None:
         """Begin asking `copy` how it is."""
         assert copy.assignment is not None, f"{copy.id}: an orphan is not probed"
+        self.stop_probes(copy)
         copy.has_probes = True
         self.effects.append(StartProbes(allocation=copy.id, spec=copy.assignment.spec, endpoints=endpoints))
 
@@ -64,6 +68,11 @@ class Ledger:
         if copy.has_probes:
             copy.has_probes = False
             self.effects.append(StopProbes(allocation=copy.id))
+
+    def publish(self, copy: Copy) -> None:
+        """Let others know the status of `copy` as it is."""
+        assert copy.status is not None, f"{copy.id}: an orphan has no status"
+        self.effects.append(StatusChanged(status=copy.status))
 
     def drop(self, copy: Copy) -> None:
         """The cluster has forgotten `copy`; what is left of it is an orphan."""
@@ -98,4 +107,4 @@ class Ledger:
             version=copy.status.version + 1,
             since_ms=self.wall if moved else copy.status.since_ms,
         )
-        self.effects.append(StatusChanged(status=copy.status))
+        self.publish(copy)

@@ -5,9 +5,7 @@ from typing import assert_never
 
 import msgspec
 
-from node.reconciler.backoff import backoff_s
-from node.reconciler.copy import Copy
-from node.reconciler.endings import Ending, describe_exit, judge_ending
+from node.reconciler.copy import Copy, end_of, is_other_run
 from node.reconciler.events import (
     Action,
     ActionEnded,
@@ -23,9 +21,12 @@ from node.reconciler.events import (
     ListInstances,
     PrepareProgressed,
     RuntimeReported,
+    StatusDropped,
     Tick,
 )
 from node.reconciler.ledger import Ledger
+from node.reconciler.listings import Listings
+from node.reconciler.setbacks import Setbacks
 from node.runtime.base import (
     Instance,
     InstanceExited,
@@ -36,11 +37,11 @@ from node.runtime.base import (
     RuntimeStateChanged,
 )
 from orca.config import ReconcilerConfig
-from orca.model.allocation import AllocationStatus, Endpoint, Phase
+from orca.model.allocation import AllocationStatus, Phase
 from orca.model.event import EventKind, Severity
 from orca.model.ids import AllocationId, NodeId
 from orca.model.spec import RuntimeKind
-from orca.model.units import Instant, WallMs, format_duration
+from orca.model.units import Instant, WallMs
 from orca.sources import Rng
 
 LIST_RETRY_S = 1.0
@@ -62,15 +63,12 @@ class Reconciler:
     ) -> None:
         self._node = node
         self._config = config
-        self._rng = rng
-        self._ended = ended
-        self._books = Ledger()
+        self._ended = dict(ended)
+        self._books = Ledger(config.starts_max)
+        self._setbacks = Setbacks(self._books, config, rng)
+        self._listings = Listings()
         self._assigned: dict[AllocationId, Assignment] = {}
         self._is_trusted = False
-        self._listed: dict[RuntimeKind, None] = {}
-        self._listing_since: dict[RuntimeKind, int] = {}
-        self._relist_at: dict[RuntimeKind, Instant] = {}
-        self._waiting: dict[AllocationId, None] = {}
 
     # ------------------------------------------------------------------ doors
 
@@ -85,7 +83,8 @@ class Reconciler:
             case InstancesListed():
                 self._on_listed(event)
             case ListFailed():
-                self._relist_at[event.kind] = Instant(now + LIST_RETRY_S)
+                self._listings.failed(event.kind, Instant(now + LIST_RETRY_S))
+                self._list_if_wished(event.kind)
             case RuntimeReported():
                 self._on_runtime_event(event.event)
             case PrepareProgressed():
@@ -104,13 +103,15 @@ class Reconciler:
     def deadline(self) -> Instant | None:
         """When it next wants a `Tick`."""
         waits = [copy.next_try_at for copy in self._books.copies.values() if copy.next_try_at is not None]
-        return min((*waits, *self._relist_at.values()), default=None)
+        listing = self._listings.deadline()
+        return min(waits if listing is None else (*waits, listing), default=None)
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the machine contradicts itself."""
         for lane in (Action.LAUNCH, Action.PREPARE):
             busy = [copy.name for copy in self._books.copies.values() if copy.action is lane]
-            assert len(busy) <= self._config.starts_max, f"{lane.value} of {len(busy)} at once"
+            free = self._config.starts_max - len(busy)
+            assert 0 <= free == self._books.lanes.free(lane), f"{lane.value} of {len(busy)} at once"
         for copy in self._books.copies.values():
             status = copy.status
             assert status is None or not status.is_ready or status.phase is Phase.RUNNING, (
@@ -118,13 +119,23 @@ class Reconciler:
             )
             assert copy.assignment is not None or status is None, f"{copy.id}: an orphan has a status"
             assert copy.next_try_at is None or copy.action is None, f"{copy.name} waits while {copy.action} runs"
+            assert not copy.has_probes or copy.is_running, f"{copy.name} is probed and does not run"
+            assert not copy.is_unsure or copy.action is None, f"{copy.name}: {copy.action} of what nobody knows"
+            if status is not None and status.phase is Phase.STOPPED:
+                assert copy.must_end, f"{copy.name} is reported as stopped and is to run"
+                assert copy.instance is None, f"{copy.name} is reported as stopped and exists"
 
     # ------------------------------------------------------------- what to have
 
     def _on_assignments(self, event: AssignmentsChanged) -> None:
-        self._is_trusted = self._is_trusted or event.is_trusted
         before = self._assigned
         self._assigned = {one.allocation.id: one for one in event.assignments}
+        if event.is_trusted:
+            self._is_trusted = True
+            self._forget_ended()
+        else:
+            # What is not in a state that nobody vouches for is not gone.
+            self._assigned = before | self._assigned
         for allocation, assignment in self._assigned.items():
             if before.get(allocation) != assignment:
                 self._assign(assignment)
@@ -133,6 +144,13 @@ class Reconciler:
                 self._books.drop(copy)
             self._cancel_useless(copy)
             self._advance(copy)
+
+    def _forget_ended(self) -> None:
+        """Jobs that ended under an earlier agent and that the cluster has forgotten since."""
+        for allocation in [one for one in self._ended if one not in self._assigned]:
+            del self._ended[allocation]
+            if allocation not in self._books.copies:
+                self._books.effects.append(StatusDropped(allocation=allocation))
 
     def _assign(self, assignment: Assignment) -> None:
         """A copy is new here, a newer revision took it over, or it is to end."""
@@ -151,9 +169,14 @@ class Reconciler:
                 since_ms=self._books.wall,
             )
             copy.status = self._ended.get(copy.id, fresh)
+            if copy.status is not fresh:
+                self._books.publish(copy)
         self._books.report(copy, revision=allocation.revision)
         if copy.must_end:
             copy.next_try_at = None
+        elif copy.action is None and copy.may_have_run and copy.has_exited:
+            # It was found before anybody knew whose it was.
+            self._setbacks.on_exit(copy, end_of(copy))
         self._cancel_useless(copy)
         self._advance(copy)
 
@@ -165,36 +188,45 @@ class Reconciler:
     # ------------------------------------------------------------ what there is
 
     def _on_listed(self, event: InstancesListed) -> None:
-        since = self._listing_since.pop(event.kind, 0)
-        self._relist_at.pop(event.kind, None)
-        self._listed[event.kind] = None
-        seen = {instance.allocation: instance for instance in event.instances}
-        for allocation in seen:
-            if allocation not in self._books.copies:
-                self._books.copies[allocation] = Copy(id=allocation, kind=event.kind, assignment=None, status=None)
-        for copy in [one for one in self._books.copies.values() if one.kind is event.kind]:
-            if copy.action is None and copy.touched <= since:
-                self._observe(copy, seen.get(copy.id))
-            self._advance(copy)
+        since = self._listings.answered(event.kind)
+        if since is not None:
+            seen = {instance.allocation: instance for instance in event.instances}
+            for allocation in seen:
+                if allocation not in self._books.copies:
+                    self._books.copies[allocation] = Copy(id=allocation, kind=event.kind, assignment=None, status=None)
+            for copy in [one for one in self._books.copies.values() if one.kind is event.kind]:
+                if copy.action is None and copy.touched <= since:
+                    self._observe(copy, seen.get(copy.id))
+                elif copy.is_unsure:
+                    self._list(event.kind)
+                self._advance(copy)
+        self._list_if_wished(event.kind)
+
+    def _list_if_wished(self, kind: RuntimeKind) -> None:
+        if self._listings.take_wish(kind):
+            self._list(kind)
 
     def _observe(self, copy: Copy, instance: Instance | None) -> None:
         """Take the runtime's word for what is there."""
         before = copy.instance
-        copy.early_exit = False
+        was_running = copy.is_running
+        copy.early_exit = copy.is_unsure = False
         if instance is None:
+            copy.may_have_run = False
             if before is not None:
-                self._on_removed(copy)
+                self._setbacks.on_removed(copy)
             return
+        if was_running and (instance.state is InstanceState.CREATED or is_other_run(before, instance)):
+            # Somebody made it anew, or started it again, while nobody looked.
+            self._books.stop_probes(copy)
+            self._books.report(copy, phase=Phase.STARTING, is_ready=False, endpoints=())
         copy.instance = instance
         copy.is_prepared = True
-        if instance.state is InstanceState.EXITED and (before is None or before.state is InstanceState.RUNNING):
-            exited = InstanceExited(
-                allocation=copy.id,
-                exit_code=instance.exit_code or 0,
-                is_oom_killed=instance.is_oom_killed,
-                detail=instance.detail,
-            )
-            self._on_exit(copy, exited)
+        copy.may_have_run = copy.may_have_run or before is None or copy.is_running
+        if copy.is_running and not was_running and not copy.must_end:
+            copy.next_try_at = None
+        elif copy.has_exited and copy.may_have_run:
+            self._setbacks.on_exit(copy, end_of(copy))
 
     def _on_runtime_event(self, event: RuntimeEvent) -> None:
         if isinstance(event, RuntimeStateChanged):
@@ -203,47 +235,48 @@ class Reconciler:
         copy = self._books.copies.get(event.allocation)
         if copy is None:
             return
+        if copy.action in {Action.LAUNCH, Action.INSPECT}:
+            copy.early_exit = copy.early_exit or not isinstance(event, InstanceStarted)
+            return
         match event:
             case InstanceStarted():
-                if copy.action is None and not copy.is_running and copy.instance is not None:
-                    # Somebody started it by hand.
-                    copy.touched = self._books.step
-                    copy.next_try_at = None
-                    copy.instance = msgspec.structs.replace(copy.instance, state=InstanceState.RUNNING)
-                    self._advance(copy)
+                # By hand, or a late word about a run that is over: the runtime knows.
+                if copy.action is None and not copy.is_running:
+                    self._list(copy.kind)
             case InstanceExited():
-                if copy.action in {Action.LAUNCH, Action.INSPECT}:
-                    copy.early_exit = True
-                elif copy.is_running:
-                    copy.touched = self._books.step
-                    self._on_exit(copy, event)
-                    self._advance(copy)
+                if copy.is_running:
+                    self._on_exited(copy, event)
             case InstanceRemoved():
                 if copy.action is None and copy.instance is not None:
-                    copy.touched = self._books.step
-                    self._on_removed(copy)
-                    self._advance(copy)
+                    self._list(copy.kind)
             case _:
                 assert_never(event)
+
+    def _on_exited(self, copy: Copy, event: InstanceExited) -> None:
+        if copy.action is None and not copy.must_end and copy.assignment and copy.assignment.spec.is_job:
+            # Its end is final, so a late word about an earlier run must not be taken for it.
+            self._list(copy.kind)
+            return
+        copy.touched = self._books.step
+        self._setbacks.on_exit(copy, event)
+        self._advance(copy)
 
     def _on_runtime_state(self, event: RuntimeStateChanged) -> None:
         kind = event.state.kind
         if event.state.is_available:
             self._list(kind)
             return
-        self._listed.pop(kind, None)
-        self._relist_at.pop(kind, None)
+        self._listings.lose(kind, None)
         for copy in self._books.copies.values():
             if copy.kind is kind and not copy.is_running and not copy.is_over:
                 self._books.report(copy, reason=f"{kind.value} is not available: {event.state.reason}")
 
     def _list(self, kind: RuntimeKind) -> None:
-        self._relist_at.pop(kind, None)
-        self._listing_since[kind] = self._books.step
-        self._books.effects.append(ListInstances(kind=kind))
+        if self._listings.ask(kind, self._books.step):
+            self._books.effects.append(ListInstances(kind=kind))
 
     def _on_tick(self) -> None:
-        for kind in [kind for kind, at in self._relist_at.items() if at <= self._books.now]:
+        for kind in self._listings.due(self._books.now):
             self._list(kind)
         for copy in list(self._books.copies.values()):
             if copy.next_try_at is not None and copy.next_try_at <= self._books.now:
@@ -256,17 +289,19 @@ class Reconciler:
         """Order the next action of `copy`, if it wants one now."""
         if copy.action is not None or copy.next_try_at is not None:
             return
-        if copy.kind not in self._listed:
+        if not self._listings.is_known(copy.kind):
             if copy.must_end and not copy.is_over:
                 self._books.report(copy, phase=Phase.STOPPING, is_ready=False)
             return
+        if copy.is_unsure:
+            return
         if copy.must_end:
-            self._waiting.pop(copy.id, None)
+            self._books.lanes.leave(copy.id)
             self._advance_to_end(copy)
         elif copy.is_over:
             return
         elif not copy.is_running:
-            self._waiting[copy.id] = None
+            self._books.lanes.join(copy.id)
         elif copy.restart_reason:
             self._books.order(copy, Action.STOP)
         elif copy.status is None or copy.status.phase is not Phase.RUNNING:
@@ -298,22 +333,25 @@ class Reconciler:
 
     def _fill_slots(self) -> None:
         """Give the free slots to those who wait, first come first served in each lane."""
-        free = {Action.PREPARE: self._config.starts_max, Action.LAUNCH: self._config.starts_max}
-        for copy in self._books.copies.values():
-            if copy.action in free:
-                free[copy.action] -= 1
-        for allocation in list(self._waiting):
-            queued = self._books.copies.get(allocation)
-            if queued is None or queued.action is not None or queued.must_end or queued.next_try_at is not None:
-                del self._waiting[allocation]
+        lanes = self._books.lanes
+        for allocation in lanes.waiting():
+            copy = self._books.copies.get(allocation)
+            if copy is None or not self._may_start(copy):
+                lanes.leave(allocation)
                 continue
-            lane = Action.LAUNCH if queued.is_prepared else Action.PREPARE
-            if free[lane]:
-                free[lane] -= 1
-                del self._waiting[allocation]
-                phase = Phase.STARTING if queued.is_prepared else Phase.PREPARING
-                self._books.report(queued, phase=phase, progress=None, next_start_at_ms=None)
-                self._books.order(queued, lane)
+            lane = Action.LAUNCH if copy.is_prepared else Action.PREPARE
+            if lanes.is_free(lane):
+                lanes.leave(allocation)
+                phase = Phase.STARTING if copy.is_prepared else Phase.PREPARING
+                self._books.report(copy, phase=phase, progress=None, next_start_at_ms=None)
+                copy.may_have_run = copy.may_have_run or lane is Action.LAUNCH
+                self._books.order(copy, lane)
+
+    def _may_start(self, copy: Copy) -> bool:
+        """Whether a copy that waits for its turn still wants it: it asks again when that changes."""
+        is_idle = copy.action is None and copy.next_try_at is None and not copy.is_unsure
+        is_wanted = not copy.must_end and not copy.is_over and not copy.is_running
+        return is_idle and is_wanted and self._listings.is_known(copy.kind)
 
     # -------------------------------------------------------------- what came of it
 
@@ -322,9 +360,15 @@ class Reconciler:
         assert copy is not None, f"{event.action} ended for {event.allocation}, which is not known"
         assert copy.action is event.action, f"{copy.name}: {event.action} ended, {copy.action} was in flight"
         copy.action = None
+        self._books.lanes.ended(event.action)
         copy.touched = self._books.step
-        if event.is_missing and event.action is not Action.DRAIN:
-            self._on_removed(copy)
+        if event.error and event.action is Action.LAUNCH:
+            # It may have been made, and may even run. The next listing tells.
+            copy.is_unsure = True
+            copy.is_prepared = False
+            self._list(copy.kind)
+        if event.is_missing and event.action in {Action.INSPECT, Action.STOP, Action.REMOVE}:
+            self._setbacks.on_removed(copy)
         elif event.is_unavailable:
             self._on_unavailable(copy, event.error)
         elif event.error:
@@ -339,12 +383,12 @@ class Reconciler:
                 copy.is_prepared = True
                 self._books.happened(copy, EventKind.ALLOCATION_PREPARED, f"{copy.name} can be started")
             case Action.LAUNCH | Action.INSPECT:
-                self._on_running(copy, event.endpoints, is_adopted=event.action is Action.INSPECT)
+                self._on_running(copy, event)
             case Action.DRAIN:
                 copy.is_drained = True
                 self._books.happened(copy, EventKind.ALLOCATION_DRAINED, f"{copy.name} serves no request any more")
             case Action.STOP:
-                self._on_stopped(copy)
+                self._setbacks.on_stopped(copy)
             case Action.REMOVE:
                 copy.instance = None
             case _:
@@ -355,9 +399,7 @@ class Reconciler:
         # listing tells.
         self._books.report(copy, reason=error)
         copy.next_try_at = Instant(self._books.now + LIST_RETRY_S)
-        if copy.kind in self._listed:
-            del self._listed[copy.kind]
-            self._relist_at[copy.kind] = copy.next_try_at
+        self._listings.lose(copy.kind, copy.next_try_at)
 
     def _on_action_failed(self, copy: Copy, event: ActionEnded) -> None:
         if event.action in {Action.PREPARE, Action.LAUNCH}:
@@ -365,40 +407,53 @@ class Reconciler:
                 return
             copy.deaths += 1
             first_s = self._config.backoff_first_s
-            self._back_off(copy, event.error, EventKind.ALLOCATION_START_FAILED, at_least_s=first_s)
+            self._setbacks.back_off(copy, event.error, EventKind.ALLOCATION_START_FAILED, at_least_s=first_s)
         elif event.action is Action.DRAIN:
             copy.is_drained = True
         else:
             self._books.report(copy, reason=event.error)
             copy.next_try_at = Instant(self._books.now + self._config.backoff_first_s)
 
-    def _on_running(self, copy: Copy, endpoints: tuple[Endpoint, ...], *, is_adopted: bool) -> None:
+    def _on_running(self, copy: Copy, event: ActionEnded) -> None:
+        is_adopted = event.action is Action.INSPECT and copy.launched_at is None
+        if event.action is Action.LAUNCH:
+            copy.restart_reason = ""
         copy.launched_at = self._books.now
         copy.is_drained = False
-        self._mark_running(copy)
-        if copy.early_exit:
-            # Of this run, or a late word about the one before? The runtime knows.
+        self._mark_running(copy, is_new_run=event.action is Action.LAUNCH)
+        if copy.early_exit or event.has_ended:
+            # Did this run end, or the one before? The runtime knows, and before it has
+            # said so nobody must send requests there.
+            copy.is_unsure = True
             self._list(copy.kind)
-        if copy.must_end or copy.assignment is None:
             return
+        if copy.must_end or copy.assignment is None or copy.status is None:
+            return
+        started_at_ms = None if copy.instance is None else copy.instance.started_at_ms
         self._books.report(
             copy,
             phase=Phase.RUNNING,
             reason="",
             progress=None,
-            endpoints=endpoints,
-            started_at_ms=self._books.wall,
+            endpoints=event.endpoints,
+            started_at_ms=started_at_ms or self._books.wall,
             next_start_at_ms=None,
         )
         kind, verb = EventKind.ALLOCATION_STARTED, "runs"
         if is_adopted:
             kind, verb = EventKind.ALLOCATION_ADOPTED, "was running already and is kept"
+            # It may have served under an earlier agent, so it is not one that never did.
+            self._books.report(copy, ready_since_ms=copy.status.ready_since_ms or self._books.wall)
         self._books.happened(copy, kind, f"{copy.name} {verb}")
-        self._books.start_probes(copy, endpoints)
+        self._books.start_probes(copy, event.endpoints)
 
-    def _mark_running(self, copy: Copy) -> None:
+    def _mark_running(self, copy: Copy, *, is_new_run: bool) -> None:
+        copy.may_have_run = True
         if copy.instance is not None:
-            copy.instance = msgspec.structs.replace(copy.instance, state=InstanceState.RUNNING, exit_code=None)
+            started_at_ms = None if is_new_run else copy.instance.started_at_ms
+            copy.instance = msgspec.structs.replace(
+                copy.instance, state=InstanceState.RUNNING, exit_code=None, started_at_ms=started_at_ms
+            )
         elif copy.assignment is not None:
             allocation = copy.assignment.allocation
             copy.instance = Instance(
@@ -407,71 +462,7 @@ class Reconciler:
                 revision=allocation.revision,
                 template=allocation.template,
                 state=InstanceState.RUNNING,
-                started_at_ms=self._books.wall,
             )
-
-    def _on_stopped(self, copy: Copy) -> None:
-        if copy.instance is not None:
-            copy.instance = msgspec.structs.replace(copy.instance, state=InstanceState.EXITED)
-        if not copy.must_end and copy.restart_reason:
-            reason, copy.restart_reason = copy.restart_reason, ""
-            copy.deaths += 1
-            self._back_off(copy, reason, EventKind.ALLOCATION_RESTARTING)
-
-    def _on_exit(self, copy: Copy, exited: InstanceExited) -> None:
-        """The workload ended; who asked for it decides what that means."""
-        if copy.instance is not None:
-            copy.instance = msgspec.structs.replace(copy.instance, state=InstanceState.EXITED)
-        self._books.stop_probes(copy)
-        if copy.must_end or copy.action is Action.STOP or copy.assignment is None or copy.is_over:
-            return
-        ran_s = self._books.now - copy.launched_at if copy.launched_at is not None else 0.0
-        copy.deaths = 1 if ran_s >= self._config.backoff_reset_s else copy.deaths + 1
-        copy.restart_reason = ""
-        why = describe_exit(exited)
-        severity = Severity.INFO if exited.exit_code == 0 else Severity.WARNING
-        self._books.happened(copy, EventKind.ALLOCATION_EXITED, f"{copy.name} ended: {why}", severity, exited.exit_code)
-        self._books.report(copy, is_ready=False, exit_code=exited.exit_code)
-        match judge_ending(copy.assignment.spec.restart, exited.exit_code, copy.deaths):
-            case Ending.COMPLETE:
-                self._books.report(copy, phase=Phase.COMPLETED, is_ready=False, reason="", endpoints=())
-                self._books.happened(copy, EventKind.ALLOCATION_COMPLETED, f"{copy.name} has done its work")
-            case Ending.FAIL:
-                self._books.report(copy, phase=Phase.FAILED, is_ready=False, reason=why, endpoints=())
-                message = f"{copy.name} failed for good: {why}"
-                self._books.happened(copy, EventKind.ALLOCATION_FAILED, message, Severity.ERROR)
-            case Ending.RESTART:
-                self._back_off(copy, why, EventKind.ALLOCATION_RESTARTING)
-
-    def _on_removed(self, copy: Copy) -> None:
-        """The instance is gone although nobody here removed it."""
-        was_running = copy.is_running
-        copy.instance = None
-        copy.is_prepared = False
-        self._books.stop_probes(copy)
-        if was_running and not copy.must_end and not copy.is_over:
-            copy.deaths += 1
-            copy.restart_reason = ""
-            self._back_off(copy, "its instance was removed by somebody else", EventKind.ALLOCATION_RESTARTING)
-
-    def _back_off(self, copy: Copy, why: str, kind: EventKind, *, at_least_s: float = 0.0) -> None:
-        """Try again later, and say why and when."""
-        assert copy.status is not None, f"{copy.id}: an orphan is not restarted"
-        delay_s = max(at_least_s, backoff_s(copy.deaths, self._config, self._rng))
-        self._books.report(
-            copy,
-            phase=Phase.BACKOFF,
-            is_ready=False,
-            reason=why,
-            restarts=copy.status.restarts + 1,
-            progress=None,
-            endpoints=(),
-            next_start_at_ms=WallMs(self._books.wall + int(delay_s * 1000)),
-        )
-        when = f"again in {format_duration(delay_s)}" if delay_s else "again at once"
-        self._books.happened(copy, kind, f"{copy.name}: {why}; {when}", Severity.WARNING)
-        if delay_s:
-            copy.next_try_at = Instant(self._books.now + delay_s)
 
     def _on_health(self, event: HealthChanged) -> None:
         copy = self._books.copies.get(event.allocation)
@@ -480,6 +471,8 @@ class Reconciler:
         warn = Severity.WARNING
         match event.verdict:
             case HealthVerdict.READY:
+                if copy.status is not None and copy.status.is_ready:
+                    return
                 copy.has_served = True
                 self._books.report(copy, is_ready=True, reason="", ready_since_ms=self._books.wall)
                 self._books.happened(copy, EventKind.ALLOCATION_READY, f"{copy.name} is ready")
