@@ -83,8 +83,12 @@ def test_container_that_is_hurt_by_hand_heals(node: Node, hurt: str) -> None:
 def test_service_that_ends_with_exit_code_0_is_started_again(node: Node) -> None:
     node.cli("deploy", "-d", node.file("service.toml", worker("brief", "sleep 1.5"))).good()
     until(lambda: any(one["restarts"] >= 1 for one in node.copies("default/brief")), "it was started again")
-    exits = [one for one in node.events(service="default/brief") if one["kind"] == "allocation.exited"]
-    assert exits[0].get("exit_code", 0) == 0
+
+    def exits() -> list[int]:
+        events = node.events(service="default/brief")
+        return [one.get("exit_code", 0) for one in events if one["kind"] == "allocation.exited"]
+
+    until(lambda: exits()[:1] == [0], "its end with exit code 0 is told")
     node.cli("rm", "-y", "brief").good()
 
 
