@@ -9,6 +9,8 @@ copy, at most one action is in flight:
 
 Rules that keep a node safe:
 
+- A launch that failed may have had its effect, and a word of an engine may be late: what
+  is open is settled by a listing, and until then nothing is done to the copy.
 - Nothing is launched or removed before the runtime has listed what exists, so a copy that
   outlived the agent is adopted and never doubled. After an engine was away it lists again.
 - An instance nobody asked for is removed only when the assignments come from a state that

@@ -289,11 +289,9 @@ class Reconciler:
         """Order the next action of `copy`, if it wants one now."""
         if copy.action is not None or copy.next_try_at is not None:
             return
-        if not self._listings.is_known(copy.kind):
+        if copy.is_unsure or not self._listings.is_known(copy.kind):
             if copy.must_end and not copy.is_over:
                 self._books.report(copy, phase=Phase.STOPPING, is_ready=False)
-            return
-        if copy.is_unsure:
             return
         if copy.must_end:
             self._books.lanes.leave(copy.id)

@@ -1,6 +1,6 @@
 """What happens to a copy whose run has ended, or never began."""
 
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -17,7 +17,8 @@ from orca.model.spec import RestartPolicy
 from orca.model.units import Instant, WallMs, format_duration
 from orca.sources import Rng
 
-_REMOVED = "its instance was removed by somebody else"
+_ILL: Final = 1
+_REMOVED: Final = "its instance was removed by somebody else"
 
 
 class Setbacks:
@@ -85,10 +86,14 @@ class Setbacks:
         if copy.instance is not None:
             copy.instance = msgspec.structs.replace(copy.instance, state=InstanceState.EXITED)
         copy.may_have_run = False
-        if not copy.must_end and copy.restart_reason:
+        if not copy.must_end and copy.assignment is not None and copy.restart_reason:
             reason, copy.restart_reason = copy.restart_reason, ""
             self._count_death(copy)
-            self.back_off(copy, reason, EventKind.ALLOCATION_RESTARTING)
+            # It was ended because it was ill: whatever it exited with then, it is no success.
+            if judge_ending(copy.assignment.spec.restart, _ILL, copy.deaths) is Ending.FAIL:
+                self._fail(copy, reason)
+            else:
+                self.back_off(copy, reason, EventKind.ALLOCATION_RESTARTING)
 
     def back_off(self, copy: Copy, why: str, kind: EventKind, *, at_least_s: float = 0.0) -> None:
         """Try again later, and say why and when."""
