@@ -54,8 +54,8 @@ def volume_name(project: ProjectName, volume: str) -> str:
 
 
 def container_name(workload: Workload) -> str:
-    """A name for people; nothing is recognised by it."""
-    return f"orca-{workload.spec.project}-{workload.spec.name}-{workload.slot}-{workload.allocation}"
+    """A name for people, who count copies from 1; nothing is recognised by it."""
+    return f"orca-{workload.spec.project}-{workload.spec.name}-{workload.slot + 1}-{workload.allocation}"
 
 
 def networks_of(spec: ServiceSpec) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def _environment(workload: Workload) -> dict[str, str]:
         **workload.spec.env,
         "ORCA_SERVICE": str(workload.service),
         "ORCA_ALLOCATION": str(workload.allocation),
-        "ORCA_SLOT": str(workload.slot),
+        "ORCA_SLOT": str(workload.slot + 1),
         "ORCA_NODE": str(workload.node),
     }
 
@@ -132,7 +132,7 @@ def _labels(workload: Workload, networks: tuple[str, ...]) -> dict[str, str]:
         LABEL_SERVICE: str(workload.service),
         LABEL_REVISION: str(workload.revision),
         LABEL_TEMPLATE: workload.template,
-        LABEL_SLOT: str(workload.slot),
+        LABEL_SLOT: str(workload.slot + 1),
         LABEL_PROJECT: str(spec.project),
         # Kept with the container, so that an adopted one can be reached without its spec.
         LABEL_PORTS: ",".join(f"{port.port}/{port.protocol.value}" for port in spec.ports),

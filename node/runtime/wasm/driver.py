@@ -341,7 +341,7 @@ class WasmRuntime:
                 **workload.spec.env,
                 "ORCA_ALLOCATION": workload.allocation,
                 "ORCA_SERVICE": workload.service,
-                "ORCA_SLOT": str(workload.slot),
+                "ORCA_SLOT": str(workload.slot + 1),
                 "ORCA_NODE": workload.node,
             },
             mounts=mounts,

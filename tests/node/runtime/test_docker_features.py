@@ -97,7 +97,7 @@ async def test_limits_and_settings_reach_the_container(subject: DockerSubject, t
         (entry,) = await trio.to_thread.run_sync(_inspect, workload)
     assert str(64 * 2**20) in printed
     assert "content of the file" in printed
-    assert f"blue = green {workload.service} 1" in printed
+    assert f"blue = green {workload.service} {workload.slot + 1}" in printed
     assert "named" in printed
     assert any("Read-only file system" in line for line in printed)
     assert "hi" in printed

@@ -18,7 +18,7 @@ from node.runtime.docker.reading import (
     time_ns,
 )
 from node.runtime.docker.refusals import EngineRefusedError, as_error, image_error
-from node.runtime.docker.request import create_body, networks_of, normalised_image, split_image
+from node.runtime.docker.request import container_name, create_body, networks_of, normalised_image, split_image
 from orca.errors import (
     ImageNotFoundError,
     InstanceNotFoundError,
@@ -85,6 +85,16 @@ def test_body_publishes_only_ports_that_were_asked_for() -> None:
     assert body["Labels"]["orca.networks"] == "orca-shop-default,orca-shop-back"
     assert "Memory" not in body["HostConfig"]
     assert not {"Cmd", "Entrypoint", "User"} & set(body)
+
+
+def test_people_count_copies_from_1() -> None:
+    spec = ServiceSpec(name=ServiceName("web"), project=ProjectName("shop"), source=ContainerImage(image="web"))
+    third = workload(spec)
+    assert third.slot == 2
+    assert container_name(third) == "orca-shop-web-3-abcdefghijkl"
+    body = create_body(third, (), has_init=True)
+    assert "ORCA_SLOT=3" in body["Env"]
+    assert body["Labels"]["orca.slot"] == "3"
 
 
 def test_body_has_mounts_of_every_kind_and_the_files() -> None:
