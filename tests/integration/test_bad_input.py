@@ -89,7 +89,7 @@ def test_wrong_command_has_its_exit_code_and_says_why(wasm_node: Node, args: tup
     assert "Traceback" not in done.err
 
 
-def test_ten_thousand_events_are_read_by_pages(wasm_node: Node) -> None:
+def test_many_events_are_read_by_pages(wasm_node: Node) -> None:
     """As many as a running node makes quickly; the store's own test has all ten thousand."""
     wasm_node.file("hello.wat", HELLO_WAT)
     wasm_node.cli("deploy", wasm_node.file("service.toml", module())).good()

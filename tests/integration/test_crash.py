@@ -1,5 +1,6 @@
 """`kill -9` of the node at any moment of a deploy: nothing doubled, nothing lost, nothing restarted."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -142,8 +143,10 @@ def test_container_job_is_not_run_again_after_a_restart(crashing_node: Node) -> 
     node.start()
     node.wait_ready("default/web", 3)
     assert [one["phase"] for one in node.copies("default/job")] == ["completed"]
-    started = [one for one in node.events(service="default/job") if one["kind"] == "allocation.started"]
-    assert len(started) == 1
+    completed = [one for one in node.events(service="default/job") if one["kind"] == "allocation.completed"]
+    assert len(completed) == 1
+    lines = node.cli("--json", "logs", "job").good().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["ran once"]
 
 
 def test_request_id_makes_a_retry_after_a_crash_safe(wasm_node: Node) -> None:

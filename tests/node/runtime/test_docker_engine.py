@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -222,7 +223,7 @@ class OwnEngine:
             engine_answers.cache_clear()
             assert time.monotonic() < deadline, (self.directory / "log").read_text()[-2000:]
             assert self.process.poll() is None, (self.directory / "log").read_text()[-2000:]
-            time.sleep(0.1)
+            threading.Event().wait(0.1)
         engine_answers.cache_clear()
 
     def stop(self, *, kill_containers: bool = False) -> None:
