@@ -93,6 +93,7 @@ class Replica:
         self._next_proposal = 0
         self._plan_in_flight: ProposalId | None = None
         self._plan_wake_at_ms: WallMs | None = None
+        self._leads_since_ms: WallMs | None = None
         self._is_dirty = True
 
     @property
@@ -139,9 +140,21 @@ class Replica:
 
         One plan is in flight at a time: the next one must see what this one did.
         """
-        if not self.is_leader or self._plan_in_flight is not None or not self.is_plan_due(now_ms):
+        if not self.is_leader:
+            self._leads_since_ms = None
             return None
-        plan = make_plan(self.state, beliefs, now_ms, self._ids, changes_max=self._changes_max)
+        if self._leads_since_ms is None:
+            self._leads_since_ms = now_ms
+        if self._plan_in_flight is not None or not self.is_plan_due(now_ms):
+            return None
+        plan = make_plan(
+            self.state,
+            beliefs,
+            now_ms,
+            self._ids,
+            leads_since_ms=self._leads_since_ms,
+            changes_max=self._changes_max,
+        )
         self._is_dirty = False
         self._plan_wake_at_ms = plan.wake_at_ms
         self.blocked = plan.blocked

@@ -15,7 +15,7 @@ from orca.model.allocation import TERMINAL_PHASES, Allocation
 from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.spec import ServiceSpec
 from orca.model.units import WallMs
-from orca.model.view import PlacementPreview
+from orca.model.view import PlacementPreview, RolloutState
 from orca.sources import IdSource
 
 
@@ -27,12 +27,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     wake_at_ms: WallMs | None
 
 
-def make_plan(state: ClusterState, beliefs: Beliefs, now_ms: WallMs, ids: IdSource, *, changes_max: int = 2000) -> Plan:
+def make_plan(
+    state: ClusterState,
+    beliefs: Beliefs,
+    now_ms: WallMs,
+    ids: IdSource,
+    *,
+    leads_since_ms: WallMs = WallMs(0),
+    changes_max: int = 2000,
+) -> Plan:
     """The next step towards what `state` wants, given what is believed.
 
-    Only `ids` is not a function of the arguments' values: it names new copies.
+    `leads_since_ms` is when the leader that asks became one: no rollout runs out of time
+    because nobody was there to look. Only `ids` is not a function of the arguments' values:
+    it names new copies.
     """
-    situation = look(state, beliefs.statuses, now_ms)
+    situation = look(state, beliefs.statuses, now_ms, leads_since_ms)
     usages = count_usage(state, beliefs)
     placements: list[Allocation] = []
     stops: list[AllocationId] = []
@@ -45,13 +55,14 @@ def make_plan(state: ClusterState, beliefs: Beliefs, now_ms: WallMs, ids: IdSour
         need = reconcile(situation, record)
         room = changes_max - len(placements) - len(stops) - len(forgets)
         placed, why = place(record, need.slots[: max(0, room)], beliefs, usages, now_ms, ids)
-        placements += placed
-        stops += need.stops
         forgets += need.forgets
         if need.blocked or why:
             blocked[service] = need.blocked or why
         update, wake = judge_rollout(situation, record, need, blocked.get(service, ""))
         rollouts += [update] if update is not None else []
+        if update is None or update.state is not RolloutState.FAILED:
+            placements += placed
+            stops += need.stops
         wakes += [at for at in (wake, need.matures_at_ms) if at is not None]
     command = CommitPlan(
         base=state.revision,

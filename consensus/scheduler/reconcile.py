@@ -22,11 +22,15 @@ not have been called a success by then."""
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """Intent and beliefs at one moment, with the copies of each service by slot."""
+    """Intent and beliefs at one moment, with the copies of each service by slot.
+
+    `leads_since_ms` is when the one who asks became leader: before, nobody looked.
+    """
 
     state: ClusterState
     statuses: Statuses
     now_ms: WallMs
+    leads_since_ms: WallMs
     copies: dict[ServiceId, list[Allocation]]
 
 
@@ -49,9 +53,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Copies(msgspec.Struct, kw_only=True):
-    """The copies of one service, sorted by what they are to its newest revision."""
+    """The copies of one service, sorted by what they are to its newest revision.
+
+    `spent` ones ended for good as a job and belong to what is a service now.
+    """
 
     current: list[Allocation]
+    spent: list[Allocation]
     outdated: list[Allocation]
     stopping: list[Allocation]
 
@@ -63,14 +71,14 @@ class _Wait(msgspec.Struct, frozen=True):
     reason: str
 
 
-def look(state: ClusterState, statuses: Statuses, now_ms: WallMs) -> Situation:
+def look(state: ClusterState, statuses: Statuses, now_ms: WallMs, leads_since_ms: WallMs = WallMs(0)) -> Situation:
     """The situation of this moment; one pass over all copies."""
     copies: dict[ServiceId, list[Allocation]] = {}
     for one in state.allocations.values():
         copies.setdefault(one.service, []).append(one)
     for found in copies.values():
         found.sort(key=lambda one: (one.slot, one.revision, one.id))
-    return Situation(state=state, statuses=statuses, now_ms=now_ms, copies=copies)
+    return Situation(state=state, statuses=statuses, now_ms=now_ms, leads_since_ms=leads_since_ms, copies=copies)
 
 
 def effective_order(spec: ServiceSpec) -> UpdateOrder:
@@ -98,7 +106,7 @@ def is_healthy(status: AllocationStatus | None, spec: ServiceSpec, now_ms: WallM
     if status is None:
         return False
     if status.phase is Phase.COMPLETED:
-        return True
+        return spec.is_job
     if counts_by_its_end(spec) or not status.is_ready or status.ready_since_ms is None:
         return False
     return now_ms - status.ready_since_ms >= healthy_after_ms(spec)
@@ -134,7 +142,7 @@ def reconcile(situation: Situation, record: ServiceRecord) -> Need:
         slots, blocked = (), wait.reason
     return Need(
         slots=slots,
-        stops=tuple(one.id for one in (*surplus, *outdated_stops)),
+        stops=tuple(one.id for one in (*copies.spent, *surplus, *outdated_stops)),
         forgets=forgets,
         healthy=healthy,
         is_settled=len(kept) == healthy == wanted and not copies.outdated,
@@ -158,14 +166,16 @@ def _is_over(status: AllocationStatus | None) -> bool:
 
 
 def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
-    copies = _Copies(current=[], outdated=[], stopping=[])
+    copies = _Copies(current=[], spent=[], outdated=[], stopping=[])
     for one in situation.copies.get(record.id, ()):
         if one.desired is DesiredStatus.STOPPED:
             copies.stopping.append(one)
-        elif one.template == record.current.template:
-            copies.current.append(one)
-        else:
+        elif one.template != record.current.template:
             copies.outdated.append(one)
+        elif not record.spec.is_job and _is_over(situation.statuses.get(one.id)):
+            copies.spent.append(one)
+        else:
+            copies.current.append(one)
     return copies
 
 

@@ -43,11 +43,14 @@ def _judge_progress(
     situation: Situation, record: ServiceRecord, need: Need, blocked: str
 ) -> tuple[RolloutUpdate | None, WallMs | None]:
     rollout, now_ms = record.rollout, situation.now_ms
-    extension = WallMs(now_ms + max(_EXTENSION_MS_MIN, int(record.spec.deploy.deadline_s * 1000)))
+    patience_ms = max(_EXTENSION_MS_MIN, int(record.spec.deploy.deadline_s * 1000))
+    extension = WallMs(now_ms + patience_ms)
     if need.healthy > rollout.healthy:
         return _update(record, RolloutState.PROGRESSING, need.healthy, extension, ""), extension
-    if now_ms < rollout.deadline_at_ms:
-        return None, rollout.deadline_at_ms
+    # Time in which nobody decided anything (a restart, an election) is not held against it.
+    deadline_at_ms = max(rollout.deadline_at_ms, WallMs(situation.leads_since_ms + patience_ms))
+    if now_ms < deadline_at_ms:
+        return None, deadline_at_ms
     if _is_busy(situation, record) or _may_still_be_met(situation, need):
         return _update(record, RolloutState.PROGRESSING, rollout.healthy, extension, ""), extension
     if need.matures_at_ms is not None:
