@@ -7,11 +7,11 @@ here waits for a local reader: applied commands are published through a plain fu
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import trio
 
-from consensus.raft import ProposalId, collect_write
+from consensus.raft import ProposalId, RejectReason, collect_write
 from consensus.replica import (
     Accepted,
     AppliedCommand,
@@ -31,7 +31,14 @@ from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.state.commands import Command
 from consensus.storage import LogWrite
-from orca.errors import NotAvailableError, NotLeaderError, ProposalLostError, StoreFullError
+from orca.errors import (
+    NotAvailableError,
+    NotLeaderError,
+    OrcaError,
+    PayloadTooLargeError,
+    ProposalLostError,
+    StoreFullError,
+)
 from orca.model.ids import LogIndex, NodeId, ServiceId
 from orca.model.units import Instant
 from orca.sources import Clock
@@ -127,8 +134,8 @@ class ReplicaDriver:
     async def propose(self, command: Command, *, deadline_s: float = 30.0) -> Outcome:
         """Get `command` committed and applied; its outcome may be a refusal.
 
-        Raises NotLeaderError or NotAvailableError when it certainly was not proposed, and
-        ProposalLostError when the outcome is unknown after `deadline_s`.
+        Raises NotLeaderError, NotAvailableError, StoreFullError or PayloadTooLargeError when it
+        certainly did not happen and never will, and ProposalLostError when the outcome is unknown after `deadline_s`.
         """
         if self._is_stopped:
             raise NotAvailableError("this node is stopping and takes no change any more")
@@ -245,7 +252,8 @@ class ReplicaDriver:
             case Accepted():
                 self._by_index[effect.index] = effect.proposal_id
             case ProposalRejected():
-                self._replica.plan_ended(effect.proposal_id)
+                if self._replica.plan_ended(effect.proposal_id):
+                    self._pause()
                 waiter = self._waiters.get(effect.proposal_id)
                 if waiter is not None:
                     waiter.rejected = effect
@@ -280,10 +288,14 @@ class ReplicaDriver:
             self._wake.set()
 
 
-def _rejection(rejected: ProposalRejected) -> NotAvailableError:
+def _rejection(rejected: ProposalRejected) -> OrcaError:
     detail = rejected.detail or rejected.reason.value
-    if rejected.reason.value == "not_leader":
-        return NotLeaderError(f"this node does not lead: {detail}")
-    if rejected.reason.value == "save_failed":
-        return StoreFullError(f"the change could not be written: {detail}")
-    return NotAvailableError(f"the change was refused: {detail}")
+    match rejected.reason:
+        case RejectReason.NOT_LEADER:
+            return NotLeaderError(f"this node does not lead: {detail}")
+        case RejectReason.SAVE_FAILED:
+            return StoreFullError(f"the change could not be written: {detail}")
+        case RejectReason.TOO_LARGE:
+            return PayloadTooLargeError(f"the change is too large: {detail}")
+        case _:
+            assert_never(rejected.reason)
