@@ -251,7 +251,7 @@ async def test_container_removed_by_hand_is_published_and_not_found(subject: Doc
     runtime = subject.make()
     async with running(runtime) as recorder:
         await launch(runtime, workload)
-        name = f"orca-{subject.project}-web-1-{workload.allocation}"
+        name = f"orca-{subject.project}-web-{workload.slot + 1}-{workload.allocation}"
         await trio.to_thread.run_sync(docker, "rm", "-f", name)
         await recorder.wait_for(InstanceRemoved, workload.allocation)
         with pytest.raises(InstanceNotFoundError):
@@ -263,7 +263,7 @@ async def test_container_renamed_by_hand_is_still_recognised(subject: DockerSubj
     runtime = subject.make()
     async with running(runtime):
         await launch(runtime, workload)
-        name = f"orca-{subject.project}-web-1-{workload.allocation}"
+        name = f"orca-{subject.project}-web-{workload.slot + 1}-{workload.allocation}"
         await trio.to_thread.run_sync(docker, "rename", name, f"renamed-{subject.project}")
     second = subject.make()
     async with running(second):
