@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from orca.model.spec import ServiceSpec, canonical
+from orca.model.spec import Protocol, ServiceSpec, canonical
 from orca.model.view import FieldChange
 
 _NAMED_BY = {
@@ -12,7 +12,7 @@ _NAMED_BY = {
     "mounts": "target",
     "files": "target",
     "depends_on": "service",
-    "ulimits": "name",
+    "source.ulimits": "name",
 }
 HIDDEN = "(secret)"
 
@@ -51,10 +51,19 @@ def _walk(prefix: str, value: Any, found: dict[str, str]) -> None:
         for key, inner in value.items():
             _walk(f"{prefix}.{key}" if prefix else str(key), inner, found)
     elif isinstance(value, list | tuple) and prefix in _NAMED_BY and value:
-        for inner in value:
-            _walk(f"{prefix}.{inner[_NAMED_BY[prefix]]}", inner, found)
+        for name, inner in zip(_unique_names(prefix, value), value, strict=True):
+            _walk(f"{prefix}.{name}", inner, found)
     elif isinstance(value, list | tuple) and prefix == "routes" and value:
         for inner in value:
             _walk(f"{prefix}.{inner.get('domain') or '*'}{inner.get('path', '/')}", inner or {"path": "/"}, found)
     else:
         found[prefix] = msgspec.json.encode(value).decode()
+
+
+def _unique_names(prefix: str, value: list[Any] | tuple[Any, ...]) -> list[str]:
+    """What each item is called; a name that comes again (53/tcp and 53/udp) gets what tells it apart."""
+    names = [str(inner[_NAMED_BY[prefix]]) for inner in value]
+    return [
+        f"{name}/{inner.get('protocol', Protocol.TCP.value)}" if prefix == "ports" and names.count(name) > 1 else name
+        for name, inner in zip(names, value, strict=True)
+    ]

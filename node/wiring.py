@@ -48,6 +48,7 @@ from orca.sources import Clock
 
 _log = structlog.get_logger("orca.node")
 RECORDS_MAX = 4096
+RECORD_RETRY_S = 2.0
 
 
 class Wiring:
@@ -94,15 +95,14 @@ class Wiring:
     def go_live(self) -> None:
         """The log has been read to its end: from now on what is applied is new."""
         self._is_live = True
+        self._store_took()
         self._assign()
 
     def applied(self, commands: list[AppliedCommand]) -> None:
         """The state has changed by `commands`."""
         if not self._is_live:
             return
-        if self._is_store_full:
-            self._is_store_full = False
-            self._put_facts(accepts_work=True, refusal="")
+        self._store_took()
         for command in commands:
             for happening in happenings(self.replica.state, command):
                 self._record(happening)
@@ -119,6 +119,12 @@ class Wiring:
             self._is_store_full = True
             self._put_facts(accepts_work=False, refusal=f"its store takes no write: {reason}")
             self._record(Happening(kind=EventKind.STORE_FULL, message=reason, severity=Severity.ERROR))
+
+    def _store_took(self) -> None:
+        """A write went through: there is room again."""
+        if self._is_store_full:
+            self._is_store_full = False
+            self._put_facts(accepts_work=True, refusal="")
 
     def _assign(self) -> None:
         state = self.replica.state
@@ -202,13 +208,21 @@ class Wiring:
         """Write the ends of jobs to disk until cancelled."""
         task_status.started()
         async for record in self._records:
-            try:
-                if isinstance(record, AllocationStatus):
-                    await self._ended.keep(record)
-                else:
-                    await self._ended.forget(record)
-            except OrcaError as error:
-                self.store_refused(error.message)
+            while not await self._write_record(record):  # noqa: ASYNC110 - a full disk sends no event
+                await trio.sleep(RECORD_RETRY_S)
+
+    async def _write_record(self, record: AllocationStatus | AllocationId) -> bool:
+        try:
+            if isinstance(record, AllocationStatus):
+                await self._ended.keep(record)
+            else:
+                await self._ended.forget(record)
+        except OrcaError as error:
+            # Lost, it would let a job run twice.
+            self.store_refused(error.message)
+            return False
+        self._store_took()
+        return True
 
     # ------------------------------------------------ from runtimes and from the probes
 

@@ -1,0 +1,70 @@
+"""The newest word of a copy's own node wins, and whoever waits for news gets them."""
+
+import trio
+import trio.testing
+
+from node.beliefs import BeliefTable
+from orca.model.allocation import AllocationStatus
+from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
+from tests.consensus.scheduler.fake_world import make_node
+
+A = AllocationId("a")
+
+
+def status(version: int, node: str = "n-1", reason: str = "") -> AllocationStatus:
+    return AllocationStatus(
+        allocation=A,
+        service=ServiceId("default/web"),
+        node=NodeId(node),
+        revision=SpecRevision(1),
+        version=version,
+        reason=reason,
+    )
+
+
+def test_an_older_status_does_not_replace_a_newer_one() -> None:
+    table = BeliefTable()
+    assert table.put_status(status(2))
+    assert not table.put_status(status(1, reason="old"))
+    assert not table.put_status(status(2, reason="same"))
+    assert table.statuses[A].reason == ""
+    assert table.put_status(status(3, reason="new"))
+    assert table.view().statuses[A].reason == "new"
+
+
+def test_a_copy_that_moved_is_told_of_by_its_new_node() -> None:
+    table = BeliefTable()
+    table.put_status(status(9))
+    assert table.put_status(status(1, node="n-2"))
+
+
+def test_only_news_count_as_changes() -> None:
+    table = BeliefTable()
+    node = make_node("a")
+    assert table.put_node(node)
+    assert not table.put_node(node)
+    table.put_status(status(1))
+    table.put_status(status(1))
+    table.drop_status(A)
+    table.drop_status(A)
+    assert table.changes == 3
+
+
+async def test_everybody_who_waits_gets_the_news(autojump_clock: trio.testing.MockClock) -> None:
+    table = BeliefTable()
+    seen: list[tuple[str, int]] = []
+
+    async def wait(name: str, after: int) -> None:
+        seen.append((name, await table.wait_change(after)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, "first", 0)
+        await trio.testing.wait_all_tasks_blocked()
+        table.bump()
+        nursery.start_soon(wait, "second", 1)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, "late", 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(seen) == [("first", 1), ("late", 1)]
+        table.bump()
+    assert sorted(seen) == [("first", 1), ("late", 1), ("second", 2)]

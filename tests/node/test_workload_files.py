@@ -1,0 +1,77 @@
+"""Files of a spec where a runtime can bind them: whole, with their modes, and not touched in use."""
+
+from pathlib import Path
+
+import pytest
+
+from node.workload_files import WorkloadFiles
+from orca.errors import NotAvailableError
+from orca.model.ids import AllocationId, BlobDigest
+from orca.model.spec import FileSpec, ServiceSpec
+from tests.consensus.intent import make_spec
+
+A = AllocationId("a")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> WorkloadFiles:
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    (blobs / "one").write_bytes(b"first")
+    (blobs / "two").write_bytes(b"second")
+    return WorkloadFiles(tmp_path / "files", lambda digest: blobs / digest.removeprefix("sha256:"))
+
+
+def spec(*contents: str, mode: int = 0o444) -> ServiceSpec:
+    found = (FileSpec(target=f"/{one}", content=BlobDigest(f"sha256:{one}"), mode=mode) for one in contents)
+    return make_spec(files=tuple(found))
+
+
+def test_a_spec_without_files_needs_no_directory(files: WorkloadFiles, tmp_path: Path) -> None:
+    assert files.write(A, make_spec()) == ""
+    assert not (tmp_path / "files").exists()
+
+
+def test_files_are_named_by_their_place_and_nobody_else_can_reach_them(files: WorkloadFiles) -> None:
+    directory = Path(files.write(A, spec("one", "two")))
+    assert [(directory / name).read_bytes() for name in ("0", "1")] == [b"first", b"second"]
+    assert (directory / "0").stat().st_mode & 0o777 == 0o444
+    assert directory.stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in directory.iterdir()) == ["0", "1"]
+
+
+def test_a_file_in_use_stays_the_same_file(files: WorkloadFiles) -> None:
+    directory = Path(files.write(A, spec("one")))
+    before = (directory / "0").stat().st_ino
+    files.write(A, spec("one", mode=0o400))
+    after = (directory / "0").stat()
+    assert (after.st_ino, after.st_mode & 0o777) == (before, 0o400)
+
+
+def test_a_file_that_was_half_written_is_replaced_whole(files: WorkloadFiles) -> None:
+    directory = Path(files.write(A, spec("one", mode=0o000)))
+    (directory / "0").chmod(0o600)
+    (directory / "0").write_bytes(b"fir")
+    (directory / "0").chmod(0o000)
+    (directory / "0.new").write_bytes(b"left by a crash")
+    files.write(A, spec("one"))
+    assert (directory / "0").read_bytes() == b"first"
+    assert not (directory / "0.new").exists()
+
+
+def test_a_content_that_is_not_there_is_said_by_its_target(files: WorkloadFiles) -> None:
+    with pytest.raises(NotAvailableError, match="the content of /three"):
+        files.write(A, spec("one", "three"))
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_its_own(files: WorkloadFiles, tmp_path: Path) -> None:
+    (tmp_path / "files").write_text("a file where a directory should be")
+    with pytest.raises(NotAvailableError, match="/one cannot be written for default/web"):
+        files.write(A, spec("one"))
+
+
+def test_files_of_a_copy_that_is_gone_go_too(files: WorkloadFiles) -> None:
+    directory = Path(files.write(A, spec("one")))
+    files.remove(A)
+    assert not directory.exists()
+    files.remove(A)
