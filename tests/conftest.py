@@ -10,9 +10,9 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-import docker
 import pytest
-from docker.errors import DockerException
+
+from tests.images import engine_answers, why_no_docker
 
 INTEGRATION = Path(__file__).parent / "integration"
 NO_ENGINE = "no Docker engine answers"
@@ -20,18 +20,12 @@ NO_ENGINE = "no Docker engine answers"
 
 @functools.cache
 def docker_refusal() -> str:
-    """Why Docker cannot be used here, empty when it can; asked once, 5 s at most."""
-    try:
-        client = docker.from_env(timeout=5)
-    except DockerException as error:
-        return f"{NO_ENGINE}: {error}"
-    try:
-        client.ping()
-    except (DockerException, OSError) as error:
-        return f"{NO_ENGINE}: {error}"
-    finally:
-        client.close()
-    return ""
+    """Why Docker cannot be used here, empty when it can; asked once, 3 s at most."""
+    named = os.environ.get("DOCKER_HOST", "")
+    if named and not engine_answers(Path(named.removeprefix("unix://"))):
+        return f"{NO_ENGINE} at {named}"
+    reason = why_no_docker()
+    return reason if not reason or reason.startswith(NO_ENGINE) else f"{NO_ENGINE}: {reason}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
