@@ -199,6 +199,3 @@ class World(Cluster):
     def mature(self) -> None:
         """Copies that are ready have been so for long enough."""
         self.at_ms += max((healthy_after_ms(one.spec) for one in self.state.services.values()), default=0)
-
-
-PROBED, depends, rolled_out, wanted

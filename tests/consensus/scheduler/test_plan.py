@@ -1,4 +1,4 @@
-"""How copies are replaced, one rule each."""
+"""What the scheduler does, one rule each."""
 
 from typing import Any
 
@@ -19,8 +19,18 @@ from orca.model.spec import (
 from orca.model.units import MilliCpu, WallMs
 from orca.model.view import RolloutState
 from tests.consensus.intent import CountingIds, make_spec
-from tests.consensus.scheduler.fake_world import PROBED, World, make_node, rolled_out, wanted
-from tests.consensus.scheduler.rollouts import NEVER, 
+from tests.consensus.scheduler.fake_world import World, make_node
+from tests.consensus.scheduler.rollouts import NEVER, PROBED, depends, rolled_out, wanted
+
+
+def test_missing_copies_are_placed_spread_over_the_nodes() -> None:
+    world = World()
+    world.put(make_spec(replicas=4))
+    world.think_all()
+    assert [one.slot for one in world.copies()] == [0, 1, 2, 3]
+    assert sorted(one.node for one in world.copies()) == ["n-a", "n-a", "n-b", "n-b"]
+
+
 def test_an_old_copy_goes_only_when_a_new_one_counts_in_its_place() -> None:
     world = rolled_out(replicas=2)
     world.put(make_spec(image="web:2", replicas=2, **PROBED))
@@ -249,6 +259,17 @@ def test_the_plan_that_gives_a_rollout_up_moves_nothing_for_it() -> None:
     assert [one.revision for one in world.copies()] == [1, 1]
 
 
+def test_a_job_that_becomes_a_service_gets_a_copy_that_runs() -> None:
+    world = World()
+    world.put(make_spec(restart=NEVER))
+    world.settle()
+    assert [world.phase(one) for one in world.copies()] == [Phase.COMPLETED]
+    world.put(make_spec())
+    world.settle()
+    assert world.serving("default/web") == 1
+    assert len(world.copies()) == 1
+
+
 def test_a_pull_extends_the_deadline() -> None:
     world = World()
     world.put(make_spec(deploy={"deadline_s": 10}, **PROBED))
@@ -275,3 +296,129 @@ def test_a_copy_that_is_ready_at_the_deadline_gets_the_time_to_prove_it() -> Non
     assert world.at_ms == 1_000_000 + 14_000
 
 
+@pytest.mark.parametrize("condition", DependencyCondition)
+def test_a_first_copy_waits_for_what_it_depends_on(condition: DependencyCondition) -> None:
+    world = World()
+    db = make_spec("db", restart=NEVER if condition is DependencyCondition.COMPLETED else RestartSpec(), **PROBED)
+    world.put(make_spec("web", **depends(condition), **PROBED), db)
+    world.think_all()
+    assert not wanted(world)
+    assert world.plan is not None
+    assert world.plan.blocked == {"default/web": f"waits for db to be {condition.value}"}
+    (copy,) = world.copies("default/db")
+    world.report(copy.id, Phase.RUNNING)
+    world.think_all()
+    assert bool(wanted(world)) == (condition is DependencyCondition.STARTED)
+    world.make_ready(copy.id)
+    world.think_all()
+    assert bool(wanted(world)) == (condition is not DependencyCondition.COMPLETED)
+    world.report(copy.id, Phase.COMPLETED)
+    world.think_all()
+    assert wanted(world)
+
+
+def test_a_dependency_that_is_still_on_its_way_moves_the_deadline_and_a_failed_one_does_not() -> None:
+    world = World()
+    slow = {"deploy": {"deadline_s": 10}, **PROBED}
+    world.put(make_spec("web", **depends(DependencyCondition.HEALTHY), **slow), make_spec("db", **slow))
+    world.think_all()
+    (copy,) = world.copies("default/db")
+    world.report(copy.id, Phase.PREPARING)
+    for _ in range(3):
+        world.at_ms += 10_000
+        world.think_all()
+        assert world.record().rollout.state is RolloutState.PROGRESSING
+    world.report(copy.id, Phase.BACKOFF, restarts=HOPELESS_RESTARTS, reason="no")
+    world.think_all()
+    world.at_ms += 10_000
+    world.think_all()
+    assert world.record("default/db").rollout.state is RolloutState.FAILED
+    assert world.record().rollout.state is RolloutState.FAILED
+    assert world.record().rollout.message == "waits for db to be healthy"
+
+
+def test_a_serving_copy_is_not_stopped_for_one_that_must_wait_for_its_dependency() -> None:
+    port = {"ports": (PortSpec(port=80, host_port=80),), **PROBED}
+    world = rolled_out(**port)
+    world.put(make_spec(image="web:2", **port, **depends(DependencyCondition.HEALTHY)))
+    world.think_all()
+    assert world.serving("default/web") == 1
+    world.put(make_spec("db", **PROBED))
+    world.settle()
+    assert [one.revision for one in world.copies()] == [2]
+
+
+def test_a_job_is_done_when_it_has_ended_well_and_takes_the_time_it_takes() -> None:
+    world = World()
+    world.put(make_spec(restart=NEVER, deploy={"deadline_s": 10}))
+    world.think_all()
+    (copy,) = world.state.allocations
+    world.make_ready(copy)
+    for _ in range(5):
+        world.at_ms += 10_000
+        world.think_all()
+        assert world.record().rollout.state is RolloutState.PROGRESSING
+    world.report(copy, Phase.COMPLETED)
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert not world.think()
+
+
+def test_a_job_that_fails_fails_its_rollout_also_when_it_ran_well_at_first() -> None:
+    world = World()
+    world.put(make_spec(restart=NEVER, ports=(PortSpec(port=80),), **PROBED))
+    world.think_all()
+    (copy,) = world.state.allocations
+    world.make_ready(copy)
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    world.report(copy, Phase.FAILED, reason="exit code 3")
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.FAILED
+    assert world.record().rollout.message == "web.1 failed: exit code 3"
+    world.put(make_spec(restart=NEVER, ports=(PortSpec(port=80),), **PROBED))
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED, "a deploy of the same tries again"
+
+
+def test_a_plan_is_cut_to_its_size_and_the_rest_follows() -> None:
+    world = World(nodes=(make_node("a"),))
+    world.put(*(make_spec(f"s{number}", replicas=3) for number in range(4)))
+    sizes = []
+    while True:
+        plan = make_plan(world.state, world.beliefs, WallMs(world.at_ms), world.ids, changes_max=5)
+        if plan.command is None or not plan.command.placements:
+            break
+        sizes.append(len(plan.command.placements))
+        world.apply(plan.command)
+    assert sizes == [5, 5, 2]
+
+
+def test_a_preview_says_where_copies_would_go_and_why_the_rest_would_not() -> None:
+    world = World(nodes=(make_node("a", cpu=1000), make_node("b", cpu=500)))
+    spec = make_spec(resources=Resources(cpu_milli=MilliCpu(500)))
+    found = preview(world.state, world.beliefs, spec, 5)
+    assert [(one.node, one.copies) for one in found] == [("n-a", 2), ("n-b", 1), (None, 2)]
+    assert "cpu left" in found[-1].reason
+    assert (
+        preview(world.state, msgspec.structs.replace(world.beliefs, nodes={}), spec, 1)[0].reason == "no node is alive"
+    )
+
+
+def test_a_thousand_services_are_planned_without_looking_at_all_copies_for_each() -> None:
+    """Counts work instead of time: the copies are passed over a fixed number of times a plan."""
+    world = World(nodes=(make_node("a"),))
+    world.put(*(make_spec(f"s{number}", replicas=2) for number in range(300)))
+    world.think_all()
+
+    class Counted(dict):  # type: ignore[type-arg]
+        passes = 0
+
+        def values(self) -> Any:
+            self.passes += 1
+            return super().values()
+
+    counted = Counted(world.state.allocations)
+    state = msgspec.structs.replace(world.state, allocations=counted)
+    make_plan(state, world.beliefs, WallMs(world.at_ms), CountingIds())
+    assert counted.passes < 10
