@@ -115,6 +115,18 @@ def test_a_failed_rollout_leaves_what_works_and_moves_no_more() -> None:
     assert world.image() == before
 
 
+def test_a_copy_that_recovers_after_its_rollout_failed_does_not_push_out_what_works() -> None:
+    world = rolled_out(replicas=2)
+    world.bad_images.add("web:2")
+    world.put(make_spec(image="web:2", replicas=2, **PROBED))
+    world.settle()
+    (late,) = [one.id for one in world.copies() if one.revision == 2]
+    world.make_ready(late)
+    world.think_all()
+    assert len(wanted(world)) == 3
+    assert world.record().rollout.state is RolloutState.FAILED
+
+
 def test_a_good_deploy_after_a_failed_one_leaves_exactly_its_own_copies() -> None:
     world = rolled_out(replicas=2)
     world.bad_images.add("web:2")

@@ -3,7 +3,14 @@
 import msgspec
 import pytest
 
-from node.reconciler.events import Action, AssignmentsChanged, HealthVerdict, InstancesListed, StatusChanged
+from node.reconciler.events import (
+    Action,
+    ActionEnded,
+    AssignmentsChanged,
+    HealthVerdict,
+    InstancesListed,
+    StatusChanged,
+)
 from node.runtime.base import InstanceState
 from orca.config import ReconcilerConfig
 from orca.model.allocation import Allocation, DesiredStatus, Phase
@@ -316,16 +323,77 @@ def test_copies_are_not_taken_away_by_a_state_that_nobody_vouches_for() -> None:
 
 def test_an_older_listing_does_not_overrule_what_was_learned_since() -> None:
     world = running_world()
+    world.exit(A, 1)
     world.come_up()
-    before = world.listing()
+    world.snapshot = world.listing()
+    deliver_all(world)
+    world.end_action(A)
+    assert world.statuses[A].phase is Phase.RUNNING
+    world.answer_list()
+    assert world.statuses[A].phase is Phase.RUNNING, "the listing was taken before it ran again"
+    assert world.statuses[A].restarts == 1
+
+
+def test_an_end_that_was_heard_of_and_then_listed_counts_once() -> None:
+    world = running_world()
+    for _ in range(2):
+        world.exit(A, 1)
+        deliver_all(world)
+        if not world.in_flight:
+            break
+        world.settle()
+    assert world.statuses[A].phase is Phase.BACKOFF
+    world.come_up()
+    world.answer_list()
+    assert world.statuses[A].restarts == 2
+
+
+def test_a_copy_whose_end_is_heard_of_while_it_is_looked_for_is_looked_for_again() -> None:
+    world = World()
+    world.come_up()
+    world.answer_list()
+    world.assign(make_assignment("a"))
+    world.end_action(A)
+    world.affect(world.in_flight[A])
+    world.exit(A, 1)
+    started, exited = world.words
+    world.words.clear()
+    world.words.append(exited)
+    world.deliver()
+    world.end_action(A)
+    world.words.append(exited)
+    world.deliver()
+    world.settle()
+    assert world.statuses[A].phase is Phase.RUNNING
+    assert type(started).__name__ == "InstanceStarted"
+
+
+def test_a_launch_that_found_the_workload_ended_is_not_called_running() -> None:
+    world = World()
+    world.come_up()
+    world.answer_list()
+    world.assign(make_assignment("a"))
+    world.end_action(A)
+    world.affect(world.in_flight[A])
+    world.exit(A, 1)
+    world.words.clear()
+    del world.in_flight[A]
+    world.step(ActionEnded(allocation=A, action=Action.LAUNCH, has_ended=True))
+    assert not world.probes
+    assert world.statuses[A].phase is Phase.STARTING
+    world.settle()
+    assert world.statuses[A].phase is Phase.RUNNING
+    assert world.launches == [A, A]
+
+
+def test_a_copy_that_ended_by_itself_while_its_restart_failed_is_not_restarted_twice() -> None:
+    world = running_world()
+    world.verdict(A, HealthVerdict.DEAD)
     world.exit(A, 1)
     deliver_all(world)
-    assert world.in_flight[A].action is Action.LAUNCH
-    world.end_action(A)
-    runs = len(world.launches)
-    world.snapshot = before
-    world.answer_list()
-    assert len(world.launches) == runs
+    world.end_action(A, error="the engine refused")
+    world.settle()
+    assert world.launches == [A, A]
     assert world.statuses[A].phase is Phase.RUNNING
 
 
