@@ -257,16 +257,17 @@ class Control:
         self,
         *,
         after: int | None,
+        before: int | None,
         limit: int,
         service: ServiceId | None,
         allocation: AllocationId | None,
     ) -> EventsReply:
-        """Events after `after`, or the last `limit`; oldest first."""
+        """Events after `after`, or the last `limit`; oldest first, and only those below `before`."""
         # Taken before reading: what comes meanwhile must be looked at next time.
         newest = self._events.last_sequence
-        found = tuple(self._events.read(after, limit, service=service, allocation=allocation))
+        found = tuple(self._events.read(after, limit, service=service, allocation=allocation, before=before))
         last = found[-1].sequence if found else (after or 0)
-        if len(found) < limit:
+        if len(found) < limit and before is None:
             # All that did not match has been looked at too, and nobody should wait for it again.
             last = max(last, newest)
         return EventsReply(observation=self._observation(), events=found, last_sequence=last)

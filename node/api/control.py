@@ -100,9 +100,15 @@ class Control(Protocol):
         ...
 
     async def events(
-        self, *, after: int | None, limit: int, service: ServiceId | None, allocation: AllocationId | None
+        self,
+        *,
+        after: int | None,
+        before: int | None,
+        limit: int,
+        service: ServiceId | None,
+        allocation: AllocationId | None,
     ) -> EventsReply:
-        """At most `limit` events after sequence `after`; None: the newest `limit`.
+        """At most `limit` events after sequence `after`; None: the newest `limit`. All are below `before`.
 
         `last_sequence` of the reply is that of the last event looked at, matching or not,
         and `after` itself when there was none.

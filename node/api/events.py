@@ -22,6 +22,8 @@ async def list_events(call: Call[EventsQuery, NoBody]) -> EventsReply | StreamRe
     """
     query = call.query
     if query.follow or "text/event-stream" in (call.request.header("accept") or ""):
+        if query.before is not None:
+            raise InvalidRequestError("the query parameter 'before' is for pages; a stream goes on for ever")
         last = _last_event_id(call.request)
         if last is not None:
             query = msgspec.structs.replace(query, after=last)
@@ -41,7 +43,9 @@ async def _follow(control: Control, query: EventsQuery) -> AsyncGenerator[bytes,
 
 
 async def _page(control: Control, query: EventsQuery, after: int | None, limit: int) -> EventsReply:
-    return await control.events(after=after, limit=limit, service=query.service, allocation=query.allocation)
+    return await control.events(
+        after=after, before=query.before, limit=limit, service=query.service, allocation=query.allocation
+    )
 
 
 async def _has_event(control: Control, after: int) -> bool:

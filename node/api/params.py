@@ -54,6 +54,7 @@ class EventsQuery(_Params, frozen=True):
     """Of `GET /v1/events`."""
 
     after: Annotated[int, Meta(ge=0, description="only events with a higher sequence")] | None = None
+    before: Annotated[int, Meta(ge=0, description="only events with a lower sequence; for pages back")] | None = None
     limit: Annotated[int, Meta(ge=1, le=EVENTS_LIMIT_MAX, description="the most events of one page")] = 100
     service: _Service | None = None
     allocation: _Allocation | None = None

@@ -10,7 +10,7 @@ go, and an event that says how many went follows as soon as the store takes even
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -28,12 +28,22 @@ BUFFER_MAX: Final = 10_000
 BATCH_MAX: Final = 500
 READ_MAX: Final = 1_000
 MESSAGE_CHARACTERS_MAX: Final = 4_000
+SEQUENCE_MAX: Final = 2**64 - 1
 RETRY_S: Final = 5.0
 LAST_FLUSH_S: Final = 5.0
 _RING: Final = (Database.EVENTS, Database.EVENT_INDEX)
 
 _log = structlog.get_logger(__name__)
 _decode: Final = msgspec.msgpack.Decoder(NodeEvent).decode
+
+
+class _Rows(NamedTuple):
+    """Which rows a read looks at: of a subject (`prefix`) or of all, from one end or from the other."""
+
+    prefix: bytes
+    start: bytes
+    stop: bytes
+    is_newest: bool
 
 
 class EventLog:
@@ -132,18 +142,25 @@ class EventLog:
         limit: int,
         service: ServiceId | None = None,
         allocation: AllocationId | None = None,
+        *,
+        before: int | None = None,
     ) -> list[NodeEvent]:
         """At most `limit` events, oldest first: the first ones after number `after`, or with None the newest.
 
-        `service` and `allocation` choose those about them. Raises `InvalidRequestError`
-        for a limit outside 1 to 1,000 or a negative number.
+        Those from number `before` on are left out. `service` and `allocation` choose those
+        about them. Raises `InvalidRequestError` for a limit outside 1 to 1,000 or a negative
+        number.
         """
         if not 1 <= limit <= READ_MAX:
             raise InvalidRequestError(f"{limit} events cannot be read at once; ask for 1 to {READ_MAX}")
-        if after is not None and after < 0:
-            raise InvalidRequestError(f"there is no event number {after}; numbers begin with 1")
+        for number in (after, before):
+            if number is not None and number < 0:
+                raise InvalidRequestError(f"there is no event number {number}; numbers begin with 1")
         subject = _subject(service, allocation)
-        return self._environment.read(lambda view: _read(view, after, limit, subject, service))
+        start = _key(0 if after is None else after + 1)
+        stop = _key(SEQUENCE_MAX if before is None else before)
+        rows = _Rows(subject or b"", start, stop, is_newest=after is None)
+        return self._environment.read(lambda view: _read(view, rows, limit, service))
 
     async def wait_after(self, sequence: int) -> None:
         """Return when there is an event with a number above `sequence`."""
@@ -220,17 +237,14 @@ def _trim(view: WriteView, first_kept: int) -> None:
     view.delete_range(Database.EVENTS, stop=stop)
 
 
-def _read(
-    view: ReadView, after: int | None, limit: int, subject: bytes | None, service: ServiceId | None
-) -> list[NodeEvent]:
-    database = Database.EVENTS if subject is None else Database.EVENT_INDEX
-    prefix = subject or b""
-    start, stop = prefix + _key(0 if after is None else after + 1), prefix + b"\xff" * 8
+def _read(view: ReadView, wanted: _Rows, limit: int, service: ServiceId | None) -> list[NodeEvent]:
+    database = Database.EVENT_INDEX if wanted.prefix else Database.EVENTS
+    start, stop = wanted.prefix + wanted.start, wanted.prefix + wanted.stop
     # The newest are found from the end, and turned round.
     found: list[NodeEvent] = []
-    rows = view.scan_back(database, start, stop) if after is None else view.scan(database, start, stop)
+    rows = view.scan_back(database, start, stop) if wanted.is_newest else view.scan(database, start, stop)
     for key, record in rows:
-        event = _decoded(record if subject is None else view.get(Database.EVENTS, key[-8:]))
+        event = _decoded(view.get(Database.EVENTS, key[-8:]) if wanted.prefix else record)
         if event is None:
             continue
         if service is not None and event.service != service:
@@ -238,7 +252,7 @@ def _read(
         found.append(event)
         if len(found) == limit:
             break
-    return found[::-1] if after is None else found
+    return found[::-1] if wanted.is_newest else found
 
 
 def _decoded(record: bytes | None) -> NodeEvent | None:
@@ -257,7 +271,7 @@ def _last_sequence(view: ReadView) -> int:
 
 
 def _key(sequence: int) -> bytes:
-    return sequence.to_bytes(8, "big")
+    return min(sequence, SEQUENCE_MAX).to_bytes(8, "big")
 
 
 def _subject(service: ServiceId | None, allocation: AllocationId | None) -> bytes | None:

@@ -129,12 +129,19 @@ class NodeClient:
         self,
         *,
         after: int | None = None,
+        before: int | None = None,
         limit: int = 100,
         service: ServiceId | None = None,
         allocation: AllocationId | None = None,
     ) -> EventsReply:
-        """One page of events after sequence `after`; None: the newest `limit`."""
-        query: Query = (("after", after), ("limit", limit), ("service", service), ("allocation", allocation))
+        """One page of events after sequence `after`; None: the newest `limit`. All are below `before`."""
+        query: Query = (
+            ("after", after),
+            ("before", before),
+            ("limit", limit),
+            ("service", service),
+            ("allocation", allocation),
+        )
         return await self._get(_target("/v1/events", query), EventsReply)
 
     async def has_blob(self, digest: BlobDigest) -> bool:

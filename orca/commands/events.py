@@ -1,7 +1,7 @@
 """`orca events`: what happened."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from orca.client import NodeClient
 from orca.commands.names import OneCopy, resolve_target
@@ -11,6 +11,9 @@ from orca.model.units import WallMs
 from orca.model.view import EventsReply
 
 PAGE_EVENTS: Final = 1000
+"""The most that a node gives at once."""
+
+Subject: TypeAlias = tuple[ServiceId | None, AllocationId | None]
 
 
 async def list_events(
@@ -21,12 +24,26 @@ async def list_events(
     With `since_ms` only those that happened then or later. Raises NotFoundError and
     AmbiguousNameError for the name.
     """
-    service, allocation = await resolve_filter(client, name)
-    reply = await client.events(limit=limit, service=service, allocation=allocation)
-    if since_ms is None:
-        return reply
-    recent = tuple(event for event in reply.events if event.at_ms >= since_ms)
-    return EventsReply(observation=reply.observation, events=recent, last_sequence=reply.last_sequence)
+    return await _newest(client, await resolve_filter(client, name), limit, since_ms)
+
+
+async def _newest(client: NodeClient, about: Subject, limit: int, since_ms: WallMs | None) -> EventsReply:
+    """The newest `limit` events, fetched by pages from the newest back, as far as `since_ms`."""
+    service, allocation = about
+    reply = await client.events(limit=min(limit, PAGE_EVENTS), service=service, allocation=allocation)
+    pages, missing = [reply.events], limit - len(reply.events)
+    while missing > 0 and len(pages[-1]) == PAGE_EVENTS and not _is_older(pages[-1][0], since_ms):
+        older = await client.events(
+            before=pages[-1][0].sequence, limit=min(missing, PAGE_EVENTS), service=service, allocation=allocation
+        )
+        pages.append(older.events)
+        missing -= len(older.events)
+    found = tuple(event for page in reversed(pages) for event in page if not _is_older(event, since_ms))
+    return EventsReply(observation=reply.observation, events=found, last_sequence=reply.last_sequence)
+
+
+def _is_older(event: NodeEvent, since_ms: WallMs | None) -> bool:
+    return since_ms is not None and event.at_ms < since_ms
 
 
 async def follow_events(
@@ -39,16 +56,15 @@ async def follow_events(
 ) -> None:
     """Pass the newest `limit` events to `show`, then every new one, until cancelled or the node ends the stream."""
     service, allocation = await resolve_filter(client, name)
-    past = await client.events(limit=max(limit, 1), service=service, allocation=allocation)
+    past = await _newest(client, (service, allocation), max(limit, 1), since_ms)
     for event in past.events if limit else ():
-        if since_ms is None or event.at_ms >= since_ms:
-            show(event)
+        show(event)
     async with client.follow_events(after=past.last_sequence, service=service, allocation=allocation) as events:
         async for event in events:
             show(event)
 
 
-async def resolve_filter(client: NodeClient, name: str | None) -> tuple[ServiceId | None, AllocationId | None]:
+async def resolve_filter(client: NodeClient, name: str | None) -> Subject:
     """What `name` narrows events or logs to: a service or one copy."""
     if name is None:
         return None, None

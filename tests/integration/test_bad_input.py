@@ -87,22 +87,3 @@ def test_wrong_command_has_its_exit_code_and_says_why(wasm_node: Node, args: tup
     assert done.code == code, str(done)
     assert "error: " in done.err
     assert "Traceback" not in done.err
-
-
-def test_many_events_are_read_by_pages(wasm_node: Node) -> None:
-    """As many as a running node makes quickly; the store's own test has all ten thousand."""
-    wasm_node.file("hello.wat", HELLO_WAT)
-    wasm_node.cli("deploy", wasm_node.file("service.toml", module())).good()
-    for number in range(150):
-        assert wasm_node.post("/v1/services/default/hello/scale", {"replicas": number % 2}).status in {200, 202}
-    everything: list[int] = []
-    after = 0
-    while True:
-        page = wasm_node.get(f"/v1/events?after={after}&limit=37").json()
-        everything += [one["sequence"] for one in page["events"]]
-        if not page["events"]:
-            break
-        assert len(page["events"]) <= 37
-        after = page["last_sequence"]
-    assert len(everything) >= 150
-    assert everything == list(range(everything[0], everything[0] + len(everything)))

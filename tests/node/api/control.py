@@ -237,10 +237,17 @@ class FakeControl:
         return self._changes
 
     async def events(
-        self, *, after: int | None, limit: int, service: ServiceId | None, allocation: AllocationId | None
+        self,
+        *,
+        after: int | None,
+        before: int | None,
+        limit: int,
+        service: ServiceId | None,
+        allocation: AllocationId | None,
     ) -> EventsReply:
         await trio.lowlevel.checkpoint()
-        looked = self.recorded[-limit:] if after is None else [e for e in self.recorded if e.sequence > after][:limit]
+        known = [e for e in self.recorded if before is None or e.sequence < before]
+        looked = known[-limit:] if after is None else [e for e in known if e.sequence > after][:limit]
         found = tuple(e for e in looked if service is None or e.service == service)
         last = looked[-1].sequence if looked else after or 0
         return EventsReply(observation=self.observation(), events=found, last_sequence=last)

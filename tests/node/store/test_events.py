@@ -114,7 +114,7 @@ async def test_reads_choose_by_number_service_and_allocation(environment: Enviro
     assert numbers(log.read(None, 100)) == list(range(20))
     assert numbers(log.read(0, 3)) == [0, 1, 2]
     assert numbers(log.read(18, 3)) == [18, 19]
-    assert log.read(20, 3) == log.read(10**18, 3) == []
+    assert log.read(20, 3) == log.read(10**18, 3) == log.read(10**30, 3) == []
     assert numbers(log.read(None, 2, service=WEB)) == [15, 18]
     assert numbers(log.read(4, 2, service=WEB)) == [6, 9]
     assert numbers(log.read(None, 100, allocation=AllocationId("a-1"))) == [1, 3, 7, 9, 13, 15, 19]
@@ -122,6 +122,24 @@ async def test_reads_choose_by_number_service_and_allocation(environment: Enviro
     for after, limit in ((None, 0), (None, 1001), (-1, 5)):
         with pytest.raises(InvalidRequestError):
             log.read(after, limit)
+
+
+async def test_reads_go_back_by_pages(environment: Environment) -> None:
+    log = EventLog(environment, NODE)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(log.run)
+        for number in range(20):
+            append(log, number, (WEB, API)[number % 2])
+        await log.wait_after(19)
+        nursery.cancel_scope.cancel()
+    newest = log.read(None, 3)
+    assert numbers(log.read(None, 3, before=newest[0].sequence)) == [14, 15, 16]
+    assert numbers(log.read(None, 3, service=WEB, before=newest[0].sequence)) == [12, 14, 16]
+    assert numbers(log.read(0, 100, before=4)) == [0, 1, 2]
+    assert log.read(None, 3, before=1) == log.read(None, 3, before=0) == log.read(5, 3, before=3) == []
+    assert numbers(log.read(None, 2, before=10**30)) == [18, 19]
+    with pytest.raises(InvalidRequestError):
+        log.read(None, 3, before=-1)
 
 
 async def test_reader_that_waits_is_woken_by_an_event_on_disk(environment: Environment) -> None:
