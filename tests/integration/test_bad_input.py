@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests.integration.node import Node, fetch
-from tests.integration.services import HELLO_WAT, module
 
 TOML = {"content-type": "application/toml"}
 JSON = {"content-type": "application/json"}
