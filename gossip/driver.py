@@ -300,7 +300,7 @@ async def _bind(host: str, port: int) -> GossipSockets:
         tcp.close()
         raise
     try:
-        udp.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        udp.setblocking(False)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
         udp.bind((host, bound))
     except BaseException:
