@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -60,30 +60,31 @@ _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
 
 
-def run_node(config: NodeConfig) -> None:
-    """Run a node in this process until SIGTERM or Ctrl-C.
+def run_node(config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None) -> None:
+    """Run a node in this process until SIGTERM or Ctrl-C; `announce` gets its description once it answers.
 
     Raises the errors of `orca.errors` that keep it from starting: a locked or damaged
     data directory, a port that is taken.
     """
     assert __debug__, "a node does not run under python -O: its asserts are what stops it when it is wrong"
     configure_logging(config.log_format)
-    trio.run(_run_until_told, config)
+    trio.run(_run_until_told, config, announce)
 
 
-async def _run_until_told(config: NodeConfig) -> None:
+async def _run_until_told(config: NodeConfig, announce: Callable[[NodeView], None]) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(_serve, config, nursery.cancel_scope)
+            nursery.start_soon(_serve, config, nursery.cancel_scope, announce)
             async for number in signals:
                 _log.info("stopping; what runs in containers goes on", signal=signal.Signals(number).name)
                 break
             nursery.cancel_scope.cancel()
 
 
-async def _serve(config: NodeConfig, scope: trio.CancelScope) -> None:
+async def _serve(config: NodeConfig, scope: trio.CancelScope, announce: Callable[[NodeView], None]) -> None:
     try:
-        await serve_node(config)
+        async with trio.open_nursery() as nursery:
+            announce(await nursery.start(serve_node, config))
     finally:
         scope.cancel()
 

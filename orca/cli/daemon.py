@@ -1,5 +1,6 @@
 """`orca up`: run a node in this process. The only door from the command line into `node`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,19 @@ if TYPE_CHECKING:
     option("--config", "config_file", metavar="FILE", help="Settings in TOML; options here win over it."),
     option("--log-format", type=click.Choice(["human", "json"]), help="How the node writes its log."),
     option("--no-docker", "without_docker", is_flag=True, help="Run WebAssembly only."),
-    more="Runs until it gets SIGTERM or Ctrl-C. What it runs stays running, and is taken over by the next start.",
+    more="Runs until it gets SIGTERM or Ctrl-C. What it runs stays running, and is taken over by the next start. With "
+    "--json it describes itself on standard output once it answers; its log goes to standard error.",
 )
 def up_command(session: Session, config_file: str | None, **values: Any) -> int:
     """Run a node."""
     config = node_config(config_file, values)
     from node.agent import run_node
 
-    run_node(config)
+    console = session.console
+    if console.as_json:
+        run_node(config, partial(console.data, is_streamed=True))
+    else:
+        run_node(config)
     return 0
 
 

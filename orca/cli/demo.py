@@ -50,7 +50,8 @@ ENTRYPOINT ["/server"]
     "demo",
     option("--keep", "is_kept", is_flag=True, help="Leave the node running and say how to reach it."),
     option("--port", type=click.IntRange(1, 65535), metavar="N", help="Port of the proxy [a free one]."),
-    more="Everything is on the loopback address and in a temporary directory. Works without Docker, too.",
+    more="Everything is on the loopback address and in a temporary directory. Works without Docker, too. With --json: "
+    "answers, healed_s, status, and with --keep the node (api, process, directory, end: the command that ends it).",
 )
 async def demo_command(session: Session, is_kept: bool, port: int | None) -> int:
     """Show it."""
@@ -59,7 +60,7 @@ async def demo_command(session: Session, is_kept: bool, port: int | None) -> int
     from orca.cli.demo_node import DemoNode
     from orca.errors import OrcaError
 
-    demo = Demo(session, DemoNode(port))
+    demo = Demo(session, DemoNode(port), is_kept=is_kept)
     is_done = False
     try:
         await demo.run()
@@ -78,9 +79,10 @@ async def demo_command(session: Session, is_kept: bool, port: int | None) -> int
 class Demo:
     """The steps, each said before it is done."""
 
-    def __init__(self, session: Session, node: "DemoNode") -> None:
+    def __init__(self, session: Session, node: "DemoNode", *, is_kept: bool) -> None:
         self.console = session.console
         self.node = node
+        self.is_kept = is_kept
         self.image = f"orca-demo-{secrets.token_hex(4)}:latest"
         self.cluster = ""
         self.result: dict[str, Any] = {}
@@ -117,6 +119,13 @@ class Demo:
         async with open_client(self.node.address) as client:
             status = await client.status()
         self.result["status"] = status
+        if self.is_kept:
+            self.result["node"] = {
+                "api": str(self.node.address),
+                "process": self._process_id(),
+                "directory": str(self.node.directory),
+                "end": self._how_to_end_it(),
+            }
         self.say("")
         if self.console.as_json:
             self.console.data(self.result)
@@ -224,13 +233,20 @@ class Demo:
 
     async def keep(self) -> None:
         """Say how to reach the node and how to end it."""
-        process = self.node.process
-        number = process.pid if process is not None else 0
         self.say("")
-        self.say(f"The node goes on (process {number}):", "bold")
-        self.say(f"  export ORCA_NODE=127.0.0.1:{self.node.api_port}; orca status")
-        names = WASM_SERVICE if "box.example/" not in self.result.get("answers", {}) else f"{WASM_SERVICE} box"
-        self.say(f"  to end it: orca rm {names} --yes; kill {number}; rm -r {self.node.directory}")
+        self.say(f"The node goes on (process {self._process_id()}):", "bold")
+        self.say(f"  export ORCA_NODE={self.node.address}; orca status")
+        self.say(f"  to end it: {self._how_to_end_it()}")
+
+    def _process_id(self) -> int:
+        return self.node.process.pid if self.node.process is not None else 0
+
+    def _how_to_end_it(self) -> str:
+        """One line for a shell in which ORCA_NODE is set; nothing of the demonstration is left after it."""
+        has_container = f"{CONTAINER_HOST}/" in self.result.get("answers", {})
+        names = f"{WASM_SERVICE} {CONTAINER_SERVICE}" if has_container else WASM_SERVICE
+        steps = [f"orca rm {names} --yes", f"kill {self._process_id()}", f"rm -r {self.node.directory}"]
+        return "; ".join([*steps, f"docker rmi {self.image}"] if has_container else steps)
 
     async def clean(self) -> None:
         """Remove services, node, image and files; nothing of the demonstration stays."""

@@ -119,7 +119,8 @@ async def events_command(
     option("--tty/--no-tty", "-t/-T", "wants_tty", default=None, help="A terminal; by itself where there is one here."),
     option("--user", "-u", metavar="USER", help="User inside the copy."),
     option("--env", "-e", "env", multiple=True, metavar="KEY=VALUE", help="Environment variable; repeatable."),
-    more="The exit code is that of COMMAND. A service means its first ready copy.",
+    more="The exit code is that of COMMAND. A service means its first ready copy. With --json there is one document a "
+    "line: pieces of the output (stream, text), and at the end the exit_code.",
     allow_interspersed_args=False,
 )
 async def exec_command(
@@ -134,8 +135,9 @@ async def exec_command(
     """Run inside."""
     import contextlib
     import sys
+    from functools import partial
 
-    from orca.cli.terminal import open_terminal, raw_mode
+    from orca.cli.terminal import RecordingTerminal, open_terminal, raw_mode
     from orca.commands.exec import ExecOptions, find_copy, run_inside
     from orca.errors import InvalidRequestError
 
@@ -147,11 +149,13 @@ async def exec_command(
         command = command[1:]
     if not command:
         raise InvalidRequestError("`--` has no command after it; write: orca exec SERVICE|COPY -- COMMAND")
-    here = sys.stdin.isatty() and sys.stdout.isatty()
+    console = session.console
+    here = sys.stdin.isatty() and sys.stdout.isatty() and not console.as_json
     tty = here if wants_tty is None else wants_tty
     options = ExecOptions(tty=tty, stdin=is_interactive or (tty and here), user=user, env=parse_env_options(env))
     with contextlib.ExitStack() as stack:
-        async with session.client() as client, open_terminal() as terminal:
+        show = partial(console.data, is_streamed=True) if console.as_json else None
+        async with session.client() as client, open_terminal(show) as terminal:
             allocation = await find_copy(client, copy)
 
             def enter() -> None:
@@ -159,9 +163,12 @@ async def exec_command(
                     stack.enter_context(raw_mode())
 
             try:
-                return await run_inside(client, allocation, command, options, terminal, enter)
+                code = await run_inside(client, allocation, command, options, terminal, enter)
             finally:
                 stack.close()
+        if isinstance(terminal, RecordingTerminal):
+            terminal.end(code)
+        return code
 
 
 def parse_env_options(texts: tuple[str, ...]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The terminal of this process at one end of `orca exec`: raw input, size, output."""
 
+import codecs
 import contextlib
 import os
 import signal
@@ -7,12 +8,13 @@ import stat
 import sys
 import termios
 import tty
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from typing import Final
 
 import trio
 
 from orca.client import ExecOutput
+from orca.commands.exec import ExecRecord
 
 _READ_BYTES: Final = 1 << 16
 
@@ -52,6 +54,33 @@ class LocalTerminal:
         stream.flush()
 
 
+class RecordingTerminal(LocalTerminal):
+    """The same, but each piece of output becomes an `ExecRecord` for `show`.
+
+    Output that is no UTF-8 has U+FFFD where it is not; a character that comes in two
+    pieces stays whole.
+    """
+
+    def __init__(self, signals: AsyncIterator[int], show: Callable[[ExecRecord], None]) -> None:
+        super().__init__(signals)
+        self._show = show
+        self._decoders = {one: codecs.getincrementaldecoder("utf-8")("replace") for one in ExecOutput}
+
+    def write(self, output: ExecOutput, chunk: bytes) -> None:
+        """Show what `chunk` completes."""
+        self._say(output, self._decoders[output].decode(chunk))
+
+    def end(self, exit_code: int) -> None:
+        """Show what was left unfinished, and how the command ended."""
+        for output, decoder in self._decoders.items():
+            self._say(output, decoder.decode(b"", final=True))
+        self._show(ExecRecord(exit_code=exit_code))
+
+    def _say(self, output: ExecOutput, text: str) -> None:
+        if text:
+            self._show(ExecRecord(stream=output.name.lower(), text=text))
+
+
 def terminal_size() -> tuple[int, int]:
     """Rows and columns of the terminal itself: COLUMNS and LINES would hide a change of size."""
     try:
@@ -62,10 +91,10 @@ def terminal_size() -> tuple[int, int]:
 
 
 @contextlib.asynccontextmanager
-async def open_terminal() -> AsyncGenerator[LocalTerminal, None]:
-    """The terminal, with changes of size caught."""
+async def open_terminal(show: Callable[[ExecRecord], None] | None = None) -> AsyncGenerator[LocalTerminal, None]:
+    """The terminal, with changes of size caught; with `show` its output goes there as records."""
     with trio.open_signal_receiver(signal.SIGWINCH) as signals:
-        yield LocalTerminal(signals)
+        yield LocalTerminal(signals) if show is None else RecordingTerminal(signals, show)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,14 @@ class Terminal(Protocol):
         ...
 
 
+class ExecRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A piece of what a command printed, or, as the last record, how it ended."""
+
+    stream: str | None = None
+    text: str | None = None
+    exit_code: int | None = None
+
+
 class ExecOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to run it: `tty` joins stdout and stderr, `stdin` passes ours on."""
 
