@@ -410,7 +410,7 @@ class RuntimeContract:
         async with running(runtime):
             await launch(runtime, workload)
             if not subject.has_exec:
-                with trio.fail_after(PATIENCE_S), pytest.raises(InvalidRequestError, match="exec"):
+                with trio.fail_after(PATIENCE_S), pytest.raises(InvalidRequestError, match="cat"):
                     await run_command(runtime, workload.allocation, ("cat",), stdin=b"x")
                 assert (await runtime.status(workload.allocation)).state is InstanceState.RUNNING
                 return
