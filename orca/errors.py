@@ -258,6 +258,12 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_definite: bool = False
 
 
+class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every error answer."""
+
+    error: ErrorBody
+
+
 def error_classes() -> dict[str, type[OrcaError]]:
     """Every class of the tree by its code, the root included."""
     found: dict[str, type[OrcaError]] = {OrcaError.code: OrcaError}

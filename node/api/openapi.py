@@ -6,8 +6,14 @@ from typing import Any, Final
 import msgspec
 
 from node.api.call import BodyKind, Route, is_repeatable
-from orca.errors import ForbiddenError, InvalidRequestError, OrcaError, PayloadTooLargeError, UnsupportedMediaTypeError
-from orca.http.messages import ErrorEnvelope
+from orca.errors import (
+    ErrorEnvelope,
+    ForbiddenError,
+    InvalidRequestError,
+    OrcaError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
 from orca.model.event import NodeEvent
 
 JSON: Final = "application/json"

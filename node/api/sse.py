@@ -8,9 +8,8 @@ from typing import Final, TypeVar
 import msgspec
 import trio
 
-from orca.errors import OrcaError, to_body
+from orca.errors import ErrorEnvelope, OrcaError, to_body
 from orca.http import StreamResponse
-from orca.http.messages import ErrorEnvelope
 
 KEEP_ALIVE_S: Final = 15.0
 KEEP_ALIVE: Final = b": keep-alive\n\n"

@@ -15,7 +15,7 @@ from orca.cli.verbs import VERBS, find_verb, help_text
 from orca.version import VERSION
 
 if TYPE_CHECKING:
-    from orca.client import NodeClient
+    from orca.client import NodeClient, NodeReads
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -36,13 +36,22 @@ class Session(NamedTuple):
 
         return open_client(discover_node(self.node, self.console.environ))
 
+    def reads(self) -> "NodeReads":
+        """The way to look at that node without an event loop, for plain verbs."""
+        from orca.client import discover_node, plain_reads
+
+        return plain_reads(discover_node(self.node, self.console.environ))
+
 
 class Invocation(NamedTuple):
-    """A parsed command line: `perform` runs it, inside trio when `is_async`."""
+    """A parsed command line: `perform` runs it, inside trio when `needs_trio`.
+
+    What a plain verb gives may be a coroutine all the same: one that waits for nothing.
+    """
 
     session: Session
     perform: Callable[[], Any]
-    is_async: bool
+    needs_trio: bool
 
 
 def _global_options() -> list[click.Parameter]:
@@ -54,11 +63,12 @@ def _global_options() -> list[click.Parameter]:
 
 
 def verb(
-    name: str, *params: click.Parameter, more: str = "", **settings: Any
+    name: str, *params: click.Parameter, more: str = "", is_plain: bool = False, **settings: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function the command `name` of the table.
 
-    An `async` function runs inside trio, a plain one outside. It gets the session and its
+    An `async` function runs inside trio, unless `is_plain` says that it awaits only what never
+    waits (`Session.reads`); any other runs outside. It gets the session and its
     parameters, and returns an exit code or None for 0. `more` follows the table's summary
     in the verb's help.
     """
@@ -73,7 +83,7 @@ def verb(
             session = Session(console, node or root["node"])
             # CO_COROUTINE: asking `inspect` would import it
             is_async = bool(function.__code__.co_flags & 0x80)
-            return Invocation(session, partial(function, session, **values), is_async)
+            return Invocation(session, partial(function, session, **values), is_async and not is_plain)
 
         return click.Command(
             name,
@@ -143,7 +153,7 @@ def run_program(args: Sequence[str]) -> int:
     console = Console(as_json=wants_json)
     try:
         try:
-            parsed = _finished(make_group().main(list(args), prog_name="orca", standalone_mode=False))
+            parsed = finished(make_group().main(list(args), prog_name="orca", standalone_mode=False))
             if not isinstance(parsed, Invocation):
                 code = int(parsed or 0)
             else:
@@ -158,19 +168,20 @@ def run_program(args: Sequence[str]) -> int:
         return EXIT_BROKEN_PIPE
 
 
-def _finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that waits for nothing; the parser is one."""
+def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing, as the parser's and a plain verb's."""
     try:
         coroutine.send(None)
     except StopIteration as end:
         return end.value
     coroutine.close()
-    raise AssertionError("the parser waited for something")
+    raise AssertionError(f"{coroutine} waited for something, and nobody runs a loop")
 
 
 def _perform(invocation: Invocation) -> int:
-    if not invocation.is_async:
-        return int(invocation.perform() or 0)
+    if not invocation.needs_trio:
+        result = invocation.perform()
+        return int((finished(result) if isinstance(result, Coroutine) else result) or 0)
     import trio
 
     async def run_to_end() -> int:

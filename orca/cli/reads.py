@@ -1,4 +1,4 @@
-"""Verbs that look once: status, ps, stats, history, version."""
+"""Verbs that look: status, ps, stats, history, version. They need no event loop, and so start quickly."""
 
 from orca.cli.live_names import complete_service, complete_target
 from orca.cli.program import Session, argument, option, verb
@@ -6,14 +6,13 @@ from orca.cli.program import Session, argument, option, verb
 STATS_INTERVAL_S = 2.0
 
 
-@verb("status")
+@verb("status", is_plain=True)
 async def status_command(session: Session) -> None:
     """Nodes, leader, services."""
     from orca.cli import render
     from orca.commands.status import cluster_status
 
-    async with session.client() as client:
-        reply = await cluster_status(client)
+    reply = await cluster_status(session.reads())
     if session.console.as_json:
         session.console.data(reply)
     else:
@@ -24,14 +23,14 @@ async def status_command(session: Session) -> None:
     "ps",
     argument("names", nargs=-1, metavar="[SERVICE]...", shell_complete=complete_service),
     option("--all", "-a", "with_ended", is_flag=True, help="Copies that ended on purpose, too."),
+    is_plain=True,
 )
 async def ps_command(session: Session, names: tuple[str, ...], with_ended: bool) -> None:
     """Copies."""
     from orca.cli import render
     from orca.commands.ps import list_copies
 
-    async with session.client() as client:
-        found = await list_copies(client, names, with_ended=with_ended)
+    found = await list_copies(session.reads(), names, with_ended=with_ended)
     if session.console.as_json:
         session.console.data(found)
     else:
@@ -43,53 +42,56 @@ async def ps_command(session: Session, names: tuple[str, ...], with_ended: bool)
     argument("names", nargs=-1, metavar="[SERVICE|COPY]...", shell_complete=complete_target),
     option("--watch", "-w", "is_watched", is_flag=True, help="Again every 2 seconds, until Ctrl-C."),
     more="CPU is in cores. With --watch and --json there is one document a line.",
+    is_plain=True,
 )
 async def stats_command(session: Session, names: tuple[str, ...], is_watched: bool) -> None:
     """Use of resources."""
-    import trio
-
     from orca.cli import render
     from orca.commands.stats import copy_stats
 
     console = session.console
-    async with session.client() as client:
-        while True:
-            reply = await copy_stats(client, names)
-            if console.as_json:
-                console.data(reply, is_streamed=is_watched)
-            else:
-                if is_watched and console.is_terminal and console.is_live:
-                    console.out.write("\x1b[H\x1b[2J")
-                render.stats(reply, console)
-                console.out.flush()
-            if not is_watched:
-                return
-            await trio.sleep(STATS_INTERVAL_S)
+    reads = session.reads()
+    while True:
+        reply = await copy_stats(reads, names)
+        if console.as_json:
+            console.data(reply, is_streamed=is_watched)
+        else:
+            if is_watched and console.is_terminal and console.is_live:
+                console.out.write("\x1b[H\x1b[2J")
+            render.stats(reply, console)
+            console.out.flush()
+        if not is_watched:
+            return
+        _pause(STATS_INTERVAL_S)
 
 
-@verb("history", argument("name", metavar="SERVICE", shell_complete=complete_service))
+@verb("history", argument("name", metavar="SERVICE", shell_complete=complete_service), is_plain=True)
 async def history_command(session: Session, name: str) -> None:
     """Revisions."""
     from orca.cli import render
     from orca.commands.history import service_history
 
-    async with session.client() as client:
-        reply = await service_history(client, name)
+    reply = await service_history(session.reads(), name)
     if session.console.as_json:
         session.console.data(reply)
     else:
         render.history(reply, session.console)
 
 
-@verb("version", more="A node that does not answer is said, and is no failure.")
+@verb("version", more="A node that does not answer is said, and is no failure.", is_plain=True)
 async def version_command(session: Session) -> None:
     """Versions."""
     from orca.cli import render
     from orca.commands.version import versions
 
-    async with session.client() as client:
-        found = await versions(client)
+    found = await versions(session.reads())
     if session.console.as_json:
         session.console.data(found)
     else:
         render.versions(found, session.console)
+
+
+def _pause(seconds: float) -> None:
+    import time
+
+    time.sleep(seconds)

@@ -5,41 +5,35 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 import trio
 
+from orca.client.answers import BuildLine, LogLine, decode_error, decoded, unreachable
 from orca.client.channel import ExecChannel
 from orca.client.discover import NodeAddress
+from orca.client.reads import NodeReads, Query, service_path, target_of
 from orca.client.stream import LineSplitter, SseParser
-from orca.client.wire import BuildLine, Caller, LogLine, decode_error, decoded
-from orca.errors import NotFoundError, OrcaError, PeerProtocolError, from_body
+from orca.client.wire import Caller
+from orca.errors import OrcaError, PeerProtocolError, from_body
 from orca.http import Headers, HttpStream
 from orca.model.event import NodeEvent
-from orca.model.ids import AllocationId, BlobDigest, ProjectName, RequestId, ServiceId, SpecRevision, split_service_id
+from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision
 from orca.model.units import WallMs
 from orca.model.view import (
-    AllocationsReply,
     ChangeReply,
     ChangeRequest,
     DeployRequest,
-    EventsReply,
-    HistoryReply,
     ImageBuild,
     LogRecord,
-    NodeView,
     PlanReply,
     RollbackRequest,
     ScaleRequest,
-    ServiceReply,
     ServicesReply,
-    StatsReply,
-    StatusReply,
 )
 
 T = TypeVar("T")
-Query = tuple[tuple[str, str | int | bool | None], ...]
 
 SSE_SILENCE_S: Final = 45.0
 """Three times the node's keep-alive: a stream that says nothing for so long is dead."""
@@ -64,8 +58,8 @@ async def open_client(
         await client.aclose()
 
 
-class NodeClient:
-    """A node's API. Methods raise the node's own errors by class, and `NodeUnreachableError`.
+class NodeClient(NodeReads):
+    """A node's whole API. Methods raise the node's own errors by class, and `NodeUnreachableError`.
 
     `timeout_s` bounds one try of one call. Any number of tasks may share a client.
     """
@@ -77,80 +71,13 @@ class NodeClient:
         timeout_s: float = 30.0,
         new_request_id: Callable[[], RequestId] = fresh_request_id,
     ) -> None:
-        self.address = address
         self._caller = Caller(address, timeout_s)
+        super().__init__(address, self._caller)
         self._new_request_id = new_request_id
 
     async def aclose(self) -> None:
         """Close kept connections."""
         await self._caller.aclose()
-
-    # Reads
-
-    async def ping(self) -> None:
-        """Returns when the node answers."""
-        await self._caller.call("GET", "/healthz")
-
-    async def get_text(self, path: str) -> str:
-        """Whatever a GET of `path` answers, as text."""
-        reply = await self._caller.call("GET", path)
-        return reply.body.decode(errors="replace")
-
-    async def status(self) -> StatusReply:
-        """The whole cluster at a glance."""
-        return await self._get("/v1/status", StatusReply)
-
-    async def node(self) -> NodeView:
-        """The node that answers."""
-        return await self._get("/v1/node", NodeView)
-
-    async def services(self, project: ProjectName | None = None) -> ServicesReply:
-        """All services, or those of `project`."""
-        return await self._get(_target("/v1/services", (("project", project),)), ServicesReply)
-
-    async def service(self, service: ServiceId) -> ServiceReply:
-        """One service with its spec."""
-        return await self._get(_service_path(service), ServiceReply)
-
-    async def history(self, service: ServiceId) -> HistoryReply:
-        """Its revisions, newest first."""
-        return await self._get(_service_path(service, "/history"), HistoryReply)
-
-    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
-        """All copies, or those of `service`."""
-        return await self._get(_target("/v1/allocations", (("service", service),)), AllocationsReply)
-
-    async def stats(self, *, service: ServiceId | None = None, allocation: AllocationId | None = None) -> StatsReply:
-        """What copies use now."""
-        query: Query = (("service", service), ("allocation", allocation))
-        return await self._get(_target("/v1/stats", query), StatsReply)
-
-    async def events(
-        self,
-        *,
-        after: int | None = None,
-        before: int | None = None,
-        limit: int = 100,
-        service: ServiceId | None = None,
-        allocation: AllocationId | None = None,
-    ) -> EventsReply:
-        """One page of events after sequence `after`; None: the newest `limit`. All are below `before`."""
-        query: Query = (
-            ("after", after),
-            ("before", before),
-            ("limit", limit),
-            ("service", service),
-            ("allocation", allocation),
-        )
-        return await self._get(_target("/v1/events", query), EventsReply)
-
-    async def has_blob(self, digest: BlobDigest) -> bool:
-        """Whether the node keeps that content."""
-        try:
-            await self._caller.call("HEAD", f"/v1/blobs/{quote(digest, safe=':')}")
-        except NotFoundError:
-            return False
-        return True
 
     # Changes
 
@@ -167,7 +94,7 @@ class NodeClient:
     async def scale(self, service: ServiceId, replicas: int) -> ChangeReply:
         """Want `replicas` copies."""
         request = ScaleRequest(replicas=replicas, request_id=self._new_request_id())
-        return await self._post(_service_path(service, "/scale"), request, ChangeReply)
+        return await self._post(service_path(service, "/scale"), request, ChangeReply)
 
     async def stop(self, service: ServiceId) -> ChangeReply:
         """Stop all copies, keep the service."""
@@ -184,11 +111,11 @@ class NodeClient:
     async def rollback(self, service: ServiceId, revision: SpecRevision | None = None) -> ChangeReply:
         """Go back to `revision`; None: the one before the present one."""
         request = RollbackRequest(revision=revision, request_id=self._new_request_id())
-        return await self._post(_service_path(service, "/rollback"), request, ChangeReply)
+        return await self._post(service_path(service, "/rollback"), request, ChangeReply)
 
     async def remove(self, service: ServiceId) -> ChangeReply:
         """Remove the service and its copies."""
-        target = _target(_service_path(service), (("request_id", self._new_request_id()),))
+        target = target_of(service_path(service), (("request_id", self._new_request_id()),))
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, ChangeReply, f"DELETE {target}")
 
@@ -207,7 +134,7 @@ class NodeClient:
         self, services: tuple[ServiceId, ...] = ()
     ) -> AsyncGenerator[AsyncIterator[ServicesReply], None]:
         """The named services (none: all) now and after each change, at most about ten times a second."""
-        target = _target("/v1/watch", tuple(("service", service) for service in services))
+        target = target_of("/v1/watch", tuple(("service", service) for service in services))
         async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, ServicesReply)) as items:
             yield self._guarded(items)
 
@@ -216,7 +143,7 @@ class NodeClient:
         self, *, after: int | None = None, service: ServiceId | None = None, allocation: AllocationId | None = None
     ) -> AsyncGenerator[AsyncIterator[NodeEvent], None]:
         """Events after `after` (None: some recent ones first), then each as it happens."""
-        target = _target(
+        target = target_of(
             "/v1/events", (("after", after), ("service", service), ("allocation", allocation), ("follow", True))
         )
         async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, NodeEvent)) as items:
@@ -241,7 +168,7 @@ class NodeClient:
             ("since_ms", since_ms),
         )
         async with (
-            self._open(_target("/v1/logs", query), "application/x-ndjson") as stream,
+            self._open(target_of("/v1/logs", query), "application/x-ndjson") as stream,
             aclosing(_log_records(stream)) as items,
         ):
             yield self._guarded(items)
@@ -258,7 +185,7 @@ class NodeClient:
         headers: Headers = (("content-type", "application/x-tar"),)
         async with (
             self._open(
-                _target("/v1/builds", query), "application/x-ndjson", method="POST", headers=headers, body=tar
+                target_of("/v1/builds", query), "application/x-ndjson", method="POST", headers=headers, body=tar
             ) as stream,
             aclosing(_build_lines(stream)) as items,
         ):
@@ -288,14 +215,10 @@ class NodeClient:
             ("rows", rows),
             ("columns", columns),
         )
-        target = _target(f"/v1/allocations/{quote(allocation, safe='')}/exec", query)
+        target = target_of(f"/v1/allocations/{quote(allocation, safe='')}/exec", query)
         return open_exec(self.address, target)
 
     # How
-
-    async def _get(self, target: str, reply: type[T]) -> T:
-        got = await self._caller.call("GET", target)
-        return decoded(got.body, reply, f"GET {target}")
 
     async def _post(self, target: str, body: msgspec.Struct, reply: type[T]) -> T:
         headers: Headers = (("content-type", "application/json"),)
@@ -306,7 +229,7 @@ class NodeClient:
 
     async def _change(self, service: ServiceId, verb: str) -> ChangeReply:
         request = ChangeRequest(request_id=self._new_request_id())
-        return await self._post(_service_path(service, verb), request, ChangeReply)
+        return await self._post(service_path(service, verb), request, ChangeReply)
 
     @contextlib.asynccontextmanager
     async def _open(
@@ -324,23 +247,23 @@ class NodeClient:
             yield stream
 
     def _guarded(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
-        return _Guarded(items, self._caller)
+        return _Guarded(items, self.address)
 
 
 class _Guarded(AsyncIterator[T]):
     """`items`, with what the connection may raise told in our words."""
 
-    def __init__(self, items: AsyncIterator[T], caller: Caller) -> None:
+    def __init__(self, items: AsyncIterator[T], address: NodeAddress) -> None:
         self._items = items
-        self._caller = caller
+        self._address = address
 
     async def __anext__(self) -> T:
         try:
             return await anext(self._items)
         except trio.BrokenResourceError as error:
-            raise self._caller.unreachable("it closed the connection in the middle of a stream") from error
+            raise unreachable(self._address, "it closed the connection in the middle of a stream") from error
         except trio.TooSlowError as error:
-            raise self._caller.unreachable(f"it has said nothing for {SSE_SILENCE_S:g} s") from error
+            raise unreachable(self._address, f"it has said nothing for {SSE_SILENCE_S:g} s") from error
 
 
 async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
@@ -380,17 +303,3 @@ async def _build_lines(stream: HttpStream) -> AsyncGenerator[str, None]:
                 return
             yield message.line
     raise OrcaError("the node's build ended without saying how")
-
-
-def _target(path: str, query: Query) -> str:
-    fields = [(key, _text(value)) for key, value in query if value is not None]
-    return f"{path}?{urlencode(fields)}" if fields else path
-
-
-def _text(value: str | int | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _service_path(service: ServiceId, verb: str = "") -> str:
-    project, name = split_service_id(service)
-    return f"/v1/services/{quote(project, safe='')}/{quote(name, safe='')}{verb}"

@@ -4,13 +4,15 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from orca.errors import InvalidRequestError
-from orca.http.connect import Connect, tcp_connector, unix_connector
+
+if TYPE_CHECKING:
+    from orca.http.connect import Connect
 
 API_PORT: Final = 6880
 SOCKET_NAME: Final = "api.sock"
@@ -30,8 +32,10 @@ class NodeAddress(msgspec.Struct, frozen=True, kw_only=True):
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def connector(self) -> Connect:
-        """Opens connections to it."""
+    def connector(self) -> "Connect":
+        """Opens connections to it, on trio."""
+        from orca.http.connect import tcp_connector, unix_connector
+
         return unix_connector(self.socket_path) if self.socket_path else tcp_connector(self.host, self.port)
 
     def __str__(self) -> str:

@@ -8,9 +8,9 @@ import msgspec
 import trio
 import trio_websocket
 
+from orca.client.answers import decode_error, decoded
 from orca.client.channel import ExecOutput
 from orca.client.discover import NodeAddress
-from orca.client.wire import decode_error, decoded
 from orca.errors import ErrorBody, NodeUnreachableError, OrcaError, PeerProtocolError, from_body
 
 HANDSHAKE_TIMEOUT_S: Final = 30.0

@@ -2,43 +2,18 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 import trio
 
+from orca.client.answers import decode_error, lost, reason_of, unreachable
 from orca.client.discover import NodeAddress
-from orca.errors import (
-    ErrorBody,
-    NodeUnreachableError,
-    NotFoundError,
-    NotLeaderError,
-    OrcaError,
-    PeerProtocolError,
-    ProposalLostError,
-    from_body,
-)
+from orca.errors import NodeUnreachableError, NotLeaderError, ProposalLostError
 from orca.http import Headers, HttpClient, HttpReply, HttpStream
-from orca.http.messages import ErrorEnvelope
-
-T = TypeVar("T")
 
 TRIES: Final = 2
 RETRY_PAUSE_S: Final = 0.1
-
-
-class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The last line of a log stream that failed."""
-
-    error: ErrorBody
-
-
-class BuildLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a build: of output, or at its end the image or the error."""
-
-    line: str = ""
-    image: str | None = None
-    error: ErrorBody | None = None
+CLOSED: Final = "it closed the connection before it answered"
 
 
 class Caller:
@@ -52,13 +27,6 @@ class Caller:
     async def aclose(self) -> None:
         """Close kept connections."""
         await self._http.aclose()
-
-    def unreachable(self, why: str) -> NodeUnreachableError:
-        """The error that names this node and the way out."""
-        return NodeUnreachableError(
-            f"no node answers at {self._address}: {why}",
-            hint="start one with `orca up`, or name another with --node or ORCA_NODE",
-        )
 
     async def call(
         self,
@@ -90,11 +58,11 @@ class Caller:
         try:
             reply = await self._http.request(method, target, headers=headers, body=body, timeout_s=timeout_s)
         except trio.BrokenResourceError as error:
-            raise self._lost("it closed the connection before it answered", is_write) from error
+            raise lost(self._address, CLOSED, is_write=is_write) from error
         except trio.TooSlowError as error:
-            raise self._lost(f"no answer within {timeout_s:g} s", is_write) from error
+            raise lost(self._address, f"no answer within {timeout_s:g} s", is_write=is_write) from error
         except OSError as error:
-            raise self.unreachable(_reason(error)) from error
+            raise unreachable(self._address, reason_of(error)) from error
         if reply.status >= 400:
             raise decode_error(reply.status, reply.body, f"{method} {target}")
         return reply
@@ -110,49 +78,9 @@ class Caller:
                     self._http.stream(method, target, headers=headers, body=body, timeout_s=self._timeout_s)
                 )
             except trio.BrokenResourceError as error:
-                raise self.unreachable("it closed the connection before it answered") from error
+                raise unreachable(self._address, CLOSED) from error
             except trio.TooSlowError as error:
-                raise self.unreachable(f"no answer within {self._timeout_s:g} s") from error
+                raise unreachable(self._address, f"no answer within {self._timeout_s:g} s") from error
             except OSError as error:
-                raise self.unreachable(_reason(error)) from error
+                raise unreachable(self._address, reason_of(error)) from error
             yield stream
-
-    def _lost(self, why: str, is_write: bool) -> OrcaError:
-        if not is_write:
-            return self.unreachable(why)
-        return ProposalLostError(
-            f"it is unknown whether the change was made: the node at {self._address} took it, then {why}",
-            hint="look at `orca status`, then try again if needed",
-        )
-
-
-def decoded(body: bytes, kind: type[T], what: str) -> T:
-    """`body` as `kind`; raises `PeerProtocolError` when it is something else."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PeerProtocolError(
-            f"the answer to {what} is no {kind.__name__}: {error}",
-            hint="the node may be of another version than this client",
-        ) from error
-
-
-def decode_error(status: int, body: bytes, what: str) -> OrcaError:
-    """The error that an answer with `status` tells of."""
-    if not body and status == NotFoundError.http_status:
-        return NotFoundError(f"{what}: there is no such thing")
-    try:
-        return from_body(msgspec.json.decode(body, type=ErrorEnvelope).error)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return PeerProtocolError(
-            f"{what} was answered with status {status} and no error of Orca's", hint="is this address an Orca node's?"
-        )
-
-
-def _reason(error: OSError) -> str:
-    """The most telling words of `error`, which may hold those of several addresses."""
-    inner = error.__cause__
-    if isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    found = inner if isinstance(inner, OSError) else error
-    return (found.strerror or str(found)).lower()

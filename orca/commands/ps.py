@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from orca.client import NodeClient
+from orca.client.reads import NodeReads
 from orca.commands.names import resolve_services
 from orca.model.allocation import TERMINAL_PHASES, DesiredStatus
 from orca.model.view import AllocationView, Observation
@@ -18,7 +18,7 @@ class CopyList(msgspec.Struct, frozen=True, kw_only=True):
     hidden: int = 0
 
 
-async def list_copies(client: NodeClient, names: Sequence[str] = (), *, with_ended: bool = False) -> CopyList:
+async def list_copies(client: NodeReads, names: Sequence[str] = (), *, with_ended: bool = False) -> CopyList:
     """The copies of the named services (none: of all).
 
     Copies that were stopped on purpose are left out unless `with_ended`. Raises

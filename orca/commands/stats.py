@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from orca.client import NodeClient
+from orca.client.reads import NodeReads
 from orca.commands.names import OneCopy, resolve_target
 from orca.model.view import StatsReply
 
 
-async def copy_stats(client: NodeClient, names: Sequence[str] = ()) -> StatsReply:
+async def copy_stats(client: NodeReads, names: Sequence[str] = ()) -> StatsReply:
     """What the named services or copies use now (none named: all).
 
     Raises NotFoundError and AmbiguousNameError for names.

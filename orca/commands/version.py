@@ -2,7 +2,7 @@
 
 import msgspec
 
-from orca.client import NodeClient
+from orca.client.reads import NodeReads
 from orca.errors import OrcaError
 from orca.version import VERSION
 
@@ -17,7 +17,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-async def versions(client: NodeClient) -> Versions:
+async def versions(client: NodeReads) -> Versions:
     """Both versions; a node that does not answer is no error here."""
     try:
         node = await client.node()

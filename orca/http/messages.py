@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 import trio
 
-from orca.errors import ErrorBody, InvalidRequestError, OrcaError, PayloadTooLargeError, to_body
+from orca.errors import ErrorEnvelope, InvalidRequestError, OrcaError, PayloadTooLargeError, to_body
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Fields in order, names in lower case."""
@@ -129,12 +129,6 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Reply: TypeAlias = Response | StreamResponse | Upgrade
-
-
-class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every error answer."""
-
-    error: ErrorBody
 
 
 def error_response(error: OrcaError, *, status: int | None = None, headers: Headers = ()) -> Response:

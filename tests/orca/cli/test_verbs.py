@@ -69,10 +69,11 @@ def test_parsing_starts_no_event_loop(args: tuple[str, ...]) -> None:
 
 
 @pytest.mark.integration
-def test_reading_imports_neither_rich_nor_websockets_nor_the_node() -> None:
-    found = imported_by("status", "--node", "127.0.0.1:1")
-    assert "trio" in found
-    assert not found & {"rich", "trio_websocket", "node", "yaml", "docker", "wasmtime"}
+@pytest.mark.parametrize("verb", ["status", "ps", "stats", "version"])
+def test_looking_starts_no_event_loop_and_loads_nothing_heavy(verb: str) -> None:
+    found = imported_by(verb, "--node", "127.0.0.1:1")
+    assert "h11" in found
+    assert not found & {"trio", "rich", "trio_websocket", "node", "yaml", "docker", "wasmtime"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""What can be asked of a node without changing it, over whichever way the calls travel."""
+
+from typing import Protocol, TypeVar
+from urllib.parse import quote, urlencode
+
+from orca.client.answers import Answer, decoded
+from orca.client.discover import NodeAddress
+from orca.errors import NotFoundError
+from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId, split_service_id
+from orca.model.view import (
+    AllocationsReply,
+    EventsReply,
+    HistoryReply,
+    NodeView,
+    ServiceReply,
+    ServicesReply,
+    StatsReply,
+    StatusReply,
+)
+
+T = TypeVar("T")
+Query = tuple[tuple[str, str | int | bool | None], ...]
+
+
+class Reader(Protocol):
+    """Carries a read to the node and its answer back."""
+
+    async def call(self, method: str, target: str) -> Answer:
+        """The answer; raises the node's error for a status of 400 or more."""
+        ...
+
+
+class NodeReads:
+    """The reads of a node's API. Methods raise the node's own errors by class, and `NodeUnreachableError`."""
+
+    def __init__(self, address: NodeAddress, reader: Reader) -> None:
+        self.address = address
+        self._reader = reader
+
+    async def ping(self) -> None:
+        """Returns when the node answers."""
+        await self._reader.call("GET", "/healthz")
+
+    async def get_text(self, path: str) -> str:
+        """Whatever a GET of `path` answers, as text."""
+        reply = await self._reader.call("GET", path)
+        return reply.body.decode(errors="replace")
+
+    async def status(self) -> StatusReply:
+        """The whole cluster at a glance."""
+        return await self._get("/v1/status", StatusReply)
+
+    async def node(self) -> NodeView:
+        """The node that answers."""
+        return await self._get("/v1/node", NodeView)
+
+    async def services(self, project: ProjectName | None = None) -> ServicesReply:
+        """All services, or those of `project`."""
+        return await self._get(target_of("/v1/services", (("project", project),)), ServicesReply)
+
+    async def service(self, service: ServiceId) -> ServiceReply:
+        """One service with its spec."""
+        return await self._get(service_path(service), ServiceReply)
+
+    async def history(self, service: ServiceId) -> HistoryReply:
+        """Its revisions, newest first."""
+        return await self._get(service_path(service, "/history"), HistoryReply)
+
+    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+        """All copies, or those of `service`."""
+        return await self._get(target_of("/v1/allocations", (("service", service),)), AllocationsReply)
+
+    async def stats(self, *, service: ServiceId | None = None, allocation: AllocationId | None = None) -> StatsReply:
+        """What copies use now."""
+        query: Query = (("service", service), ("allocation", allocation))
+        return await self._get(target_of("/v1/stats", query), StatsReply)
+
+    async def events(
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 100,
+        service: ServiceId | None = None,
+        allocation: AllocationId | None = None,
+    ) -> EventsReply:
+        """One page of events after sequence `after`; None: the newest `limit`. All are below `before`."""
+        query: Query = (
+            ("after", after),
+            ("before", before),
+            ("limit", limit),
+            ("service", service),
+            ("allocation", allocation),
+        )
+        return await self._get(target_of("/v1/events", query), EventsReply)
+
+    async def has_blob(self, digest: BlobDigest) -> bool:
+        """Whether the node keeps that content."""
+        try:
+            await self._reader.call("HEAD", f"/v1/blobs/{quote(digest, safe=':')}")
+        except NotFoundError:
+            return False
+        return True
+
+    async def _get(self, target: str, reply: type[T]) -> T:
+        got = await self._reader.call("GET", target)
+        return decoded(got.body, reply, f"GET {target}")
+
+
+def target_of(path: str, query: Query) -> str:
+    """`path` with the fields that have a value behind it."""
+    fields = [(key, _text(value)) for key, value in query if value is not None]
+    return f"{path}?{urlencode(fields)}" if fields else path
+
+
+def service_path(service: ServiceId, verb: str = "") -> str:
+    """Where the node has `service`, and with `verb` what can be done there."""
+    project, name = split_service_id(service)
+    return f"/v1/services/{quote(project, safe='')}/{quote(name, safe='')}{verb}"
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
