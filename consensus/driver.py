@@ -20,10 +20,12 @@ from consensus.replica import (
     Event,
     LeaderChanged,
     Noted,
+    ProposalLost,
     ProposalRejected,
     Proposed,
     ProposedMany,
     Replica,
+    RestoreSnapshot,
     SaveFailed,
     Tick,
 )
@@ -32,6 +34,7 @@ from consensus.state.cluster import ClusterState, Outcome
 from consensus.state.commands import Command
 from consensus.storage import LogWrite
 from orca.errors import (
+    ConflictError,
     NotAvailableError,
     NotLeaderError,
     OrcaError,
@@ -71,6 +74,7 @@ class _Waiter:
         self.done = trio.Event()
         self.outcome: Outcome | None = None
         self.rejected: ProposalRejected | None = None
+        self.is_lost = False
 
 
 class ReplicaDriver:
@@ -155,6 +159,11 @@ class ReplicaDriver:
             self._waiters.pop(proposal.proposal_id, None)
         if waiter.rejected is not None:
             raise _rejection(waiter.rejected)
+        if waiter.is_lost:
+            raise ProposalLostError(
+                "the change went to a node that may not lead any more; it may still happen. "
+                "Look first, or send it again under the same request id"
+            )
         if waiter.outcome is None and self._is_stopped:
             raise ProposalLostError("this node stopped before the change was confirmed; it may still have happened")
         if waiter.outcome is None:
@@ -225,7 +234,7 @@ class ReplicaDriver:
         return batch
 
     async def _step(self, event: Event) -> None:
-        write, rest = collect_write(self._replica.step(event, self._clock.now()))
+        _, write, rest = collect_write(self._replica.step(event, self._clock.now()))
         if write is not None:
             try:
                 # Shielded: a transaction that is on its way is either on disk or not, and the
@@ -258,6 +267,14 @@ class ReplicaDriver:
                 if waiter is not None:
                     waiter.rejected = effect
                     waiter.done.set()
+            case ProposalLost():
+                self._replica.plan_ended(effect.proposal_id)
+                waiter = self._waiters.get(effect.proposal_id)
+                if waiter is not None:
+                    waiter.is_lost = True
+                    waiter.done.set()
+            case RestoreSnapshot():
+                self._replica.restore(effect.snapshot)
             case Apply():
                 applied = self._replica.take_applied(effect.entries)
                 self._answer(applied)
@@ -268,7 +285,8 @@ class ReplicaDriver:
             case Noted():
                 self._listener.noted(effect.message)
             case _:
-                # Saves were made durable before; reads are answered from the single voter's state.
+                # Saves were made durable before; the only voter has nobody to write to, and its reads are
+                # answered from its own state.
                 pass
 
     def _answer(self, applied: list[AppliedCommand]) -> None:
@@ -297,5 +315,9 @@ def _rejection(rejected: ProposalRejected) -> OrcaError:
             return StoreFullError(f"the change could not be written: {detail}")
         case RejectReason.TOO_LARGE:
             return PayloadTooLargeError(f"the change is too large: {detail}")
+        case RejectReason.BUSY:
+            return NotAvailableError(f"the group takes no more changes at present: {detail}")
+        case RejectReason.REFUSED:
+            return ConflictError(f"the group cannot be changed so: {detail}")
         case _:
             assert_never(rejected.reason)

@@ -19,6 +19,7 @@ from consensus.raft import (
     LeaderChanged,
     Noted,
     ProposalId,
+    ProposalLost,
     ProposalRejected,
     Proposed,
     ProposedMany,
@@ -27,6 +28,7 @@ from consensus.raft import (
     ReadReady,
     ReadRejected,
     ReadRequested,
+    RestoreSnapshot,
     SaveEntries,
     SaveFailed,
     SaveHardState,
@@ -46,7 +48,7 @@ from consensus.state.apply import apply
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.state.commands import Command, decode_command, encode_command
 from consensus.state.snapshot import decode_snapshot, encode_snapshot
-from consensus.storage import Entry, LoadedLog
+from consensus.storage import Entry, EntryKind, LoadedLog, Snapshot
 from orca.model.ids import LogIndex, NodeId, ServiceId
 from orca.model.units import Instant, WallMs
 from orca.sources import IdSource, Rng
@@ -122,14 +124,19 @@ class Replica:
         """
         applied = []
         for entry in entries:
-            if not entry.payload:
-                continue
+            if not entry.payload or entry.kind is not EntryKind.NORMAL:
+                continue  # what Raft says to itself
             command = decode_command(entry.payload)
             outcome = apply(self.state, entry.index, command)
             applied.append(AppliedCommand(index=entry.index, command=command, outcome=outcome))
         if applied:
             self._is_dirty = True
         return applied
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Begin anew with the state of `snapshot`; raises StoreCorruptError for one that is none."""
+        self.state = decode_snapshot(snapshot.payload)
+        self._is_dirty = True
 
     def mark_dirty(self) -> None:
         """Beliefs changed: plan again."""
@@ -208,6 +215,7 @@ __all__ = [
     "Event",
     "LeaderChanged",
     "Noted",
+    "ProposalLost",
     "ProposalRejected",
     "Proposed",
     "ProposedMany",
@@ -215,6 +223,7 @@ __all__ = [
     "ReadRejected",
     "ReadRequested",
     "Replica",
+    "RestoreSnapshot",
     "SaveEntries",
     "SaveFailed",
     "SaveHardState",

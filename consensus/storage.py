@@ -7,6 +7,7 @@ snapshot, and the entries after it without a gap. They change together, in one
 Everything here is synchronous: a driver calls it from a thread, a simulator directly.
 """
 
+import enum
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,12 +17,58 @@ from orca.errors import StoreFullError
 from orca.model.ids import LogIndex, NodeId, Term
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One place in the log; `payload` is opaque, and empty in the no-op of a new leader."""
+class EntryKind(enum.Enum):
+    """Whom an entry speaks to: the replicated state, or Raft itself. The numbers are on disk."""
+
+    NORMAL = 1
+    MEMBERSHIP = 2
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """One place in the log; `payload` is opaque, and empty in the no-op of a new leader.
+
+    In an entry of kind MEMBERSHIP the payload is an encoded `Membership`.
+    """
 
     term: Term
     index: LogIndex
     payload: bytes
+    kind: EntryKind = EntryKind.NORMAL
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """Who belongs to the group: voters count for a quorum, learners only store (§4.2.1).
+
+    Both are sorted, and nobody is in both; raises ValueError otherwise.
+    """
+
+    voters: tuple[NodeId, ...] = ()
+    learners: tuple[NodeId, ...] = ()
+
+    def __post_init__(self) -> None:
+        for nodes in (self.voters, self.learners):
+            if list(nodes) != sorted(set(nodes)):
+                raise ValueError(f"members are sorted and named once, these are not: {nodes}")
+        if set(self.voters) & set(self.learners):
+            raise ValueError(f"nobody is both voter and learner: {self.voters} and {self.learners}")
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        """Voters and learners, sorted."""
+        return tuple(sorted((*self.voters, *self.learners)))
+
+
+def encode_membership(membership: Membership) -> bytes:
+    """The payload of an entry of kind MEMBERSHIP."""
+    return msgspec.msgpack.encode(membership)
+
+
+def decode_membership(payload: bytes) -> Membership:
+    """What `encode_membership` was given; raises ValueError for anything else."""
+    try:
+        return msgspec.msgpack.decode(payload, type=Membership)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(f"{len(payload)} bytes are no membership of a group: {error}") from error
 
 
 class HardState(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +83,15 @@ class HardState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """The last entry that a snapshot stands for."""
+    """The last entry that a snapshot stands for.
+
+    `membership` is the group as of that entry; None in a snapshot of a group that never changed,
+    written by a release that knew of one voter only.
+    """
 
     last_index: LogIndex
     last_term: Term
+    membership: Membership | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,9 +221,10 @@ class MemoryLogStore:
         """Keep `batch`; raises `StoreFullError` with nothing written."""
         self._assert_open()
         after = follow(self._kept, batch)
-        size = _payload_bytes(after)
-        if self.bytes_max is not None and size > self.bytes_max and size > _payload_bytes(self._kept):
-            raise StoreFullError(f"the store may hold {self.bytes_max} bytes and would hold {size}")
+        if self.bytes_max is not None:
+            size = _payload_bytes(after)
+            if size > self.bytes_max and size > _payload_bytes(self._kept):
+                raise StoreFullError(f"the store may hold {self.bytes_max} bytes and would hold {size}")
         self._kept = after
 
     def entries(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:

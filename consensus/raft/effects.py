@@ -1,13 +1,13 @@
 """What the machine wants done, in list order."""
 
-import enum
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
 
-from consensus.raft.events import ProposalId, ReadId
-from consensus.storage import Entry, HardState, LogWrite, Snapshot
+from consensus.raft.messages import Message
+from consensus.raft.requests import ProposalId, ReadId, RejectReason
+from consensus.storage import Entry, HardState, LogWrite, Membership, Snapshot
 from orca.model.ids import LogIndex, NodeId, Term
 
 
@@ -30,8 +30,24 @@ class SaveSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
 
 
+class SendMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Send `message` to `to`; it may get lost. Before the saves of a step it need not wait for them."""
+
+    to: NodeId
+    message: Message
+
+
+class RestoreSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The replicated state is the one of `snapshot` from now on, whatever it was before."""
+
+    snapshot: Snapshot
+
+
 class Apply(msgspec.Struct, frozen=True, kw_only=True):
-    """`entries` are committed: apply them in order; one with an empty payload changes nothing."""
+    """`entries` are committed: apply them in order.
+
+    One with an empty payload, or of kind MEMBERSHIP, changes nothing in the replicated state.
+    """
 
     entries: tuple[Entry, ...]
 
@@ -47,14 +63,6 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     index: LogIndex
 
 
-class RejectReason(enum.Enum):
-    """Why a proposal or a read got no place."""
-
-    NOT_LEADER = "not_leader"
-    SAVE_FAILED = "save_failed"
-    TOO_LARGE = "too_large"
-
-
 class ProposalRejected(msgspec.Struct, frozen=True, kw_only=True):
     """The proposal did not happen and never will; `leader` is who may take it, where known."""
 
@@ -64,8 +72,17 @@ class ProposalRejected(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class ProposalLost(msgspec.Struct, frozen=True, kw_only=True):
+    """Nobody here will learn what became of the proposal: it may have happened, or may yet."""
+
+    proposal_id: ProposalId
+
+
 class ReadReady(msgspec.Struct, frozen=True, kw_only=True):
-    """A state that has applied entry `index` answers the read linearizably (§6.4)."""
+    """A state that has applied entry `index` answers the read linearizably (§6.4).
+
+    The state of this node may still be behind: wait until it has come so far.
+    """
 
     read_id: ReadId
     index: LogIndex
@@ -86,6 +103,25 @@ class LeaderChanged(msgspec.Struct, frozen=True, kw_only=True):
     leader: NodeId | None
 
 
+class MembershipChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """The group is `membership` as of entry `index`, from the moment it is in the log (§4.1).
+
+    The entry may still be replaced; another MembershipChanged then takes it back.
+    """
+
+    membership: Membership
+    index: LogIndex
+
+
+class Outranked(msgspec.Struct, frozen=True, kw_only=True):
+    """The group was started anew as `epoch`: this node's log belongs to another past and must be set aside.
+
+    The machine does nothing any more.
+    """
+
+    epoch: int
+
+
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
     """Something worth a line in the log of the node."""
 
@@ -93,19 +129,36 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Save: TypeAlias = SaveHardState | SaveEntries | SaveSnapshot
-Effect: TypeAlias = Save | Apply | Accepted | ProposalRejected | ReadReady | ReadRejected | LeaderChanged | Noted
+Effect: TypeAlias = (
+    Save
+    | SendMessage
+    | RestoreSnapshot
+    | Apply
+    | Accepted
+    | ProposalRejected
+    | ProposalLost
+    | ReadReady
+    | ReadRejected
+    | LeaderChanged
+    | MembershipChanged
+    | Outranked
+    | Noted
+)
 
 
-def collect_write(effects: Sequence[Effect]) -> tuple[LogWrite | None, list[Effect]]:
-    """The saves of one step as one transaction, None without any, and the other effects in order.
+def collect_write(effects: Sequence[Effect]) -> tuple[list[SendMessage], LogWrite | None, list[Effect]]:
+    """The effects of one step as a driver performs them: before its write, the write, after it.
 
-    A step gives at most one save of each kind, and all of them before anything else.
+    What comes before are messages that need not wait for this node's disk. The saves are one
+    transaction, None when there are none; then every effect is in the third part. A step gives at most one
+    save of each kind.
     """
     hard_state: HardState | None = None
     saved_entries: SaveEntries | None = None
     snapshot: Snapshot | None = None
-    rest: list[Effect] = []
-    for effect in effects:
+    first: int | None = None
+    end = 0
+    for position, effect in enumerate(effects):
         match effect:
             case SaveHardState():
                 assert hard_state is None, "a step saves one hard state"
@@ -117,14 +170,20 @@ def collect_write(effects: Sequence[Effect]) -> tuple[LogWrite | None, list[Effe
                 assert snapshot is None, "a step saves one snapshot"
                 snapshot = effect.snapshot
             case _:
-                rest.append(effect)
                 continue
-        assert not rest, f"{effect} comes after {rest[-1]}: the saves of a step come first"
-    if hard_state is None and saved_entries is None and snapshot is None:
-        return None, rest
-    return LogWrite(
+        assert first is None or position == end, f"{effect} comes after {effects[position - 1]}: saves stand together"
+        first = position if first is None else first
+        end = position + 1
+    if first is None:
+        return [], None, list(effects)
+    before: list[SendMessage] = []
+    for effect in effects[:first]:
+        assert isinstance(effect, SendMessage), f"{effect} comes before the saves: only messages do"
+        before.append(effect)
+    write = LogWrite(
         hard_state=hard_state,
         truncate_from=None if saved_entries is None else saved_entries.truncate_from,
         entries=() if saved_entries is None else saved_entries.entries,
         snapshot=snapshot,
-    ), rest
+    )
+    return before, write, list(effects[end:])

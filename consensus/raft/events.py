@@ -1,20 +1,29 @@
 """What happens to the machine."""
 
-from typing import NewType, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from orca.model.ids import LogIndex
-
-ProposalId = NewType("ProposalId", int)
-"""Made by the proposer, unique in its process; says which answer belongs to which proposal."""
-
-ReadId = NewType("ReadId", int)
-"""The same for reads."""
+from consensus.raft.messages import Message
+from consensus.raft.requests import ProposalId, ReadId
+from orca.model.ids import LogIndex, NodeId
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
     """The time that `deadline()` named has come; an early or late one does no harm."""
+
+
+class MessageReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """`sender`, whom the transport knows, sent `message`."""
+
+    sender: NodeId
+    message: Message
+
+
+class MessagesReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """Several messages at once, in order of arrival: one write serves them all."""
+
+    messages: tuple[MessageReceived, ...]
 
 
 class Proposed(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +37,49 @@ class ProposedMany(msgspec.Struct, frozen=True, kw_only=True):
     """Several proposals at once: they are saved in one write, in this order."""
 
     proposals: tuple[Proposed, ...]
+
+
+class AddLearner(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`node` gets the log, and no vote (§4.2.1)."""
+
+    node: NodeId
+
+
+class Promote(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The learner `node`, which has caught up, becomes a voter."""
+
+    node: NodeId
+
+
+class Remove(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`node`, voter or learner, is a member no more."""
+
+    node: NodeId
+
+
+MembershipChange: TypeAlias = AddLearner | Promote | Remove
+
+
+class MembershipProposed(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody wants the group changed, by one member (§4.1); only a leader takes it.
+
+    Accepted like any proposal; done when the entry is applied.
+    """
+
+    proposal_id: ProposalId
+    change: MembershipChange
+
+
+class TransferRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """The leader shall hand over to the voter `to`; None for whoever has most of the log (§3.10)."""
+
+    to: NodeId | None = None
+
+
+class PeerUnreachable(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages to `node` were dropped; a hint, which may be wrong."""
+
+    node: NodeId
 
 
 class ReadRequested(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,4 +108,16 @@ class SaveFailed(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-Event: TypeAlias = Tick | Proposed | ProposedMany | ReadRequested | SnapshotTaken | SaveFailed
+Event: TypeAlias = (
+    Tick
+    | MessageReceived
+    | MessagesReceived
+    | Proposed
+    | ProposedMany
+    | MembershipProposed
+    | TransferRequested
+    | PeerUnreachable
+    | ReadRequested
+    | SnapshotTaken
+    | SaveFailed
+)

@@ -3,8 +3,7 @@
 import enum
 from typing import NamedTuple, assert_never
 
-import msgspec
-
+from consensus.raft.config import RaftConfig
 from consensus.raft.effects import (
     Accepted,
     Apply,
@@ -14,46 +13,30 @@ from consensus.raft.effects import (
     ProposalRejected,
     ReadReady,
     ReadRejected,
-    RejectReason,
     SaveEntries,
     SaveHardState,
     SaveSnapshot,
 )
 from consensus.raft.events import (
     Event,
-    ProposalId,
+    MembershipProposed,
+    MessageReceived,
+    MessagesReceived,
+    PeerUnreachable,
     Proposed,
     ProposedMany,
     ReadRequested,
     SaveFailed,
     SnapshotTaken,
     Tick,
+    TransferRequested,
 )
 from consensus.raft.log import LogMark, RaftLog
+from consensus.raft.requests import ProposalId, RejectReason
 from consensus.storage import Entry, HardState, LoadedLog, Snapshot
 from orca.model.ids import LogIndex, NodeId, Term
 from orca.model.units import Instant
 from orca.sources import Rng
-
-
-class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a group behaves.
-
-    `election_timeout_s`: an election that failed is tried again after one to two times
-    this. 1 s is ten times a slow fsync, so that a busy disk is not mistaken for a full one.
-    `payload_bytes_max`: larger proposals are rejected; 4 MiB is far above any spec and
-    keeps one write below a second on a slow disk.
-    `apply_entries_max`: entries in one `Apply`, so that a driver can let others run between
-    two of them while a long log is applied after a restart.
-    """
-
-    election_timeout_s: float = 1.0
-    payload_bytes_max: int = 4 * 2**20
-    apply_entries_max: int = 256
-
-    def __post_init__(self) -> None:
-        if self.election_timeout_s <= 0 or self.payload_bytes_max < 1 or self.apply_entries_max < 1:
-            raise ValueError(f"every number of a raft config is positive, these are not: {self}")
 
 
 class Role(enum.Enum):
@@ -193,6 +176,10 @@ class RaftMachine:
                 return self._on_read(event)
             case SnapshotTaken():
                 return self._on_snapshot(event)
+            case MembershipProposed(proposal_id=proposal_id):
+                return [ProposalRejected(proposal_id=proposal_id, reason=RejectReason.REFUSED, leader=self._leader)]
+            case MessageReceived() | MessagesReceived() | TransferRequested() | PeerUnreachable():
+                return []  # the only voter has no peers
             case _:
                 assert_never(event)
 

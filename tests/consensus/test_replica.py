@@ -30,7 +30,7 @@ class Bench:
         self.step(Tick())
 
     def step(self, event: object) -> None:
-        write, rest = collect_write(self.replica.step(event, Instant(1.0)))  # type: ignore[arg-type]
+        _, write, rest = collect_write(self.replica.step(event, Instant(1.0)))  # type: ignore[arg-type]
         if write is not None:
             self.store.write(write)
         for effect in rest:

@@ -64,7 +64,7 @@ class SingleVoterStory(RuleBasedStateMachine):
 
     def perform(self, effects: list[Effect], crash_before: int | None = None) -> bool:
         """Do all effects, or only `crash_before` of them, the write counting as one; False after a crash."""
-        write, rest = collect_write(effects)
+        _, write, rest = collect_write(effects)
         if crash_before == 0:
             self.start()
             return False

@@ -138,7 +138,7 @@ def make_machine(store: LogStore) -> RaftMachine:
 
 
 def perform(machine: RaftMachine, store: LogStore, event: Tick | Proposed) -> None:
-    write, _ = collect_write(machine.step(event, Instant(0.0)))
+    _, write, _ = collect_write(machine.step(event, Instant(0.0)))
     assert write is not None
     store.write(write)
 
