@@ -1,5 +1,6 @@
 """Asks the questions: HTTP, TCP and commands, and one task for each watched allocation."""
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, assert_never
 
@@ -78,7 +79,7 @@ async def run_check(
             return await _ask(check, endpoints, main_port, exec_)
         detail = f"{subject} did not answer within {timeout_s:g} s"
     except OSError as error:
-        detail = f"{subject}: {error.strerror or error}"
+        detail = f"{subject}: {_words(error)}"
     except trio.BrokenResourceError:
         detail = f"{subject} broke the connection"
     except h11.RemoteProtocolError as error:
@@ -114,6 +115,13 @@ def _subject(check: HealthCheck, main_port: int | None) -> str:
             return " ".join(command)[:_DETAIL_CHARACTERS_MAX]
         case _:
             assert_never(check)
+
+
+def _words(error: OSError) -> str:
+    """What the system says. trio's own error about a connection has no number, its causes have."""
+    cause = error.__cause__
+    first = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else error
+    return os.strerror(first.errno) if isinstance(first, OSError) and first.errno else str(error)
 
 
 def _find(endpoints: Sequence[Endpoint], port: int | None) -> Endpoint | None:

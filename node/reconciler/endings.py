@@ -10,6 +10,8 @@ _SIGNAL_BASE: Final = 128
 _SIGNALS: Final = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE"}
 _SIGNALS_LATE: Final = {9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 31: "SIGSYS"}
 
+_OUT_OF_MEMORY: Final = "out of memory"
+
 
 class Ending(enum.Enum):
     """What follows when a workload ended by itself."""
@@ -38,10 +40,12 @@ def judge_ending(restart: RestartSpec, exit_code: int, deaths: int) -> Ending:
 
 def describe_exit(exited: InstanceExited) -> str:
     """Why a workload ended, for people: `exit code 137 (SIGKILL)`."""
+    if exited.is_oom_killed and exited.detail.startswith(_OUT_OF_MEMORY):
+        return f"{exited.detail} (exit code {exited.exit_code})"
     number = exited.exit_code - _SIGNAL_BASE
     signal = _SIGNALS.get(number) or _SIGNALS_LATE.get(number)
     if exited.is_oom_killed:
-        why = f"out of memory (exit code {exited.exit_code})"
+        why = f"{_OUT_OF_MEMORY} (exit code {exited.exit_code})"
     else:
         why = f"exit code {exited.exit_code}" + (f" ({signal})" if signal else "")
     return f"{why}: {exited.detail}" if exited.detail else why

@@ -1,58 +1,152 @@
 """Workloads that fail: what a person is told, and what heals by itself."""
 
+import json
+import re
 import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.images import docker
-from tests.integration.node import Node, until
+from tests.images import WEB_IMAGE, docker
+from tests.integration.node import Finished, Node, until
 from tests.integration.services import container, worker
+from tests.integration.traffic import constant_requests, failures
 
 pytestmark = pytest.mark.docker
 
 
-def deploy_fails(node: Node, text: str) -> str:
-    """Deploy `text`, which has to fail with exit code 1; all that the command said."""
-    done = node.cli("deploy", node.file("service.toml", text))
-    assert done.code == 1, str(done)
-    return done.out + done.err
+DEADLINE = '[service.deploy]\ndeadline = "6s"\n'
+LINE = "0123456789" * 7
+FLOOD_BYTES = 100 * 2**20
+LOG_BYTES_MAX = 3 * 11 * 2**20
+"""What Orca lets the engine keep of a container's output: three files of 10 MiB."""
+
+HANG = (
+    "mkdir -p /tmp/www/cgi-bin; printf '#!/bin/sh\\nexec sleep 1000\\n' > /tmp/www/cgi-bin/hang; "
+    "chmod +x /tmp/www/cgi-bin/hang; exec httpd -f -p 8080 -h /tmp/www"
+)
+"""A web server that takes a request of this path and never answers it."""
+
+REASONS: dict[str, tuple[str, str, int | None]] = {
+    "noimage": (
+        "backoff",
+        r"image orca-test-missing:9 is not on this node, and the spec says never to pull it",
+        None,
+    ),
+    "exits": ("backoff", r"exit code 9", 9),
+    "nocommand": ("backoff", r"exit code 127", 127),
+    "ported": ("backoff", r"Docker could not start \S+ \S+: host port 127\.0\.0\.1:PORT is in use on this node", None),
+    "unhealthy": ("running", r"HTTP 404 from :8080/nothing-here", None),
+    "unlistening": ("running", r"GET :8080/: Connection refused", None),
+    "hanging": ("running", r"GET :8080/cgi-bin/hang did not answer within 2 s", None),
+    "eater": ("backoff", r"out of memory \(exit code 137\)", 137),
+}
+"""Phase, reason and exit code of each service that cannot become healthy."""
+
+BETWEEN_TRIES = {"preparing", "starting"}
+"""Where a copy that is tried again and again may be seen, too; its reason stays."""
 
 
-def test_image_that_does_not_exist_is_named(node: Node) -> None:
-    text = worker("noimage", "true").replace("orca-test-web:1", "orca-test-missing:9")
-    said = deploy_fails(node, text + '[service.deploy]\ndeadline = "10s"\n')
-    assert "orca-test-missing:9" in said
-    assert "noimage.1" in said
+class Failed(NamedTuple):
+    """One deploy of all the services that fail, of one that floods its log, and of a good one."""
+
+    done: Finished
+    port: int
+    answers: list[str]
 
 
-def test_command_that_exits_at_once_backs_off_and_says_why(node: Node) -> None:
-    said = deploy_fails(node, worker("crash", "echo last words; exit 9", more='[service.deploy]\ndeadline = "6s"'))
-    assert "exit code 9" in said
-    assert "last words" in said
-    assert "crash.1" in said
-    (copy,) = node.copies("default/crash")
-    assert copy["restarts"] >= 1
-    assert "exit code 9" in node.cli("ps", "crash").good().out
-    node.cli("rm", "-y", "crash").good()
+def bad_services(port: int) -> str:
+    """All of `REASONS`, and `floods`, which is well."""
+    return "".join(
+        (
+            worker("noimage", "true", more=DEADLINE).replace(WEB_IMAGE, "orca-test-missing:9"),
+            worker("exits", "echo last words; exit 9", more=DEADLINE),
+            worker("nocommand", "true", more=DEADLINE).replace('"sh", "-c"', '"/no/such"'),
+            worker("ported", "sleep 1000", more=f'ports = ["127.0.0.1:{port}:8080"]\n{DEADLINE}'),
+            container("unhealthy", more=f'health = "/nothing-here"\n{DEADLINE}'),
+            container("unlistening", command="exec sleep 1000", more=f'health = "/"\n{DEADLINE}'),
+            container("hanging", command=HANG, more=f'health = "/cgi-bin/hang"\n{DEADLINE}'),
+            worker(
+                "eater",
+                "sleep 0.2; x=$(yes | head -c 100000000); echo survived",
+                more=f'[service.resources]\nmemory = "16Mi"\n{DEADLINE}',
+            ),
+            worker("floods", f"yes {LINE} | head -c {FLOOD_BYTES}; exec sleep 1000"),
+        )
+    )
 
 
-def test_command_that_is_not_in_the_image_is_named(node: Node) -> None:
-    text = worker("nocommand", "true", more='[service.deploy]\ndeadline = "6s"').replace('"sh", "-c"', '"/no/such"')
-    assert "/no/such" in deploy_fails(node, text)
-    node.cli("rm", "-y", "nocommand").good()
-
-
-def test_published_port_that_is_taken_is_named(node: Node) -> None:
+@pytest.fixture(scope="module")
+def failed(node: Node) -> Iterator[Failed]:
+    """All of them at once, while a good service is asked for all the time."""
+    node.cli("deploy", node.file("good.toml", container("good"))).good()
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        port = other.getsockname()[1]
-        text = worker(
-            "ported", "sleep 100", more=f'ports = ["127.0.0.1:{port}:8080"]\n[service.deploy]\ndeadline = "6s"'
-        )
-        said = deploy_fails(node, text)
-    assert str(port) in said
-    node.cli("rm", "-y", "ported").good()
+        port = int(other.getsockname()[1])
+        with constant_requests(node, "/good/") as answers:
+            done = node.cli("--json", "deploy", node.file("bad.toml", bad_services(port)))
+        yield Failed(done, port, answers)
+    names = (*REASONS, "floods", "good")
+    node.cli("rm", "-y", *names).good()
+    until(lambda: not node.containers(every=True), "no container is left")
+
+
+def test_failed_deploy_has_its_exit_code_and_names_what_failed(failed: Failed) -> None:
+    assert failed.done.code == 1, str(failed.done)
+    told = {one["service"] for one in failed.done.json()["wait"]["failures"]}
+    assert told == {f"default/{name}" for name in REASONS}
+    assert json.loads(failed.done.err)["error"]["code"] == "deploy_failed"
+
+
+@pytest.mark.parametrize("name", sorted(REASONS))
+def test_service_that_fails_has_its_phase_reason_and_exit_code(node: Node, failed: Failed, name: str) -> None:
+    phase, pattern, exit_code = REASONS[name]
+    pattern = pattern.replace("PORT", str(failed.port))
+    failures = {one["service"]: one for one in failed.done.json()["wait"]["failures"]}
+    failure = failures[f"default/{name}"]
+    (copy,) = failure["unhealthy"]
+    assert (copy["slot"], copy["exit_code"]) == (0, exit_code)
+    assert copy["phase"] == phase or (phase == "backoff" and copy["phase"] in BETWEEN_TRIES)
+    assert re.fullmatch(pattern, copy["reason"]), copy["reason"]
+    assert re.search(rf"{name}\.1 is \w+ \({pattern}\)", failure["message"]), failure["message"]
+    assert failure["serving"] is None
+    assert (copy["restarts"] > 0) == (phase == "backoff")
+    (shown,) = node.cli("--json", "ps", name).good().json()["allocations"]
+    assert re.fullmatch(pattern, shown["reason"]), shown["reason"]
+    events = node.events(service=f"default/{name}")
+    assert any(re.search(pattern, one["message"]) for one in events), events
+    assert events[-1]["severity"] != "info" or phase == "running"
+
+
+def test_last_words_are_part_of_the_outcome(failed: Failed) -> None:
+    outcome = failed.done.json()["wait"]
+    lines = {one["service"]: outcome["logs"].get(one["unhealthy"][0]["id"], []) for one in outcome["failures"]}
+    assert set(lines["default/exits"]) == {"last words"}
+    assert "exec /no/such failed: No such file or directory" in lines["default/nocommand"][0]
+    assert "survived" not in lines["default/eater"]
+
+
+def test_service_beside_those_that_fail_answers_every_request(failed: Failed) -> None:
+    assert not failures(failed.answers)
+    assert len(failed.answers) > 20
+
+
+def test_container_that_prints_100_megabytes_is_well_and_its_log_bounded(node: Node, failed: Failed) -> None:
+    (copy,) = node.wait_ready("default/floods")
+    assert (copy["restarts"], copy["reason"]) == (0, "")
+    (one,) = node.containers(service="default/floods")
+    until(lambda: "sleep 1000" in docker("top", one), "everything is printed", 60)
+    path = Path(docker("inspect", "--format", "{{.LogPath}}", one).strip())
+    assert sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*")) < LOG_BYTES_MAX
+    records = [json.loads(line) for line in node.cli("--json", "logs", "floods", "-n", "3").good().out.splitlines()]
+    assert {one["text"] for one in records[:2]} == {LINE}
+    began = time.monotonic()
+    assert node.through_proxy("/good/").status == 200
+    assert time.monotonic() - began < 2
 
 
 def heal(node: Node, name: str, hurt: str) -> None:
@@ -90,11 +184,3 @@ def test_service_that_ends_with_exit_code_0_is_started_again(node: Node) -> None
 
     until(lambda: exits()[:1] == [0], "its end with exit code 0 is told")
     node.cli("rm", "-y", "brief").good()
-
-
-def test_death_by_lack_of_memory_is_called_that(node: Node) -> None:
-    eat = "sleep 0.2; x=$(yes | head -c 100000000); echo survived"
-    text = worker("eater", eat, more='[service.resources]\nmemory = "16Mi"\n[service.deploy]\ndeadline = "8s"')
-    node.cli("deploy", "-d", node.file("service.toml", text)).good()
-    until(lambda: "out of memory" in str(node.events(service="default/eater")), "the event names memory")
-    node.cli("rm", "-y", "eater").good()

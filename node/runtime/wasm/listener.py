@@ -316,6 +316,8 @@ class Listener:
         self.memory_bytes = ended.memory_bytes or self.memory_bytes
         if ended.detail and ended.reason is not StopReason.CLIENT_GONE:
             self._note(f"a request ended badly: {ended.detail}")
+        elif ended.exit_code and ended.reason is None:
+            self._note(f"a request ended badly: exit code {ended.exit_code}")
 
     def _answer_at_once(self, connection: Connection, request: Request, sink: Sink, result: Outcome) -> None:
         """In the guest's thread: send a short proper answer from here.
