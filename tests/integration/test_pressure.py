@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from tests.integration.node import Node, pause, until
+from tests.integration.node import PATIENCE_S, Node, pause, until
 from tests.integration.services import HELLO_WAT, module, worker
 
 IDLE_S = 5.0
@@ -26,15 +26,21 @@ def test_idle_node_takes_next_to_no_processor_time(wasm_node: Node) -> None:
 
 @pytest.mark.docker
 def test_api_answers_while_twenty_copies_start(node: Node) -> None:
-    slowest = 0.0
+    took_s: list[float] = []
+    failed: list[str] = []
     is_over = threading.Event()
 
     def ask() -> None:
-        nonlocal slowest
         while not is_over.wait(0.02):
             began = time.monotonic()
-            assert node.get("/v1/status").status == 200
-            slowest = max(slowest, time.monotonic() - began)
+            try:
+                reply = node.get("/v1/status")
+            except OSError as error:
+                failed.append(repr(error))
+                continue
+            took_s.append(time.monotonic() - began)
+            if reply.status != 200:
+                failed.append(reply.text)
 
     asker = threading.Thread(target=ask)
     asker.start()
@@ -43,7 +49,12 @@ def test_api_answers_while_twenty_copies_start(node: Node) -> None:
         node.wait_ready("default/many", 20, 60)
     finally:
         is_over.set()
-        asker.join(10)
-    assert slowest < 2.0, "two cores are busy with containers, but nothing blocks the node"
+        asker.join(PATIENCE_S)
+    assert not asker.is_alive()
+    assert failed == []
+    assert len(took_s) >= 20, "the deploy took long enough to say something"
+    took_s.sort()
+    assert took_s[len(took_s) * 95 // 100] < 1.0, "the cores are busy with containers, but nothing blocks the node"
+    assert took_s[-1] < 5.0
     node.cli("rm", "-y", "many").good()
     until(lambda: not node.containers(every=True), "all containers are gone")
