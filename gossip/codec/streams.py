@@ -1,0 +1,285 @@
+"""Streams: push/pull, reliable user messages, pings (WIRE.md §5). One message a direction."""
+
+from collections.abc import Generator
+from typing import Any, Final
+
+import msgpack
+
+from gossip.codec.dialect import (
+    CodecError,
+    Fields,
+    as_fields,
+    blob,
+    flag,
+    host_bytes,
+    host_text,
+    pack,
+    text,
+    to_raw,
+    uint,
+)
+from gossip.codec.frames import (
+    ACK,
+    COMPRESS,
+    ENCRYPT,
+    ERROR,
+    HAS_LABEL,
+    PING,
+    PUSH_PULL,
+    USER,
+    encode_message,
+    read_ack,
+    read_meta,
+    read_ping,
+    read_version,
+)
+from gossip.codec.packets import PacketCodec, expanded
+from gossip.codec.sealing import OVERHEAD_BYTES
+from gossip.messages import (
+    Ack,
+    Address,
+    Ping,
+    PushPull,
+    PushPullNode,
+    StreamError,
+    StreamMessage,
+    User,
+    WireState,
+)
+
+STREAM_BYTES_MAX: Final = 20 * 2**20
+"""memberlist's own limit on what is sealed; two thousand members with large tags are 1 MiB."""
+EXPANDED_BYTES_MAX: Final = 8 * 2**20
+"""Decompression is slow enough to be felt: 8 MiB are twenty thousand members."""
+NODES_MAX: Final = 32_768
+ERROR_BYTES_MAX: Final = 1024
+_HEADER_TEXT_MAX: Final = 4096
+
+_Needs = Generator[None, bytes, StreamMessage]
+
+
+def encode_stream(message: StreamMessage, codec: PacketCodec) -> bytes:
+    """All bytes of one side of a stream."""
+    plain = _plain(message)
+    label = bytes((HAS_LABEL, len(codec.label))) + codec.label if codec.label else b""
+    if codec.keyring is None:
+        return label + plain
+    head = bytes((ENCRYPT,)) + (OVERHEAD_BYTES + len(plain)).to_bytes(4, "big")
+    return label + head + codec.keyring.seal(plain, head + codec.label)
+
+
+def _plain(message: StreamMessage) -> bytes:
+    match message:
+        case PushPull():
+            header = pack(
+                {"Nodes": len(message.nodes), "UserStateLen": len(message.user_state), "Join": message.is_join}
+            )
+            return b"".join((bytes((PUSH_PULL,)), header, *map(_node, message.nodes), message.user_state))
+        case User():
+            return bytes((USER,)) + pack({"UserMsgLen": len(message.payload)}) + message.payload
+        case StreamError():
+            return bytes((ERROR,)) + pack({"Error": to_raw(message.message)})
+        case Ping() | Ack():
+            return encode_message(message)
+
+
+def _node(node: PushPullNode) -> bytes:
+    return pack(
+        {
+            "Name": to_raw(node.node),
+            "Addr": host_bytes(node.address.host),
+            "Port": node.address.port,
+            "Meta": node.meta,
+            "Incarnation": node.incarnation,
+            "State": int(node.state),
+            "Vsn": node.version,
+        }
+    )
+
+
+class StreamReader:
+    """Collects the bytes of one side of a stream until they are a message.
+
+    What comes after the message is ignored. After a CodecError the stream is of no use.
+    """
+
+    def __init__(self, codec: PacketCodec) -> None:
+        self._codec = codec
+        self._size = 0
+        self._head = bytearray()
+        self._plain: _PlainReader | None = None
+
+    def feed(self, data: bytes) -> StreamMessage | None:
+        """The message as soon as it is whole. Raises CodecError when it never will be."""
+        self._size += len(data)
+        if self._size > STREAM_BYTES_MAX + _HEADER_TEXT_MAX:
+            raise CodecError("too_large", f"more than {STREAM_BYTES_MAX} bytes on a stream")
+        if self._plain is not None:
+            return self._plain.feed(data)
+        self._head += data
+        return self._unwrap()
+
+    def _unwrap(self) -> StreamMessage | None:
+        """Label and seal, while they stand in front."""
+        codec = self._codec
+        label_bytes = 2 + len(codec.label) if codec.label else 0
+        if len(self._head) < max(1, label_bytes):
+            if codec.label and self._head and self._head[0] != HAS_LABEL:
+                raise CodecError("bad_label", "a stream without a label")
+            return None
+        body = codec.unlabelled(bytes(self._head))
+        if not body:
+            return None
+        is_sealed = body[0] == ENCRYPT
+        if codec.keyring is None or (not is_sealed and not codec.verifies_incoming):
+            if is_sealed:
+                raise CodecError("sealed", "a sealed stream came, and this cluster has no key")
+            self._head.clear()
+            self._plain = _PlainReader()
+            return self._plain.feed(body)
+        if not is_sealed:
+            raise CodecError("plain", "a plain stream came, and this cluster has a key")
+        if len(body) < 5:
+            return None
+        length = int.from_bytes(body[1:5], "big")
+        if length > STREAM_BYTES_MAX:
+            raise CodecError("too_large", f"{length} sealed bytes are announced")
+        if len(body) < 5 + length:
+            return None
+        plain = codec.keyring.open(body[5 : 5 + length], body[:5] + codec.label)
+        message = _PlainReader().feed(plain)
+        if message is None:
+            raise CodecError("truncated", "the sealed message is not whole")
+        return message
+
+
+class _PlainReader:
+    """The message behind label and seal, read as it comes."""
+
+    def __init__(self, depth: int = 0) -> None:
+        self._depth = depth
+        self._unpacker = msgpack.Unpacker(
+            raw=True,
+            strict_map_key=False,
+            use_list=False,
+            max_buffer_size=STREAM_BYTES_MAX + 2 * _HEADER_TEXT_MAX,
+            max_array_len=NODES_MAX,
+            max_map_len=1024,
+            max_str_len=STREAM_BYTES_MAX,
+            max_bin_len=STREAM_BYTES_MAX,
+            max_ext_len=_HEADER_TEXT_MAX,
+        )
+        self._kind = -1
+        self._parse: _Needs | None = None
+
+    def feed(self, data: bytes) -> StreamMessage | None:
+        """The message when it is whole."""
+        try:
+            if self._parse is None:
+                if not data:
+                    return None
+                self._kind, data = data[0], data[1:]
+                self._parse = self._parser()
+                self._unpacker.feed(data)
+                next(self._parse)
+            else:
+                self._unpacker.feed(data)
+                self._parse.send(b"")
+        except StopIteration as end:
+            found: StreamMessage = end.value
+            return found
+        except msgpack.BufferFull as error:
+            raise CodecError("too_large") from error
+        return None
+
+    def _parser(self) -> _Needs:
+        match self._kind:
+            case 6:
+                return self._push_pull()
+            case 8:
+                return self._user()
+            case 9:
+                return self._compressed()
+            case 0 | 2 | 13:
+                return self._single(self._kind)
+            case kind:
+                raise CodecError("unknown_type", f"type {kind} on a stream")
+
+    def _value(self) -> Generator[None, bytes, Any]:
+        """The next msgpack value."""
+        while True:
+            try:
+                return self._unpacker.unpack()
+            except msgpack.OutOfData:
+                yield
+            except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+                raise CodecError("bad_msgpack", str(error)) from error
+
+    def _struct(self) -> Generator[None, bytes, Fields]:
+        return as_fields((yield from self._value()))
+
+    def _bytes(self, count: int) -> Generator[None, bytes, bytes]:
+        """The next `count` bytes as they are."""
+        pieces: list[bytes] = []
+        while count:
+            piece = self._unpacker.read_bytes(count)
+            pieces.append(piece)
+            count -= len(piece)
+            if count:
+                yield
+        return b"".join(pieces)
+
+    def _push_pull(self) -> _Needs:
+        header = yield from self._struct()
+        count, state_bytes = uint(header, b"Nodes"), uint(header, b"UserStateLen")
+        if count > NODES_MAX or state_bytes > STREAM_BYTES_MAX:
+            raise CodecError("too_large", f"{count} nodes and {state_bytes} bytes of state are announced")
+        nodes = []
+        for _ in range(count):
+            nodes.append(_read_node((yield from self._struct())))
+        state = yield from self._bytes(state_bytes)
+        return PushPull(nodes=tuple(nodes), user_state=state, is_join=flag(header, b"Join"))
+
+    def _user(self) -> _Needs:
+        header = yield from self._struct()
+        length = uint(header, b"UserMsgLen")
+        if length > STREAM_BYTES_MAX:
+            raise CodecError("too_large", f"a user message of {length} bytes is announced")
+        return User(payload=(yield from self._bytes(length)))
+
+    def _single(self, kind: int) -> _Needs:
+        fields = yield from self._struct()
+        if kind == PING:
+            return read_ping(fields)
+        if kind == ACK:
+            return read_ack(fields)
+        return StreamError(message=text(fields, b"Error", ERROR_BYTES_MAX))
+
+    def _compressed(self) -> _Needs:
+        if self._depth:
+            raise CodecError("too_many", "a compression inside a compression")
+        fields = yield from self._struct()
+        body = pack({"Algo": uint(fields, b"Algo", 8), "Buf": blob(fields, b"Buf")})
+        message = _PlainReader(self._depth + 1).feed(expanded(body, EXPANDED_BYTES_MAX))
+        if message is None:
+            raise CodecError("truncated", "the compressed message is not whole")
+        return message
+
+
+def _read_node(fields: Fields) -> PushPullNode:
+    state = uint(fields, b"State", 8)
+    if state not in _STATES:
+        raise CodecError("bad_state", f"state {state}")
+    return PushPullNode(
+        node=text(fields, b"Name"),
+        address=Address(host_text(blob(fields, b"Addr")), uint(fields, b"Port", 16)),
+        meta=read_meta(fields),
+        incarnation=uint(fields, b"Incarnation"),
+        state=WireState(state),
+        version=read_version(fields),
+    )
+
+
+_STATES: Final = frozenset(map(int, WireState))
+
+__all__ = ["COMPRESS", "StreamReader", "encode_stream"]
