@@ -1,8 +1,9 @@
-"""What every test gets: the Docker rule, and the marker of the integration tests.
+"""What every test gets: the Docker and Serf rules, and the marker of the integration tests.
 
-A test marked `docker` is skipped where no engine answers, and the end of the run names
-it. With `CI=true` it may not be skipped, nor may anything below `tests/integration`: there,
-a skip is a failure, because a machine that lost its engine would otherwise look green.
+A test marked `docker` is skipped where no engine answers, one marked `serf` where no agent is
+installed, and the end of the run names it. With `CI=true` it may not be skipped, nor may anything
+below `tests/integration`: there, a skip is a failure, because a machine that lost its engine would
+otherwise look green.
 """
 
 import functools
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.images import engine_answers, why_no_docker
+from tests.serf_agent import why_no_serf
 
 INTEGRATION = Path(__file__).parent / "integration"
 NO_ENGINE = "no Docker engine answers"
+NEEDS = ("docker", "serf")
 
 
 @functools.cache
@@ -29,15 +32,17 @@ def docker_refusal() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below `tests/integration`, and everything with Docker, is an integration test."""
+    """Everything below `tests/integration`, and everything with Docker or Serf, is an integration test."""
     for item in items:
-        if INTEGRATION in item.path.parents or item.get_closest_marker("docker"):
+        if INTEGRATION in item.path.parents or any(map(item.get_closest_marker, NEEDS)):
             item.add_marker(pytest.mark.integration)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a Docker test where there is no engine."""
+    """Skip a Docker test where there is no engine, a Serf test where there is no agent."""
     if item.get_closest_marker("docker") and (refusal := docker_refusal()):
+        pytest.skip(refusal)
+    if item.get_closest_marker("serf") and (refusal := why_no_serf()):
         pytest.skip(refusal)
 
 
@@ -45,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI, turn a skip for want of an engine or a network into a failure."""
     report = yield
-    is_owed = bool(item.get_closest_marker("docker")) or INTEGRATION in item.path.parents
+    is_owed = any(map(item.get_closest_marker, NEEDS)) or INTEGRATION in item.path.parents
     if report.skipped and is_owed and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"

@@ -1,0 +1,148 @@
+"""Real Serf agents on loopback, for the tests that need another's judgement."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+HOST = "127.0.0.1"
+AUTH_KEY = "for tests only"
+START_S = 15.0
+
+
+def why_no_serf() -> str:
+    """Why there is no agent to be had; empty when there is."""
+    return "" if shutil.which("serf") else "Debian's serf is not installed"
+
+
+def free_port() -> int:
+    """A port that was free for TCP and UDP a moment ago."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind((HOST, 0))
+            port = int(tcp.getsockname()[1])
+            try:
+                udp.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+
+
+@dataclass
+class Agent:
+    """A running `serf agent`; `lines` is what it has logged."""
+
+    name: str
+    port: int
+    rpc_port: int
+    process: trio.Process
+    lines: list[str] = field(default_factory=list)
+    _news: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def address(self) -> str:
+        """Where it gossips."""
+        return f"{HOST}:{self.port}"
+
+    async def command(self, *words: str, timeout_s: float = 20.0) -> str:
+        """What `serf WORDS...` prints about this agent; fails with it."""
+        verb, *rest = words
+        line = ["serf", verb, f"-rpc-addr={HOST}:{self.rpc_port}", f"-rpc-auth={AUTH_KEY}", *rest]
+        with trio.fail_after(timeout_s):
+            done = await trio.run_process(line, capture_stdout=True, capture_stderr=True, check=False)
+        output = done.stdout.decode() + done.stderr.decode()
+        assert done.returncode == 0, f"{line}: {output}"
+        return output
+
+    async def logs(self, words: str, *, timeout_s: float = 15.0) -> str:
+        """The first line of its log, past or to come, that has `words` in it."""
+        with trio.move_on_after(timeout_s):
+            seen = 0
+            while True:
+                for line in self.lines[seen:]:
+                    if words in line:
+                        return line
+                seen = len(self.lines)
+                self._news = trio.Event()
+                await self._news.wait()
+        raise AssertionError(f"{self.name} never logged {words!r}:\n" + "\n".join(self.lines[-30:]))
+
+    async def members(self) -> dict[str, str]:
+        """Its members and their states."""
+        found = {}
+        for line in (await self.command("members")).splitlines():
+            name, _, state, *_ = line.split()
+            found[name] = state
+        return found
+
+    async def sees(self, expected: dict[str, str], *, timeout_s: float = 20.0) -> None:
+        """Returns when its members are as expected."""
+        seen: dict[str, str] = {}
+        with trio.move_on_after(timeout_s):
+            while True:
+                seen = await self.members()
+                if seen == expected:
+                    return
+                await trio.sleep(0.1)
+        raise AssertionError(f"{self.name} sees {seen}, not {expected}")
+
+    async def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def _listen(self) -> None:
+        assert self.process.stdout is not None
+        rest = b""
+        async for data in self.process.stdout:
+            *lines, rest = (rest + data).split(b"\n")
+            self.lines += [line.decode(errors="replace") for line in lines]
+            self._news.set()
+
+
+@asynccontextmanager
+async def running_agent(
+    name: str,
+    *,
+    encrypt: str = "",
+    profile: str = "local",
+    join: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    port: int = 0,
+) -> AsyncIterator[Agent]:
+    """An agent until the end of the block."""
+    port, rpc_port = port or free_port(), free_port()
+    config = tempfile.NamedTemporaryFile("w", suffix=".json")  # noqa: SIM115 - closed with the agent
+    config.write(json.dumps({"rpc_auth": AUTH_KEY}))  # the agent has no option for it
+    config.flush()
+    command = [
+        "serf", "agent", f"-node={name}", f"-bind={HOST}:{port}", f"-rpc-addr={HOST}:{rpc_port}",
+        f"-config-file={config.name}", f"-profile={profile}", "-log-level=debug",
+        *([f"-encrypt={encrypt}"] if encrypt else []),
+        *(f"-join={one}" for one in join), *(f"-tag={one}" for one in tags), *extra,
+    ]  # fmt: skip
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("SERF_")}
+    async with trio.open_nursery() as nursery:
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
+        )
+        agent = Agent(name, port, rpc_port, process)
+        nursery.start_soon(agent._listen)
+        try:
+            with config:
+                await agent.logs("agent: Serf agent starting", timeout_s=START_S)
+                await agent.logs(f"EventMemberJoin: {name}", timeout_s=START_S)
+            yield agent
+        finally:
+            with trio.CancelScope(shield=True):
+                if process.returncode is None:
+                    await agent.kill()
+            nursery.cancel_scope.cancel()
