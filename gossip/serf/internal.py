@@ -183,7 +183,7 @@ class InternalQueries:
 
     def _owner_of(self, name: bytes) -> bytes | None:
         """Whom we believe to own a name; we say nothing about our own, as a party to the case."""
-        node = name.decode("utf-8", "replace")
+        node = name.decode("utf-8", "surrogateescape")
         member = self._members.get(node)
         if node == self._own.node or member is None:
             return None

@@ -224,7 +224,10 @@ class Queries:
             source_node=self._own.node,
             timeout_ns=int(timeout_s * _NS),
         )
-        encoded = encode_serf(query)
+        try:
+            encoded = encode_serf(query)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"query {query.name!r} or a filter cannot be written as UTF-8") from error
         if len(encoded) > self._config.query_bytes_max:
             raise InvalidRequestError(
                 f"query {query.name!r} takes {len(encoded)} bytes encoded; at most"

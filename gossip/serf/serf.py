@@ -23,7 +23,7 @@ from gossip.messages import (
 from gossip.serf.clock import LamportClock
 from gossip.serf.config import META_BYTES_MAX, SerfConfig
 from gossip.serf.coordinates import Coordinates, distance_s
-from gossip.serf.effects import ChangeMeta, Left, LeaveSwim, PersistPeers, SerfEffect
+from gossip.serf.effects import ChangeMeta, LeaveSwim, Left, PersistPeers, SerfEffect
 from gossip.serf.events import (
     EventRequested,
     ForceLeaveRequested,
@@ -359,7 +359,10 @@ class Serf:
         self._queries.request(draft, event.handle, event.timeout_s, now)
 
     def _encoded_tags(self, tags: dict[str, str]) -> bytes:
-        meta = encode_tags(tags)
+        try:
+            meta = encode_tags(tags)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"a tag of {tags!r} cannot be written as UTF-8") from error
         if len(meta) > META_BYTES_MAX:
             raise InvalidRequestError(f"tags take {len(meta)} bytes encoded; at most {META_BYTES_MAX} travel")
         return meta

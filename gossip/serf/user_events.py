@@ -30,7 +30,10 @@ class UserEvents:
         """Tell everybody, ourselves included; InvalidRequestError when it is too large to travel."""
         limit = self._config.user_event_bytes_max
         event = UserEvent(ltime=self.clock.time, name=name, payload=payload, is_coalescable=is_coalescable)
-        encoded = encode_serf(event)
+        try:
+            encoded = encode_serf(event)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"event name {name!r} cannot be written as UTF-8") from error
         if len(encoded) > limit:
             raise InvalidRequestError(
                 f"event {name!r} takes {len(encoded)} bytes encoded, {len(payload)} of them payload;"
