@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 import msgspec
+import trio
 
 from node.api.call import Call, NoBody
 from node.api.control import Control
@@ -33,13 +34,16 @@ async def list_events(call: Call[EventsQuery, NoBody]) -> EventsReply | StreamRe
 
 async def _follow(control: Control, query: EventsQuery) -> AsyncGenerator[bytes, None]:
     after, limit = query.after, query.limit
+    said_at = trio.current_time()
     while True:
         page = await _page(control, query, after, limit)
         for event in page.events:
             yield sse_message("event", event, event.sequence)
+            said_at = trio.current_time()
         after, limit = max(page.last_sequence, after or 0), EVENTS_LIMIT_MAX
-        while await wait_or_keep_alive(partial(_has_event, control, after)) is None:
+        while await wait_or_keep_alive(partial(_has_event, control, after), said_at) is None:
             yield KEEP_ALIVE
+            said_at = trio.current_time()
 
 
 async def _page(control: Control, query: EventsQuery, after: int | None, limit: int) -> EventsReply:

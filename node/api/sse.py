@@ -27,9 +27,13 @@ def error_line(error: OrcaError) -> bytes:
     return msgspec.json.encode(ErrorEnvelope(error=to_body(error))) + b"\n"
 
 
-async def wait_or_keep_alive(wait: Callable[[], Awaitable[T]]) -> T | None:
-    """What `wait` gives, or None when that took so long that the client should hear something."""
-    with trio.move_on_after(KEEP_ALIVE_S):
+async def wait_or_keep_alive(wait: Callable[[], Awaitable[T]], said_at: float) -> T | None:
+    """What `wait` gives, or None when the client, which last heard something at `said_at`, should hear something.
+
+    `said_at` is of trio's clock. It is not the beginning of this wait: what `wait` gives may
+    be nothing for this client, again and again.
+    """
+    with trio.move_on_at(said_at + KEEP_ALIVE_S):
         return await wait()
     return None
 

@@ -26,14 +26,17 @@ async def watch_services(call: Call[WatchQuery, NoBody]) -> StreamResponse:
 async def _services(control: Control, only: tuple[ServiceId, ...]) -> AsyncGenerator[bytes, None]:
     told: tuple[ServiceView, ...] | None = None
     seen = control.change_count()
+    said_at = trio.current_time()
     while True:
         reply = control.services(only=only)
         if reply.services != told:
             told = reply.services
             yield sse_message("services", reply)
-            await trio.sleep(PAUSE_S)
-        changed = await wait_or_keep_alive(partial(control.wait_change, seen))
+            said_at = trio.current_time()
+        await trio.sleep(PAUSE_S)
+        changed = await wait_or_keep_alive(partial(control.wait_change, seen), said_at)
         if changed is None:
             yield KEEP_ALIVE
+            said_at = trio.current_time()
         else:
             seen = changed

@@ -109,7 +109,7 @@ def fetch(
 
 @dataclass
 class Node:
-    """One node. `options` go to `orca up`; `config` is the text of its TOML file."""
+    """One node. `options` go to `orca up`; `config` is the text of its TOML file; `env` is added to its environment."""
 
     directory: Path
     options: tuple[str, ...] = ()
@@ -118,6 +118,7 @@ class Node:
     ingress: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
     cluster: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def data(self) -> Path:
@@ -145,7 +146,9 @@ class Node:
     def start(self) -> None:
         """Start it and return once its API answers."""
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.up_command(), cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.up_command(), cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.env}
+            )
         until(self.answers, "the node's API answers")
         self.cluster = self.get("/v1/status").json()["cluster"]
 
@@ -260,12 +263,17 @@ class Node:
 
 @contextlib.contextmanager
 def running_node(
-    *options: str, config: str = "", needs_docker: bool = True, engine: str = "", start: bool = True
+    *options: str,
+    config: str = "",
+    needs_docker: bool = True,
+    engine: str = "",
+    start: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Node]:
     """A node in a directory of its own; with `needs_docker=False` one that runs Wasm only."""
     with tempfile.TemporaryDirectory(prefix="orca-node-", ignore_cleanup_errors=True) as made:
         more = () if needs_docker else ("--no-docker",)
-        node = Node(Path(made), options=(*more, *options), config=config)
+        node = Node(Path(made), options=(*more, *options), config=config, env=env or {})
         try:
             if start:
                 node.start()

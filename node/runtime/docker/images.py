@@ -14,6 +14,7 @@ from node.runtime.base import Progress
 from node.runtime.docker.calls import Calls
 from node.runtime.docker.connection import Engine, deadline
 from node.runtime.docker.frames import JsonLines
+from node.runtime.docker.logins import Login, all_logins, find_login
 from node.runtime.docker.reading import PullState
 from node.runtime.docker.refusals import EngineRefusedError, as_error, image_error
 from node.runtime.docker.request import normalised_image, split_image
@@ -40,6 +41,7 @@ class _Pull:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     done: trio.Event = field(default_factory=trio.Event)
     error: OrcaError | None = None
+    login: Login | None = None
 
 
 class Images:
@@ -91,7 +93,7 @@ class Images:
             with pull.scope:
                 await self._fetch(image, pull)
         except EngineRefusedError as refusal:
-            pull.error = image_error(image, refusal.message)
+            pull.error = image_error(image, refusal.message, pull.login)
         except OrcaError as error:
             pull.error = error
         finally:
@@ -101,12 +103,12 @@ class Images:
 
     async def _fetch(self, image: str, pull: _Pull) -> None:
         repository, tag = split_image(image)
-        header = await self._calls.query("registry_auth", lambda client: _auth_header(client, repository))
+        login = pull.login = await self._calls.query("registry_auth", partial(find_login, repository))
         target = self._engine.target("/images/create", {"fromImage": repository, "tag": tag})
         state, lines, shown = PullState(), JsonLines(), PrepareProgress(step="pulling")
         for listener in tuple(pull.listeners):
             listener(shown)
-        headers = (("x-registry-auth", header),) if header else ()
+        headers = (("x-registry-auth", login.header),) if login.header else ()
         async with self._engine.exchange(
             "POST", target, headers=headers, body=b"", head_timeout_s=PULL_SILENCE_MAX_S
         ) as exchange:
@@ -142,7 +144,7 @@ class Images:
         if request.target is not None:
             query["target"] = request.target
         self._calls.require_open()
-        header = await self._calls.query("registry_auth", _all_auth_header)
+        header = await self._calls.query("registry_auth", all_logins)
         headers = (("content-type", "application/x-tar"), *((("x-registry-config", header),) if header else ()))
         target = self._engine.target("/build", query)
         try:
@@ -205,23 +207,3 @@ async def _pieces(tar: BinaryIO | Path) -> AsyncGenerator[bytes, None]:
 
 def _inspect(image: str, client: Any) -> None:
     client.inspect_image(image)
-
-
-def _auth_header(client: Any, repository: str) -> str:
-    """The user's credentials for the registry of `repository`, read afresh: `docker login` may have come later."""
-    from docker import auth
-
-    client.reload_config()
-    registry, _ = auth.resolve_repository_name(repository)
-    header = auth.get_config_header(client, registry)
-    return header.decode() if isinstance(header, bytes) else str(header or "")
-
-
-def _all_auth_header(client: Any) -> str:
-    """The user's credentials for all registries, for the base images of a build."""
-    from docker import auth
-
-    config: Any = auth.load_config()
-    credentials = config.get_all_credentials()
-    header = auth.encode_header(credentials) if credentials else b""
-    return header.decode() if isinstance(header, bytes) else str(header)

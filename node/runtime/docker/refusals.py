@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from node.runtime.docker.logins import Login
 from orca.errors import (
     ImageNotFoundError,
     InstanceNotFoundError,
@@ -67,16 +68,19 @@ def as_error(refusal: EngineRefusedError, task: str) -> OrcaError:
     return RuntimeFailedError(words)
 
 
-def image_error(image: str, message: str) -> ImageNotFoundError:
-    """The error for an image that could not be fetched, with the engine's words."""
+def image_error(image: str, message: str, login: Login | None = None) -> ImageNotFoundError:
+    """The error for an image that could not be fetched, with the engine's words and what `login` was tried."""
     lowered = message.lower()
     if any(mark in lowered for mark in ("denied", "unauthorized", "authentication required", "no basic auth")):
-        hint = "Check the name; for a private registry run `docker login` as the user that runs the node."
+        registry = "" if login is None else f" {login.registry}"
+        hint = f"Check the name; for a private registry run `docker login{registry}` as the user that runs the node."
+        if login is not None:
+            message = f"{message} ({login.words()})"
     elif any(mark in lowered for mark in ("not found", "manifest unknown", "no such image")):
         hint = "Check the name and the tag."
     else:
         hint = "Its registry was not reached; check the network, or load the image on this node."
-    return ImageNotFoundError(f"image {image} is not on this node and could not be fetched: {message}", hint=hint)
+    return ImageNotFoundError(f"image {image} could not be fetched: {message}", hint=hint)
 
 
 def require_user_labels(labels: dict[str, str]) -> None:

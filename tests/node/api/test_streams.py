@@ -160,3 +160,27 @@ async def test_a_silent_stream_says_something_each_15_seconds(
             received += await client.receive_some()
         assert 45 <= trio.current_time() < 47
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("target", ["/v1/watch?service=default/web", "/v1/events?follow=1&service=default/web"])
+async def test_a_stream_of_one_service_is_not_silenced_by_what_happens_to_others(
+    control: FakeControl, target: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A client takes 45 s without a byte for a dead node, however busy the node is with something else."""
+    client, server = trio.testing.memory_stream_pair()
+
+    async def be_busy() -> None:
+        for number in range(1, 1000):
+            await control.publish(event(number))
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve_http, server, partial(Dispatcher(control).answer, None)))
+        nursery.start_soon(be_busy)
+        await client.send_all(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        received = b""
+        while received.count(KEEP_ALIVE) < 3:
+            with trio.fail_after(20):
+                received += await client.receive_some()
+        assert 45 <= trio.current_time() < 49
+        nursery.cancel_scope.cancel()

@@ -119,9 +119,7 @@ def test_silence_ends_at_the_deadline() -> None:
         ask(address, timeout_s=0.3)()
 
 
-@pytest.mark.parametrize(
-    "noise", [b"220 mail ready\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"]
-)
+@pytest.mark.parametrize("noise", [b"220 mail ready\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"])
 def test_an_answer_that_is_no_http_is_refused(noise: bytes) -> None:
     with answering(noise) as (address, _), pytest.raises(PeerProtocolError, match="no HTTP"):
         ask(address)()
