@@ -51,7 +51,7 @@ def expand(data: bytes, bytes_max: int) -> bytes:
         if last and len(table) < _CODES_MAX:
             table.append(last + word[:1])
         last = word
-        if len(table) + 1 >= limit and width < 12:
+        if len(table) >= limit and width < 12:
             width += 1
             limit <<= 1
         out.append(word)
