@@ -8,7 +8,8 @@ for Anti-Entropy Protocols*, 2008) with what chitchat taught about forgetting re
 
 Versions. A writer numbers everything it says in one sequence, so "all of W up to 17" describes
 what a node knows of W in one number. A life of a writer has an *incarnation*: a later one
-overrides everything of the earlier, whatever its versions. A writer that hears of a later
+overrides everything of the earlier, whatever its versions, and it begins with a version 1 that
+says nothing, so that even a silent new life ends the old one. A writer that hears of a later
 life of its own than it remembers raises its incarnation above that and says everything again.
 
 Spreading, quick and quiet:

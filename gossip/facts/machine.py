@@ -52,7 +52,7 @@ class Facts:
         self._rng = rng
         self._store = FactStore()
         self._store.appear(node)
-        self._store.put(WriterState(node, incarnation), 0)
+        self._store.put(_newborn(node, incarnation), 0)
         self._peers: dict[str, Address] = {}
         self._outgoing = Outgoing(node, config)
         self._intake = Intake(config, now)
@@ -64,6 +64,7 @@ class Facts:
         self._sweep_at = Instant(now + SWEEP_S)
         self._swept = 0
         self._effects: list[FactsEffect] = []
+        self._spread(node, 0, now)
 
     def step(self, event: FactsEvent, now: Instant) -> list[FactsEffect]:
         """Take in one event. Own facts that cannot be held raise errors of `orca.errors`; nothing changes then."""
@@ -206,7 +207,7 @@ class Facts:
             self._intake.drop("own_incarnation")
             return
         old = self._own
-        fresh = WriterState(self._node, claimed + 1)
+        fresh = _newborn(self._node, claimed + 1)
         for held in old.items.values():
             if held.item.value is not None:
                 fresh.put(msgspec.structs.replace(held.item, version=fresh.version + 1), now)
@@ -330,7 +331,10 @@ class Facts:
             if not self._store.is_present(known.writer):
                 continue
             state = self._store.get(known.writer)
+            before = state.bytes
             base = state.base_for(known)
+            if state.bytes != before:
+                self._store.put(state, before)
             if base is not None:
                 if budget_bytes > 0:
                     deltas += self._outgoing.deltas(state, base)
@@ -448,6 +452,13 @@ class Facts:
             before = state.bytes
             state.expire_removals(since)
             self._store.put(state, before)
+
+
+def _newborn(node: str, incarnation: int) -> WriterState:
+    """A life begins by saying that it has: else what the last one said would stay until this one says something."""
+    state = WriterState(node, incarnation)
+    state.version = 1
+    return state
 
 
 def _is_text(text: str) -> bool:

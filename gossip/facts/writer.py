@@ -2,7 +2,9 @@
 
 The state is a triple (incarnation, version, gc version) and the items. It claims: of this
 life of the writer, the newest word on every key up to `version` is here, except that
-removals up to `gc_version` may be missing. A delta keeps that claim only when it connects:
+removals up to `gc_version` may be missing, and so may a key that was spoken of again later
+(a delta that was cut does not have what was overwritten). A delta keeps that claim only
+when it connects:
 
 - it begins where we end or before, and
 - no removal that it may lack falls between our version and its own.
@@ -116,7 +118,10 @@ class WriterState:
         return found
 
     def base_for(self, known: Reach) -> int | None:
-        """The version above which somebody who knows `known` needs our items; None when we have nothing for it."""
+        """The version above which somebody who knows `known` needs our items; None when we have nothing for it.
+
+        May forget removals, so that what we have connects.
+        """
         if known.incarnation > self.incarnation or self.version == 0:
             return None
         if known.incarnation < self.incarnation or self.gc_version > max(known.version, known.gc_version):

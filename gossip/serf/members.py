@@ -15,8 +15,8 @@ import msgspec
 from gossip.messages import Address, JoinIntent, LeaveIntent
 from orca.model.units import Instant
 
-MEMBERS_MAX: Final = 65_536
-"""Above it new names are ignored: six times the largest cluster that is simulated."""
+MEMBERS_MAX: Final = 32_768
+"""Above it new names are ignored: three times the largest cluster that is simulated, and what a push/pull carries."""
 INTENTS_MAX: Final = 4096
 """Intents kept for members that are not known yet; the oldest makes room."""
 
