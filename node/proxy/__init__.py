@@ -21,6 +21,9 @@ dropped (RFC 9112 §7.1.1 and §7.1.2 allow both). A response that breaks off is
 ended cleanly: the client's connection is reset, so that half a file cannot pass for a
 whole one.
 
+A client that resets its connection while it waits gives its target free at once
+(`wires`). One that only ends its sending may still listen, so it is served on.
+
 What may be tried again: a connect that failed, always and on another target; a
 request without a body and with an idempotent method whose connection died before the
 first byte of an answer. Nothing else, since it may have had its effect.

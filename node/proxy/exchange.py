@@ -52,6 +52,7 @@ class Exchange:
         self._is_uploaded = False
         self._upload_failure: RefusedRequestError | ClientGoneError | None = None
         self._head_scope = trio.CancelScope()
+        self._watch_scope = trio.CancelScope()
 
     @property
     def is_request_read(self) -> bool:
@@ -107,6 +108,8 @@ class Exchange:
         except BaseException:
             wire.reset()
             raise
+        finally:
+            wire.partner = None
         if is_reusable:
             self._traffic.pool.put(target, wire)
         else:
@@ -115,7 +118,7 @@ class Exchange:
 
     async def _send_and_relay(self, wire: Wire, route: Route, target: Target) -> bool:
         pilot = h11.Connection(h11.CLIENT)
-        self._head_scope = trio.CancelScope()
+        self._head_scope, self._watch_scope = trio.CancelScope(), trio.CancelScope()
         payload = self._request_bytes(pilot, route, target)
         if self._head.expects_continue and self._head.has_body:
             await wire.send(payload)
@@ -180,6 +183,7 @@ class Exchange:
             # It may have answered before it stopped listening.
             send_failure = error
         self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s
+        wire.partner = self._client  # nobody reads it until the answer is out
         answer = await self._wait_for_answer(wire, pilot)
         return await self._relay_answer(wire, answer) and send_failure is None
 
@@ -221,9 +225,13 @@ class Exchange:
             self._upload_failure = error
         except ClientGoneError as error:
             self._upload_failure = RefusedRequestError(408) if error.is_timeout else error
+        self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s
+        if self._upload_failure is None:
+            with self._watch_scope:
+                await self._client.wait_reset()
+                self._upload_failure = ClientGoneError("the client reset its connection")
         if self._upload_failure is not None:
             exchange_scope.cancel()
-        self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s
 
     async def _wait_for_answer(self, wire: Wire, pilot: h11.Connection) -> ResponseHead:
         answer = None
@@ -277,6 +285,9 @@ class Exchange:
             switch = h11.InformationalResponse(status_code=101, headers=fields, reason=answer.reason)
             await self._client.send(self._judge.send(switch))
             self._keep_alive = False
+            # From here on the tunnel reads the client.
+            wire.partner = None
+            self._watch_scope.cancel()
             if not await run_tunnel(self._client, wire, self._limits.tunnel_idle_timeout_s):
                 self._client.reset()
                 raise ClientGoneError("the tunnel broke off")

@@ -12,6 +12,12 @@ from node.proxy.faults import BadHeadError, WireError
 from node.proxy.heads import HeadScanner
 
 READ_BYTES: Final = 64 * 1024
+WATCH_AFTER_S: Final = 0.2
+"""How long a wait lasts before it is worth looking whether the other side is still there."""
+
+RESET_LOOK_S: Final = 1.0
+"""How often a side that has unread bytes, or has ended its sending, is looked at."""
+
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _LINGER_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -23,12 +29,16 @@ class Wire:
     grows only in `fill`, by at most one read, so it stays small as long as its user
     takes everything before asking for more. `has_heard` tells whether anything came
     since the flag was last cleared.
+
+    `partner` is the other side's wire while nobody reads it: when that is reset, waiting
+    here is in vain and ends with the partner's failure.
     """
 
     def __init__(self, stream: trio.SocketStream, failure: type[WireError], stall_timeout_s: float) -> None:
         self.stream = stream
         self.buffer = bytearray()
         self.has_heard = False
+        self.partner: Wire | None = None
         self._failure = failure
         self._stall_timeout_s = stall_timeout_s
 
@@ -40,7 +50,7 @@ class Wire:
         limit_s = self._stall_timeout_s if timeout_s is None else timeout_s
         with trio.move_on_after(limit_s):
             try:
-                received = await self.stream.receive_some(READ_BYTES)
+                received = await self._receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise self._failure("the connection broke while receiving") from error
             if received:
@@ -48,6 +58,58 @@ class Wire:
                 self.buffer += received
             return bool(received)
         raise self._failure(f"nothing was received for {limit_s:g} s", is_timeout=True)
+
+    async def _receive(self) -> bytes | bytearray:
+        if self.partner is None:
+            return await self.stream.receive_some(READ_BYTES)
+        # Most answers come at once; only a long wait is worth a second task.
+        with trio.move_on_after(WATCH_AFTER_S):
+            return await self.stream.receive_some(READ_BYTES)
+        return await self._receive_unless_left(self.partner)
+
+    async def _receive_unless_left(self, partner: "Wire") -> bytes | bytearray:
+        received: bytes | bytearray | None = None
+        failure: trio.BrokenResourceError | trio.ClosedResourceError | None = None
+
+        async def watch() -> None:
+            await partner.wait_reset()
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            try:
+                received = await self.stream.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if received is None:
+            raise partner.left()
+        return received
+
+    async def wait_reset(self) -> None:
+        """Return when the peer has reset the connection; what it sends meanwhile stays unread.
+
+        An end of its sending is no reset: a peer may do that and go on listening
+        (RFC 9112 §9.6), and nothing but a send tells it from one that has gone.
+        """
+        try:
+            await trio.lowlevel.wait_readable(self.stream.socket)
+        except trio.ClosedResourceError:
+            return
+        while not self.is_reset():  # noqa: ASYNC110 - unread bytes keep the socket readable, whatever follows
+            await trio.sleep(RESET_LOOK_S)
+
+    def is_reset(self) -> bool:
+        """Whether the peer has reset the connection, or both sides have ended it."""
+        poller = select.poll()
+        poller.register(self.stream.socket.fileno(), 0)
+        return bool(poller.poll(0))
+
+    def left(self) -> WireError:
+        """The failure of a peer that has reset the connection."""
+        return self._failure("the connection was reset")
 
     async def read_head(self, scanner: HeadScanner) -> bytes:
         """The next head with its empty line, taken out of `buffer`.
