@@ -1,22 +1,10 @@
-"""The machine: terms, the election, proposals, commit, reads and compaction."""
+"""The machine: hands each event to its part, and closes the step."""
 
-import enum
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
-from consensus.raft.config import RaftConfig
-from consensus.raft.effects import (
-    Accepted,
-    Apply,
-    Effect,
-    LeaderChanged,
-    Noted,
-    ProposalRejected,
-    ReadReady,
-    ReadRejected,
-    SaveEntries,
-    SaveHardState,
-    SaveSnapshot,
-)
+from consensus.raft.core import NO_TIMER, Role
+from consensus.raft.effects import Effect, Outranked
+from consensus.raft.election import Elections
 from consensus.raft.events import (
     Event,
     MembershipProposed,
@@ -31,279 +19,278 @@ from consensus.raft.events import (
     Tick,
     TransferRequested,
 )
-from consensus.raft.log import LogMark, RaftLog
-from consensus.raft.requests import ProposalId, RejectReason
-from consensus.storage import Entry, HardState, LoadedLog, Snapshot
-from orca.model.ids import LogIndex, NodeId, Term
+from consensus.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    EpochNotice,
+    ForwardProposals,
+    ForwardRead,
+    ForwardReadReply,
+    ForwardReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    SnapshotReply,
+    TimeoutNow,
+    VoteReply,
+)
+from consensus.raft.quorum import Verdict
+from consensus.storage import HardState
+from orca.model.ids import NodeId
 from orca.model.units import Instant
-from orca.sources import Rng
+
+_FromLeader = AppendEntries | Heartbeat | InstallSnapshot
+_Request = AppendEntries | Heartbeat | InstallSnapshot | ForwardProposals | ForwardRead
 
 
-class Role(enum.Enum):
-    """What a voter is at present."""
-
-    FOLLOWER = "follower"
-    CANDIDATE = "candidate"
-    LEADER = "leader"
-
-
-class _Undo(NamedTuple):
-    """Where the machine was before the last step that saved something."""
-
-    hard_state: HardState
-    role: Role
-    leader: NodeId | None
-    log: LogMark
-    commit_index: LogIndex
-    applied_index: LogIndex
-    proposals: tuple[ProposalId, ...]
-
-
-_NO_TIMER = Instant(float("inf"))
-
-
-class RaftMachine:
-    """One voter of a group; see the package docstring for the rules.
-
-    `loaded` is what its store holds. Entries up to `applied` (None: up to the snapshot)
-    were applied before and are not handed out again.
-    """
-
-    def __init__(
-        self,
-        node: NodeId,
-        voters: frozenset[NodeId],
-        loaded: LoadedLog,
-        config: RaftConfig,
-        rng: Rng,
-        applied: LogIndex | None = None,
-    ) -> None:
-        assert len(voters) == 1, (
-            f"this machine knows how to be the only voter of a group, not one of {len(voters)}: {sorted(voters)}"
-        )
-        assert node in voters, f"{node} is not the voter of its group, {sorted(voters)} is"
-        self.node = node
-        self.voters = voters
-        self._config = config
-        self._rng = rng
-        self._hard_state = loaded.hard_state
-        self._log = RaftLog(None if loaded.snapshot is None else loaded.snapshot.meta, loaded.entries)
-        self._applied_index = self._log.base_index if applied is None else applied
-        assert self._log.base_index <= self._applied_index <= self._log.last_index, (
-            f"entry {self._applied_index} cannot have been applied: "
-            f"the log holds {self._log.base_index + 1} to {self._log.last_index}"
-        )
-        # What was applied was committed; more is known only when an entry of a new term is committed.
-        self._commit_index = self._applied_index
-        self._role = Role.FOLLOWER
-        self._leader: NodeId | None = None
-        self._elect_at = Instant(0.0)
-        self._undo: _Undo | None = None
-        self.check_invariants()
-
-    @property
-    def term(self) -> Term:
-        """The newest term that this node knows of."""
-        return self._hard_state.term
-
-    @property
-    def epoch(self) -> int:
-        """How often the group was started anew."""
-        return self._hard_state.epoch
-
-    @property
-    def role(self) -> Role:
-        """What this node is at present."""
-        return self._role
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether it leads, as far as it knows."""
-        return self._role is Role.LEADER
-
-    @property
-    def leader(self) -> NodeId | None:
-        """Who leads, as far as it knows."""
-        return self._leader
-
-    @property
-    def commit_index(self) -> LogIndex:
-        """The last entry known to be committed."""
-        return self._commit_index
-
-    @property
-    def applied_index(self) -> LogIndex:
-        """The last entry handed out to be applied."""
-        return self._applied_index
-
-    @property
-    def last_index(self) -> LogIndex:
-        """The newest entry."""
-        return self._log.last_index
-
-    @property
-    def snapshot_index(self) -> LogIndex:
-        """The last entry that the snapshot stands for, 0 without one."""
-        return self._log.base_index
-
-    @property
-    def tail_entries(self) -> int:
-        """How many entries follow the snapshot."""
-        return self._log.tail_entries
-
-    @property
-    def tail_bytes(self) -> int:
-        """How many bytes their payloads have."""
-        return self._log.tail_bytes
+class RaftMachine(Elections):
+    """One node of a group; see the package docstring for the rules."""
 
     def deadline(self) -> Instant | None:
         """When it next wants a Tick; None while no timer runs."""
-        return None if self._elect_at == _NO_TIMER else self._elect_at
+        first = min(self._elect_at, self._heartbeat_at)
+        forwarded = self._forwarded.next_end()
+        if forwarded is not None:
+            first = min(first, forwarded)
+        return None if first == NO_TIMER else first
 
     def step(self, event: Event, now: Instant) -> list[Effect]:
-        """What to do about `event`; the saves come first and make one transaction."""
+        """What to do about `event`, in the order in which it must be done; see `collect_write`."""
         if isinstance(event, SaveFailed):
-            return self._on_save_failed(event, now)
-        self._undo = None
+            self._now = now
+            self._on_save_failed(event.detail)
+            return self._finish()
+        self._begin(now)
+        if not self._has_started:
+            self._start()
+        self._handle(event)
+        if self.is_leader:
+            self._lead()
+        self._match_timer()
+        return self._finish()
+
+    def _start(self) -> None:
+        """The first step: an only voter need not wait for a leader."""
+        self._has_started = True
+        if self.membership.voters != (self.node,):
+            self._restart_election_timer()
+
+    def _handle(self, event: Event) -> None:
         match event:
-            case Tick():
-                return self._on_tick(now)
+            case MessageReceived():
+                self._on_message(event.sender, event.message)
+            case MessagesReceived():
+                self._on_messages(event.messages)
+            case ProposedMany():
+                self._on_proposals(event.proposals)
             case Proposed():
-                return self._on_proposals((event,))
-            case ProposedMany(proposals=proposals):
-                return self._on_proposals(proposals)
+                self._on_proposals((event,))
+            case Tick():
+                self._on_tick()
             case ReadRequested():
-                return self._on_read(event)
+                self._on_read(event.read_id)
             case SnapshotTaken():
-                return self._on_snapshot(event)
-            case MembershipProposed(proposal_id=proposal_id):
-                return [ProposalRejected(proposal_id=proposal_id, reason=RejectReason.REFUSED, leader=self._leader)]
-            case MessageReceived() | MessagesReceived() | TransferRequested() | PeerUnreachable():
-                return []  # the only voter has no peers
+                self._on_snapshot_taken(event)
+            case MembershipProposed():
+                self._on_membership_proposed(event)
+            case TransferRequested():
+                self._on_transfer_requested(event)
+            case PeerUnreachable():
+                self._on_peer_unreachable(event.node)
+            case SaveFailed():
+                raise AssertionError("a failed save has its own way")
             case _:
                 assert_never(event)
 
-    def _on_tick(self, now: Instant) -> list[Effect]:
-        if now < self._elect_at:
-            return []
-        return self._campaign()
+    def _on_tick(self) -> None:
+        if self._now >= self._heartbeat_at:
+            self._on_heartbeat_timeout()
+        if self._now >= self._elect_at:
+            self._on_election_timeout()
+        self._give_up_forwarded(self._now)
 
-    def _campaign(self) -> list[Effect]:
-        """Move to a new term and vote for itself; with one voter that vote is the quorum (§3.4)."""
-        self._remember(proposals=())
-        term = Term(self.term + 1)
-        self._hard_state = HardState(term=term, voted_for=self.node, epoch=self.epoch)
-        self._role, self._leader = Role.CANDIDATE, None
-        return [SaveHardState(hard_state=self._hard_state), *self._become_leader()]
+    def _on_messages(self, messages: tuple[MessageReceived, ...]) -> None:
+        """One step, so one write, for all of them.
 
-    def _become_leader(self) -> list[Effect]:
-        self._role, self._leader = Role.LEADER, self.node
-        self._elect_at = _NO_TIMER
-        uncommitted = self._log.last_index - self._commit_index
-        no_op = Entry(term=self.term, index=LogIndex(self._log.last_index + 1), payload=b"")
-        self._log.append((no_op,))
-        return [
-            SaveEntries(entries=(no_op,)),
-            LeaderChanged(term=self.term, leader=self.node),
-            *self._commit_own(),
-            Noted(message=f"leads in term {self.term}; {uncommitted} entries of earlier terms committed"),
-        ]
-
-    def _on_proposals(self, proposals: tuple[Proposed, ...]) -> list[Effect]:
-        if not self.is_leader:
-            return [self._rejected(proposal, RejectReason.NOT_LEADER) for proposal in proposals]
-        entries: list[Entry] = []
-        accepted: list[Effect] = []
-        rejected: list[Effect] = []
-        for proposal in proposals:
-            assert proposal.payload, f"proposal {proposal.proposal_id} is empty, which stands for a no-op"
-            if len(proposal.payload) > self._config.payload_bytes_max:
-                rejected.append(self._rejected(proposal, RejectReason.TOO_LARGE))
-                continue
-            index = LogIndex(self._log.last_index + len(entries) + 1)
-            entries.append(Entry(term=self.term, index=index, payload=proposal.payload))
-            accepted.append(Accepted(proposal_id=proposal.proposal_id, term=self.term, index=index))
-        if not entries:
-            return rejected
-        self._remember(proposals=tuple(proposal.proposal_id for proposal in proposals))
-        self._log.append(entries)
-        return [SaveEntries(entries=tuple(entries)), *rejected, *accepted, *self._commit_own()]
-
-    def _rejected(self, proposal: Proposed, reason: RejectReason) -> ProposalRejected:
-        detail = ""
-        if reason is RejectReason.TOO_LARGE:
-            detail = f"{len(proposal.payload)} bytes, at most {self._config.payload_bytes_max} fit into one entry"
-        return ProposalRejected(proposal_id=proposal.proposal_id, reason=reason, leader=self._leader, detail=detail)
-
-    def _commit_own(self) -> list[Effect]:
-        """Commit up to the newest entry, which is of this term and saved before these effects are performed.
-
-        Its own disk is the quorum of a single voter. Entries of earlier terms are
-        committed with it, never before (§3.6.2).
+        What follows a whole snapshot is dropped: a write makes entries first and the snapshot then.
+        The leader sends it again.
         """
-        assert self._log.last_term == self.term, "a leader commits by an entry of its own term only"
-        self._commit_index = self._log.last_index
-        pending = self._log.slice(LogIndex(self._applied_index + 1), self._commit_index)
-        self._applied_index = self._commit_index
-        size = self._config.apply_entries_max
-        return [Apply(entries=pending[start : start + size]) for start in range(0, len(pending), size)]
+        for one in messages:
+            if self._restored is not None:
+                return
+            self._on_message(one.sender, one.message)
 
-    def _on_read(self, event: ReadRequested) -> list[Effect]:
-        """A single voter is sure to lead once it does; its no-op is committed by then (§6.4)."""
-        if not self.is_leader:
-            return [ReadRejected(read_id=event.read_id, reason=RejectReason.NOT_LEADER, leader=self._leader)]
-        return [ReadReady(read_id=event.read_id, index=self._commit_index)]
+    def _on_message(self, sender: NodeId, message: Message) -> None:
+        """Settle epoch and term before anything else (§3.3)."""
+        if self._is_outranked or sender == self.node or not self._is_of_epoch(sender, message):
+            return
+        # These two never make anybody change its term by themselves.
+        if isinstance(message, PreVote):
+            self._on_pre_vote(sender, message)
+            return
+        if isinstance(message, RequestVote):
+            self._on_request_vote(sender, message)
+            return
+        if message.term > self.term:
+            self._become_follower(message.term, None)
+        elif message.term < self.term and not isinstance(message, PreVoteReply):
+            self._answer_outdated(sender, message)
+            return
+        progress = self._progress.get(sender)
+        if progress is not None:
+            progress.contact_at = self._now
+        self._dispatch(sender, message)
 
-    def _on_snapshot(self, event: SnapshotTaken) -> list[Effect]:
-        assert event.upto <= self._applied_index, (
-            f"a snapshot up to {event.upto} cannot be: entries are applied up to {self._applied_index}"
-        )
-        self._remember(proposals=())
-        meta = self._log.compact(event.upto)
-        return [SaveSnapshot(snapshot=Snapshot(meta=meta, payload=event.payload))]
+    def _dispatch(self, sender: NodeId, message: Message) -> None:
+        """Messages of this term."""
+        match message:
+            case AppendEntries() | Heartbeat() | InstallSnapshot():
+                if self._follow(sender):
+                    self._on_leader_message(sender, message)
+            case AppendReply():
+                self._on_append_reply(sender, message)
+            case HeartbeatReply():
+                self._on_heartbeat_reply(sender, message)
+            case SnapshotReply():
+                self._on_snapshot_reply(sender, message)
+            case VoteReply() | PreVoteReply():
+                self._on_ballot(sender, message)
+            case TimeoutNow():
+                self._on_timeout_now(sender, message)
+            case ForwardProposals() | ForwardReply() | ForwardRead() | ForwardReadReply():
+                self._on_forwarded(sender, message)
+            case PreVote() | RequestVote() | EpochNotice():
+                pass  # settled before
+            case _:
+                assert_never(message)
 
-    def _remember(self, proposals: tuple[ProposalId, ...]) -> None:
-        self._undo = _Undo(
-            hard_state=self._hard_state,
-            role=self._role,
-            leader=self._leader,
-            log=self._log.mark(),
-            commit_index=self._commit_index,
-            applied_index=self._applied_index,
-            proposals=proposals,
-        )
+    def _on_leader_message(self, sender: NodeId, message: _FromLeader) -> None:
+        match message:
+            case AppendEntries():
+                self._on_append_entries(sender, message)
+            case Heartbeat():
+                self._on_heartbeat(sender, message)
+            case InstallSnapshot():
+                self._on_install_snapshot(sender, message)
+            case _:
+                assert_never(message)
 
-    def _on_save_failed(self, event: SaveFailed, now: Instant) -> list[Effect]:
-        undo, self._undo = self._undo, None
-        assert undo is not None, "the last step saved nothing that could have failed"
-        was_elected = self.is_leader and undo.role is not Role.LEADER
-        self._hard_state, self._role, self._leader = undo.hard_state, undo.role, undo.leader
-        self._log.restore(undo.log)
-        self._commit_index, self._applied_index = undo.commit_index, undo.applied_index
-        if was_elected:
-            timeout_s = self._config.election_timeout_s
-            self._elect_at = Instant(now + self._rng.uniform(timeout_s, 2 * timeout_s))
-        rejected: list[Effect] = [
-            ProposalRejected(
-                proposal_id=proposal_id, reason=RejectReason.SAVE_FAILED, leader=self._leader, detail=event.detail
-            )
-            for proposal_id in undo.proposals
-        ]
-        return [*rejected, Noted(message=f"nothing of the last step was saved: {event.detail}")]
+    def _on_ballot(self, sender: NodeId, message: VoteReply | PreVoteReply) -> None:
+        if isinstance(message, VoteReply):
+            self._on_vote_reply(sender, message)
+        else:
+            self._on_pre_vote_reply(sender, message)
+
+    def _on_forwarded(
+        self, sender: NodeId, message: ForwardProposals | ForwardReply | ForwardRead | ForwardReadReply
+    ) -> None:
+        match message:
+            case ForwardProposals():
+                self._on_forward_proposals(sender, message)
+            case ForwardReply():
+                self._on_forward_reply(message)
+            case ForwardRead():
+                self._on_forward_read(sender, message)
+            case ForwardReadReply():
+                self._on_forward_read_reply(message)
+            case _:
+                assert_never(message)
+
+    def _answer_outdated(self, sender: NodeId, message: Message) -> None:
+        """Who leads or follows in an earlier term learns of this one (§3.3); answers to old questions are dropped."""
+        if isinstance(message, _Request):
+            reply = AppendReply(term=self.term, epoch=self.epoch, is_accepted=False, index=self._log.base_index)
+            self._send_late(sender, reply)
+
+    def _is_of_epoch(self, sender: NodeId, message: Message) -> bool:
+        """Whether the message belongs to the life of the group that this log belongs to.
+
+        Terms of two epochs cannot be compared: after a recovery by hand the group goes on from one log,
+        and what the others hold is another past.
+        """
+        if message.epoch == self.epoch:
+            return True
+        if message.epoch < self.epoch:
+            if not isinstance(message, EpochNotice):
+                self._send_late(sender, EpochNotice(term=self.term, epoch=self.epoch))
+            return False
+        if self._is_blank:
+            self._hard_state = HardState(term=self.term, voted_for=None, epoch=message.epoch)
+            return True
+        self._outrank(message.epoch)
+        return False
+
+    @property
+    def _is_blank(self) -> bool:
+        """Whether it holds nothing that could contradict anybody."""
+        return self.last_index == 0 and self.term == 0 and not self.membership.members
+
+    def _outrank(self, epoch: int) -> None:
+        """Do nothing any more: what this node knows was given up."""
+        self._become_follower(self.term, None)
+        self._is_outranked = True
+        self._elect_at = NO_TIMER
+        self._outranked.append(Outranked(epoch=epoch))
 
     def check_invariants(self) -> None:
         """What always holds between two steps."""
         self._log.check_invariants()
-        assert self._log.last_term <= self.term, f"an entry of term {self._log.last_term} in term {self.term}"
-        assert self._log.base_index <= self._applied_index <= self._commit_index <= self._log.last_index, (
-            f"snapshot {self._log.base_index}, applied {self._applied_index}, "
-            f"commit {self._commit_index} and last {self._log.last_index} are out of order"
+        log = self._log
+        assert log.last_term <= self.term, f"an entry of term {log.last_term} in term {self.term}"
+        assert log.snapshot_index <= self._applied_index <= self._commit_index <= log.last_index, (
+            f"snapshot {log.snapshot_index}, applied {self._applied_index}, "
+            f"commit {self._commit_index} and last {log.last_index} are out of order"
         )
-        assert self._role is not Role.CANDIDATE, "the only voter never waits for votes"
-        if self.is_leader:
-            assert self._leader == self.node, f"leads, and believes that {self._leader} does"
-            assert self._hard_state.voted_for == self.node, "leads without its own vote"
-            assert self._log.last_term == self.term, "leads without an entry of its term"
-            assert self._commit_index == self._log.last_index, "a single voter commits all that it saved"
-        else:
-            assert self._elect_at != _NO_TIMER, "follows nobody and waits for nothing"
+        term, commit_index = self._checked
+        assert self.term >= term, f"the term fell from {term} to {self.term}"
+        assert self._commit_index >= commit_index, f"commit fell from {commit_index} to {self._commit_index}"
+        self._checked = (self.term, self._commit_index)
+        if log.snapshot_index:
+            assert self._snapshot is not None, "the log begins after a snapshot that is not there"
+            assert self._snapshot.meta.last_index == log.snapshot_index, "the snapshot ends elsewhere than the log says"
+        self._partial.check_invariants()
+        self._check_role()
+
+    def _check_role(self) -> None:
+        match self._role:
+            case Role.LEADER:
+                self._check_leader()
+            case Role.CANDIDATE:
+                assert self._hard_state.voted_for == self.node, "campaigns without its own vote"
+                assert self._tally.verdict is Verdict.PENDING, f"campaigns, and the vote is {self._tally.verdict}"
+            case Role.PRE_CANDIDATE:
+                assert self._tally.verdict is not Verdict.WON, "asks, and has its answer"
+            case Role.FOLLOWER:
+                assert self._leader != self.node, "follows itself"
+            case _:
+                assert_never(self._role)
+        if self._role is Role.LEADER:
+            return
+        assert not self._progress, "feeds peers and does not lead"
+        assert not self._reads.count, "holds reads and does not lead"
+        assert self._heartbeat_at == NO_TIMER, "sends heartbeats and does not lead"
+        if self._role is not Role.FOLLOWER:
+            assert self.is_voter, "campaigns without being a voter"
+            assert self._leader is None, f"campaigns, and believes that {self._leader} leads"
+        if self.is_voter and not self._is_outranked:
+            assert self._elect_at != NO_TIMER, "a voter that waits for nothing"
+
+    def _check_leader(self) -> None:
+        assert self._leader == self.node, f"leads, and believes that {self._leader} does"
+        assert self._hard_state.voted_for == self.node, "leads without its own vote"
+        assert self._log.last_term == self.term, "leads without an entry of its term"
+        assert self._elect_at == NO_TIMER, "leads, and waits for a leader"
+        assert not self._forwarded.count, "leads, and waits for another leader's answer"
+        members = self.membership.members
+        for peer in members:
+            assert peer == self.node or peer in self._progress, f"{peer} is a member, and is not fed"
+        for peer, progress in self._progress.items():
+            progress.check_invariants(self.last_index, self.config)
+            assert (progress.departs_at is None) == (peer in members), f"{peer} is fed, and is no member"
+        assert (self._heartbeat_at == NO_TIMER) == (not self._progress), "heartbeats without peers, or peers without"
+        if self.membership.members == (self.node,):
+            assert self._commit_index == self.last_index, "an only voter commits all that it saved"

@@ -1,7 +1,7 @@
 import pytest
 
 from consensus.raft.log import RaftLog
-from consensus.storage import SnapshotMeta
+from consensus.storage import Membership, SnapshotMeta
 from orca.model.ids import LogIndex, Term
 from tests.contracts.log_store import entries_from
 
@@ -42,7 +42,7 @@ def test_restore_undoes_an_append_and_a_compaction() -> None:
     log.restore(mark)
     log.check_invariants()
     mark = log.mark()
-    assert log.compact(LogIndex(5)) == SnapshotMeta(last_index=LogIndex(5), last_term=Term(3))
+    assert log.compact(LogIndex(5)) == SnapshotMeta(last_index=LogIndex(5), last_term=Term(3), membership=Membership())
     log.check_invariants()
     log.restore(mark)
     log.check_invariants()
