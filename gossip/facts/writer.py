@@ -2,9 +2,9 @@
 
 The state is a triple (incarnation, version, gc version) and the items. It claims: of this
 life of the writer, the newest word on every key up to `version` is here, except that
-removals up to `gc_version` may be missing, and so may a key that was spoken of again later
-(a delta that was cut does not have what was overwritten). A delta keeps that claim only
-when it connects:
+removals up to `gc_version` may be missing, and that a key which was spoken of again later may
+show an earlier word or none (a delta that was cut does not have what was overwritten). A
+delta keeps that claim only when it connects:
 
 - it begins where we end or before, and
 - no removal that it may lack falls between our version and its own.
