@@ -1,4 +1,12 @@
-"""`LogStore` on LMDB: one key an entry, the snapshot in pieces."""
+"""`LogStore` on LMDB: one key an entry, the snapshot in pieces.
+
+Records. Each is sealed with a checksum that covers its key too, so that one that was torn, changed or
+put in another's place is found. Under the seal the first byte is the version of the record: `RECORD_VERSION` in what
+is written now. Version 0 had no such byte: its entries begin with a term below 2**56, so with a zero,
+and its other records with a MessagePack map, 0x80 to 0x8f. It knew neither kinds of entries nor the
+membership of a snapshot, and is read as ordinary entries of a group that never changed. A higher
+version is refused: a newer program wrote it, and what it means is not guessed.
+"""
 
 import struct
 from typing import Final, TypeVar
@@ -7,6 +15,7 @@ import msgspec
 
 from consensus.storage import (
     Entry,
+    EntryKind,
     HardState,
     LoadedLog,
     LogWrite,
@@ -15,9 +24,11 @@ from consensus.storage import (
     assert_contiguous,
     assert_newer_snapshot,
     assert_truncation,
+    decode_membership,
 )
 from node.store.environment import Environment
 from node.store.records import seal, unseal
+from node.store.soundness import WAY_OUT
 from node.store.views import Database, ReadView, WriteView
 from orca.errors import StoreCorruptError
 from orca.model.ids import LogIndex, Term
@@ -27,7 +38,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 PIECE_BYTES: Final = 256 * 2**10
 """A value needs its pages side by side; small pieces find a place in a fragmented map."""
 
-_TERM: Final = struct.Struct(">Q")
+RECORD_VERSION: Final = 1
+_ENTRY_HEAD: Final = struct.Struct(">BBQ")  # version, kind, term
+_OLD_ENTRY_HEAD: Final = struct.Struct(">Q")  # term
+_TERM_MAX: Final = 2**56 - 1
+_KINDS: Final = {kind.value: kind for kind in EntryKind}
 _HARD_STATE: Final = b"hard_state"
 _SNAPSHOT_META: Final = b"snapshot_meta"
 
@@ -81,7 +96,8 @@ class LmdbLogStore:
             first, last = _index_of(first_key), _index_of(last_key)
             if first != snapshot_index + 1:
                 raise StoreCorruptError(
-                    f"{self._what('the log')} begins with entry {first}, but the snapshot ends with {snapshot_index}"
+                    f"{self._what('the log')} begins with entry {first}, but the snapshot ends with "
+                    f"{snapshot_index}: {WAY_OUT}"
                 )
             entries = self._read_entries(view, first, last)
         hard_state = self._read_record(view, _HARD_STATE, HardState) or HardState()
@@ -93,17 +109,17 @@ class LmdbLogStore:
         for key, record in view.scan(Database.LOG, _key(first), _key(LogIndex(last + 1))):
             index = _index_of(key)
             if index != expected:
-                raise StoreCorruptError(f"{self._what('the log')} has no entry {expected}, and goes on with {index}")
-            body = unseal(record, self._what(f"log entry {index}"), salt=key)
-            if len(body) < _TERM.size:
-                raise StoreCorruptError(f"{self._what(f'log entry {index}')} is too short: {len(body)} bytes")
-            entry = Entry(term=Term(_TERM.unpack_from(body)[0]), index=index, payload=body[_TERM.size :])
+                raise StoreCorruptError(
+                    f"{self._what('the log')} has no entry {expected}, and goes on with {index}: {WAY_OUT}"
+                )
+            what = self._what(f"log entry {index}")
+            entry = _read_entry(index, unseal(record, what, salt=key), what)
             if entry.term < term:
-                raise StoreCorruptError(f"{self._what(f'log entry {index}')} is of an earlier term than the one before")
+                raise StoreCorruptError(f"{what} is of an earlier term than the one before: {WAY_OUT}")
             found.append(entry)
             expected, term = LogIndex(index + 1), entry.term
         if expected != last + 1:
-            raise StoreCorruptError(f"{self._what('the log')} has no entry {expected}")
+            raise StoreCorruptError(f"{self._what('the log')} has no entry {expected}: {WAY_OUT}")
         return tuple(found)
 
     def _read_snapshot(self, view: ReadView) -> Snapshot | None:
@@ -117,7 +133,7 @@ class LmdbLogStore:
         payload = b"".join(pieces)
         if len(payload) != record.payload_bytes:
             raise StoreCorruptError(
-                f"{self._what('the snapshot')} has {len(payload)} bytes instead of {record.payload_bytes}"
+                f"{self._what('the snapshot')} has {len(payload)} bytes instead of {record.payload_bytes}: {WAY_OUT}"
             )
         return Snapshot(meta=record.meta, payload=payload)
 
@@ -126,10 +142,14 @@ class LmdbLogStore:
         if record is None:
             return None
         what = self._what(f"the record {key.decode()}")
+        body = unseal(record, what, salt=key)
+        is_old = body[:1] and 0x80 <= body[0] <= 0x8F
+        if not is_old:
+            _check_version(body, what)
         try:
-            return msgspec.msgpack.decode(unseal(record, what, salt=key), type=kind)
-        except msgspec.DecodeError as error:
-            raise StoreCorruptError(f"{what} cannot be read: {error}") from error
+            return msgspec.msgpack.decode(body if is_old else body[1:], type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreCorruptError(f"{what} cannot be read ({error}): {WAY_OUT}") from error
 
     def _snapshot_index(self, view: ReadView) -> LogIndex:
         record = self._read_record(view, _SNAPSHOT_META, _SnapshotRecord)
@@ -149,15 +169,24 @@ class LmdbLogStore:
             assert_contiguous(batch.entries, self._last_index(view))
             for entry in batch.entries:
                 key = _key(entry.index)
-                view.put(Database.LOG, key, seal(_TERM.pack(entry.term) + entry.payload, salt=key))
+                head = _ENTRY_HEAD.pack(RECORD_VERSION, entry.kind.value, entry.term)
+                view.put(Database.LOG, key, seal(head + entry.payload, salt=key))
         if batch.snapshot is not None:
             self._write_snapshot(view, batch.snapshot)
+
+    def _term_at(self, view: ReadView, index: LogIndex) -> Term | None:
+        """The term of one entry, None for one that is not there."""
+        key = _key(index)
+        record = view.get(Database.LOG, key)
+        if record is None:
+            return None
+        what = self._what(f"log entry {index}")
+        return _read_entry(index, unseal(record, what, salt=key), what).term
 
     def _write_snapshot(self, view: WriteView, snapshot: Snapshot) -> None:
         meta = snapshot.meta
         assert_newer_snapshot(meta, self._snapshot_index(view))
-        covered = view.get(Database.LOG, _key(meta.last_index))
-        is_known = covered is not None and _TERM.unpack_from(covered, 4)[0] == meta.last_term
+        is_known = self._term_at(view, meta.last_index) == meta.last_term
         view.delete_range(Database.LOG, stop=_key(LogIndex(meta.last_index + 1)) if is_known else None)
         view.delete_range(Database.SNAPSHOT)
         for number, start in enumerate(range(0, len(snapshot.payload), PIECE_BYTES)):
@@ -167,7 +196,41 @@ class LmdbLogStore:
 
 
 def _put_record(view: WriteView, key: bytes, record: msgspec.Struct) -> None:
-    view.put(Database.RAFT, key, seal(msgspec.msgpack.encode(record), salt=key))
+    view.put(Database.RAFT, key, seal(bytes((RECORD_VERSION,)) + msgspec.msgpack.encode(record), salt=key))
+
+
+def _read_entry(index: LogIndex, body: bytes, what: str) -> Entry:
+    """The entry in an unsealed record; raises StoreCorruptError naming `what`."""
+    if body[:1] == b"\0":
+        if len(body) < _OLD_ENTRY_HEAD.size:
+            raise StoreCorruptError(f"{what} is too short, {len(body)} bytes: {WAY_OUT}")
+        (term,) = _OLD_ENTRY_HEAD.unpack_from(body)
+        return Entry(term=Term(term), index=index, payload=body[_OLD_ENTRY_HEAD.size :])
+    _check_version(body, what)
+    if len(body) < _ENTRY_HEAD.size:
+        raise StoreCorruptError(f"{what} is too short, {len(body)} bytes: {WAY_OUT}")
+    _, number, term = _ENTRY_HEAD.unpack_from(body)
+    kind = _KINDS.get(number)
+    payload = body[_ENTRY_HEAD.size :]
+    if kind is None or term > _TERM_MAX:
+        raise StoreCorruptError(f"{what} is of kind {number} and term {term}, which cannot be: {WAY_OUT}")
+    if kind is EntryKind.MEMBERSHIP:
+        try:
+            decode_membership(payload)
+        except ValueError as error:
+            raise StoreCorruptError(f"{what} names no group ({error}): {WAY_OUT}") from error
+    return Entry(term=Term(term), index=index, payload=payload, kind=kind)
+
+
+def _check_version(body: bytes, what: str) -> None:
+    version = body[0] if body else 0
+    if version > RECORD_VERSION:
+        raise StoreCorruptError(
+            f"{what} has version {version}, and this program reads up to {RECORD_VERSION}: "
+            "it was written by a newer version of Orca; start that version"
+        )
+    if version < RECORD_VERSION:
+        raise StoreCorruptError(f"{what} is of no known version: {WAY_OUT}")
 
 
 def _key(index: LogIndex) -> bytes:

@@ -5,7 +5,18 @@ from typing import TypeAlias
 
 import pytest
 
-from consensus.storage import Entry, HardState, LoadedLog, LogStore, LogWrite, Snapshot, SnapshotMeta
+from consensus.storage import (
+    Entry,
+    EntryKind,
+    HardState,
+    LoadedLog,
+    LogStore,
+    LogWrite,
+    Membership,
+    Snapshot,
+    SnapshotMeta,
+    encode_membership,
+)
 from orca.model.ids import LogIndex, NodeId, Term
 
 OpenStore: TypeAlias = Callable[[], LogStore]
@@ -70,6 +81,26 @@ def check_empty_and_large_payloads_come_back_whole(open_store: OpenStore) -> Non
     loaded = open_store().load()
     assert loaded.entries == entries[1:]
     assert loaded.snapshot == snapshot_at(1, 1, large * 3)
+
+
+def check_kinds_and_memberships_come_back(open_store: OpenStore) -> None:
+    group = Membership(voters=(NodeId("n-a"), NodeId("n-b")), learners=(NodeId("n-c"),))
+    entries = (
+        Entry(term=Term(1), index=LogIndex(1), payload=b"set"),
+        Entry(term=Term(2), index=LogIndex(2), payload=encode_membership(group), kind=EntryKind.MEMBERSHIP),
+        Entry(term=Term(2), index=LogIndex(3), payload=b""),
+    )
+    store = open_store()
+    store.write(LogWrite(entries=entries))
+    store.close()
+    store = open_store()
+    assert store.load().entries == store.entries(LogIndex(1), LogIndex(3)) == entries
+    meta = SnapshotMeta(last_index=LogIndex(2), last_term=Term(2), membership=group)
+    store.write(LogWrite(snapshot=Snapshot(meta=meta, payload=b"state")))
+    store.close()
+    loaded = open_store().load()
+    assert loaded.snapshot == Snapshot(meta=meta, payload=b"state")
+    assert loaded.entries == entries[2:]
 
 
 def check_truncation_and_entries_are_one_write(open_store: OpenStore) -> None:
@@ -151,6 +182,7 @@ LOG_STORE_CHECKS: tuple[Callable[[OpenStore], None], ...] = (
     check_a_later_hard_state_replaces_the_earlier,
     check_entries_survive_reopening,
     check_empty_and_large_payloads_come_back_whole,
+    check_kinds_and_memberships_come_back,
     check_truncation_and_entries_are_one_write,
     check_snapshot_drops_the_entries_it_covers,
     check_log_goes_on_after_a_snapshot_of_everything,

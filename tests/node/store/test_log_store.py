@@ -3,6 +3,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from consensus.raft import ProposalId, Proposed, RaftConfig, RaftMachine, Tick, collect_write
@@ -10,6 +11,7 @@ from consensus.storage import HardState, LogStore, LogWrite
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.log_store import LmdbLogStore
+from node.store.records import seal
 from node.store.views import Database, WriteView
 from orca.errors import StoreCorruptError, StoreFullError
 from orca.model.ids import NodeId, Term
@@ -100,6 +102,59 @@ def test_every_flipped_bit_of_a_record_is_found(environment: Environment, databa
             store.load()
     environment.write_blocking(_putting(database, key, record))
     store.load()
+
+
+def test_records_of_the_first_release_are_read(environment: Environment) -> None:
+    """They had no version, no kind of entry and no membership."""
+    records = {
+        (Database.RAFT, b"hard_state"): msgspec.msgpack.encode({"term": 3, "voted_for": "n-a", "epoch": 0}),
+        (Database.RAFT, b"snapshot_meta"): msgspec.msgpack.encode(
+            {"meta": {"last_index": 1, "last_term": 1}, "payload_bytes": 5}
+        ),
+        (Database.SNAPSHOT, (0).to_bytes(4, "big")): b"state",
+        (Database.LOG, (2).to_bytes(8, "big")): (3).to_bytes(8, "big") + b"set x 2",
+    }
+    for (database, key), body in records.items():
+        environment.write_blocking(_putting(database, key, seal(body, salt=key)))
+    store = LmdbLogStore(environment)
+    loaded = store.load()
+    assert loaded.hard_state == HardState(term=Term(3), voted_for=NODE)
+    assert loaded.snapshot == snapshot_at(1, 1)
+    assert loaded.entries == entries_from(2, 3)
+    store.write(LogWrite(entries=entries_from(3, 3), snapshot=snapshot_at(2, 3)))
+    assert store.load().entries == entries_from(3, 3)
+
+
+@pytest.mark.parametrize(("database", "key"), [(Database.RAFT, b"hard_state"), (Database.LOG, (1).to_bytes(8, "big"))])
+def test_record_of_a_newer_release_is_refused_with_the_way_out(
+    environment: Environment, database: Database, key: bytes
+) -> None:
+    store = LmdbLogStore(environment)
+    store.write(LogWrite(hard_state=HardState(term=Term(1)), entries=entries_from(1, 1)))
+    environment.write_blocking(_putting(database, key, seal(b"\x02" + bytes(20), salt=key)))
+    with pytest.raises(StoreCorruptError, match=r"newer version of Orca; start that version"):
+        store.load()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\0\0", b"\x01\x01", b"\x01\x09" + bytes(8), b"\x01\x02" + bytes(8) + b"no group", b""],
+)
+def test_sealed_nonsense_is_refused_with_the_way_out(environment: Environment, body: bytes) -> None:
+    key = (1).to_bytes(8, "big")
+    environment.write_blocking(_putting(Database.LOG, key, seal(body, salt=key)))
+    with pytest.raises(StoreCorruptError, match=r"restore the data directory from a backup"):
+        LmdbLogStore(environment).load()
+
+
+def test_record_in_the_place_of_another_is_found(environment: Environment) -> None:
+    store = LmdbLogStore(environment)
+    store.write(LogWrite(entries=entries_from(1, 1, 1)))
+    second = environment.read(lambda view: view.get(Database.LOG, (2).to_bytes(8, "big")))
+    assert second is not None
+    environment.write_blocking(_putting(Database.LOG, (1).to_bytes(8, "big"), second))
+    with pytest.raises(StoreCorruptError, match=r"log entry 1 .* is damaged"):
+        store.load()
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
