@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -93,6 +93,21 @@ class Agent:
                 await trio.sleep(0.1)
         raise AssertionError(f"{self.name} sees {seen}, not {expected}")
 
+    async def until_sees(self, name: str, state: str, *, timeout_s: float = 20.0) -> None:
+        """Returns when it holds one member for that."""
+        await self.says("members", lambda said: state in _line_of(said, name), timeout_s=timeout_s)
+
+    async def says(self, verb: str, is_right: Callable[[str], bool], *, timeout_s: float = 20.0) -> None:
+        """Returns when `serf VERB` says what is right."""
+        said = ""
+        with trio.move_on_after(timeout_s):
+            while True:
+                said = await self.command(verb)
+                if is_right(said):
+                    return
+                await trio.sleep(0.1)
+        raise AssertionError(f"{self.name} says of its {verb}: {said}")
+
     async def kill(self) -> None:
         """`kill -9`."""
         self.process.kill()
@@ -105,6 +120,10 @@ class Agent:
             *lines, rest = (rest + data).split(b"\n")
             self.lines += [line.decode(errors="replace") for line in lines]
             self._news.set()
+
+
+def _line_of(table: str, name: str) -> str:
+    return next((line for line in table.splitlines() if line.split()[:1] == [name]), "")
 
 
 @asynccontextmanager
