@@ -3,7 +3,7 @@
 import pytest
 
 from gossip.messages import MEMBERLIST_VERSION, Address, JoinIntent, LeaveIntent
-from gossip.serf.members import INTENTS_MAX, Members, MemberStatus, StatusChange
+from gossip.serf.members import INTENTS_MAX, IntentVerdict, Members, MemberStatus, StatusChange
 from orca.model.units import Instant
 
 ALIVE, LEAVING, LEFT, FAILED = MemberStatus.ALIVE, MemberStatus.LEAVING, MemberStatus.LEFT, MemberStatus.FAILED
@@ -20,6 +20,12 @@ def member_in(status: MemberStatus, ltime: int) -> Members:
     if status in {LEFT, FAILED}:
         members.leave("a", NOW, is_graceful=False)
     return members
+
+
+def apply(members: Members, intent: LeaveIntent | JoinIntent) -> IntentVerdict:
+    if isinstance(intent, LeaveIntent):
+        return members.leave_intent(intent, NOW)
+    return members.join_intent(intent, NOW)
 
 
 @pytest.mark.parametrize(
@@ -48,14 +54,13 @@ def test_an_intent_counts_when_it_is_newer(
     change: StatusChange | None,
 ) -> None:
     members = member_in(before, 5)
-    apply = members.leave_intent if isinstance(intent, LeaveIntent) else members.join_intent
-    verdict = apply(intent, NOW)  # type: ignore[operator]
+    verdict = apply(members, intent)
     member = members.get("a")
     assert member is not None
     assert (verdict.is_news, verdict.change, member.status) == (is_news, change, after)
     if is_news:
         assert member.status_ltime == intent.ltime
-        assert not apply(intent, NOW).is_news, "the same again is no news"  # type: ignore[operator]
+        assert not apply(members, intent).is_news, "the same again is no news"
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ class World:
         rng = random.Random(self.rng.random())
         serf = self.serfs[node] = Serf(self.config, own, rng, self.now, keyring=keyring, saved=saved)
         self.effects[node] = []
+        self.perform(node, serf.drain())
         if is_known:
             for peer, other in self.serfs.items():
                 if peer != node:
