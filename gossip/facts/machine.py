@@ -451,7 +451,8 @@ class Facts:
         for state in states:
             before = state.bytes
             state.expire_removals(since)
-            self._store.put(state, before)
+            if state.bytes != before:
+                self._store.put(state, before)
 
 
 def _newborn(node: str, incarnation: int) -> WriterState:

@@ -75,6 +75,7 @@ class Members:
     def __init__(self) -> None:
         self._members: dict[str, SerfMember] = {}
         self._intents: dict[str, _Remembered] = {}
+        self._counts = dict.fromkeys(MemberStatus, 0)
         self.ignored_count = 0
 
     def __len__(self) -> int:
@@ -86,6 +87,10 @@ class Members:
     def get(self, node: str) -> SerfMember | None:
         """The member of that name."""
         return self._members.get(node)
+
+    def count(self, status: MemberStatus) -> int:
+        """How many members have that status; asked for every packet, so it is kept, not counted."""
+        return self._counts[status]
 
     def in_status(self, *statuses: MemberStatus) -> list[SerfMember]:
         """All members in one of these statuses, by name."""
@@ -108,8 +113,7 @@ class Members:
         member = SerfMember(
             node=node, address=address, tags=tags, status=status, status_ltime=ltime, version=version, changed_at=now
         )
-        self._members[node] = member
-        return member
+        return self._put(member)
 
     def update(self, node: str, address: Address, tags: dict[str, str], version: bytes) -> SerfMember | None:
         """Its tags or address changed; None when the member is not known."""
@@ -173,7 +177,10 @@ class Members:
 
     def erase(self, node: str) -> SerfMember | None:
         """Forget the member; returns it when it was there."""
-        return self._members.pop(node, None)
+        member = self._members.pop(node, None)
+        if member is not None:
+            self._counts[member.status] -= 1
+        return member
 
     def reap(self, now: Instant, failed_keep_s: float, left_keep_s: float, intent_keep_s: float) -> list[SerfMember]:
         """Forget who failed or left long ago, and intents whose member never came."""
@@ -186,18 +193,24 @@ class Members:
             if member.changed_at + keeps[member.status] <= now
         ]
         for member in gone:
-            del self._members[member.node]
+            self.erase(member.node)
         return gone
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the tables do not fit each other."""
         assert len(self._members) <= MEMBERS_MAX, f"{len(self._members)} members, {MEMBERS_MAX} allowed"
         assert len(self._intents) <= INTENTS_MAX, f"{len(self._intents)} intents, {INTENTS_MAX} allowed"
+        for status, count in self._counts.items():
+            assert count == len(self.in_status(status)), f"{count} members are counted as {status.name}"
         for node, member in self._members.items():
             assert member.node == node, f"{node} stands for {member.node}"
             assert node not in self._intents, f"{node} is known and still has an intent for later"
 
     def _put(self, member: SerfMember) -> SerfMember:
+        known = self._members.get(member.node)
+        if known is not None:
+            self._counts[known.status] -= 1
+        self._counts[member.status] += 1
         self._members[member.node] = member
         return member
 

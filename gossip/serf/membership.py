@@ -41,6 +41,7 @@ class Membership:
         self._redialler = Redialler(rng)
         self._reap_at = Instant(now + config.reap_interval_s)
         self._prune_at: dict[str, Instant] = {}
+        self._to_save: tuple[SavedPeer, ...] | None = None
         self._coalescer: MemberCoalescer | None = None
         if config.member_coalesce_s > 0:
             self._coalescer = MemberCoalescer(config.member_coalesce_s, config.member_quiet_s)
@@ -51,12 +52,13 @@ class Membership:
     @property
     def others_alive(self) -> int:
         """How many members besides us are alive."""
-        return sum(member.status is MemberStatus.ALIVE and member.node != self._own.node for member in self.members)
+        own = self.members.get(self._own.node)
+        return self.members.count(MemberStatus.ALIVE) - (own is not None and own.status is MemberStatus.ALIVE)
 
     @property
     def group_size(self) -> int:
         """How many members broadcasts have to reach: all but those that left."""
-        return sum(member.status is not MemberStatus.LEFT for member in self.members)
+        return len(self.members) - self.members.count(MemberStatus.LEFT)
 
     def departed(self) -> list[SerfMember]:
         """Members that left, by name."""
@@ -168,19 +170,16 @@ class Membership:
 
     def look_for(self, peers: tuple[SavedPeer, ...], now: Instant) -> None:
         """Dial the members of our life before a restart."""
+        self._to_save = None
         for peer in peers[:SAVED_PEERS_MAX]:
             if peer.node != self._own.node and peer.address != self._own.address:
                 self._redialler.lose(peer.node, peer.address, now, is_urgent=True)
 
     def peers_to_save(self) -> tuple[SavedPeer, ...]:
         """Whom to look for after a restart: the living first, then the lost."""
-        living = [
-            SavedPeer(node=member.node, address=member.address)
-            for member in self.members.in_status(MemberStatus.ALIVE, MemberStatus.LEAVING)
-            if member.node != self._own.node
-        ]
-        lost = [SavedPeer(node=dial.node, address=dial.address) for dial in self._redialler.peers()]
-        return tuple((living + lost)[:SAVED_PEERS_MAX])
+        if self._to_save is None:
+            self._to_save = self._peers_to_save()
+        return self._to_save
 
     def tick(self, now: Instant) -> None:
         """Forget, dial, and tell what was held back."""
@@ -215,6 +214,15 @@ class Membership:
         self._redialler.check_invariants()
         for member in self.members.in_status(MemberStatus.ALIVE, MemberStatus.LEFT):
             assert member.node not in self._redialler, f"{member.node} is {member.status.name} and dialled"
+
+    def _peers_to_save(self) -> tuple[SavedPeer, ...]:
+        living = [
+            SavedPeer(node=member.node, address=member.address)
+            for member in self.members.in_status(MemberStatus.ALIVE, MemberStatus.LEAVING)
+            if member.node != self._own.node
+        ]
+        lost = [SavedPeer(node=dial.node, address=dial.address) for dial in self._redialler.peers()]
+        return tuple((living + lost)[:SAVED_PEERS_MAX])
 
     def _follow(self, verdict: IntentVerdict, now: Instant) -> None:
         """What an intent brought about."""
@@ -255,6 +263,7 @@ class Membership:
             return {}
 
     def _tell(self, kind: StatusChange, member: SerfMember, now: Instant) -> None:
+        self._to_save = None
         if self._coalescer is not None:
             self._coalescer.add(kind, member, now)
         else:

@@ -236,7 +236,7 @@ class Queries:
         self.clock.stamp()
         key = QueryKey(query.ltime, query.query_id)
         deadline = Instant(now + timeout_s)
-        expected = sum(member.status is MemberStatus.ALIVE for member in self._members)
+        expected = self._members.count(MemberStatus.ALIVE)
         self._questions.open(handle, key, deadline, expected, wants_ack=query.wants_ack)
         if handle >= 0:
             self._outbox.emit(QueryStarted(handle=handle, key=key, expected=expected, deadline=deadline))

@@ -357,6 +357,11 @@ def test_coalesced_changes_come_together_and_only_when_they_are_news() -> None:
         for effect in told
         if isinstance(effect, StatusChanged)
     ] == [(StatusChange.FAILED, ["n3"]), (StatusChange.JOINED, ["n1", "n2"])]
+    world.effects["n0"].clear()
+    serf.member_left(View("n1", address_of("n1")), False, world.now)
+    serf.member_joined(View("n1", address_of("n1")), world.now)
+    world.run(1.4)
+    assert changes(world, "n0") == [], "it was told as joined before"
 
 
 def test_coalesced_events_leave_the_newest_of_each_name() -> None:
