@@ -18,10 +18,11 @@ from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import Command, RemoveService, RestartService, ScaleService, StartService, StopService
 from node import changes
 from node.beliefs import BeliefTable
+from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
-from node.views import allocation_view, revision_views, service_view
+from node.views import revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError, NotFoundError, OrcaError
 from orca.model.allocation import Allocation
 from orca.model.ids import AllocationId, BlobDigest, ClusterId, NodeId, ProjectName, RequestId, ServiceId
@@ -107,30 +108,29 @@ class Control:
         blocked = self._replica.blocked.get(record.id, "")
         return service_view(self._replica.state, record, self._beliefs.statuses, blocked)
 
-    def status(self) -> StatusReply:
+    def _moment(self) -> Moment:
+        return Moment(self._replica.state, self._beliefs.statuses, self._replica.blocked)
+
+    async def status(self) -> StatusReply:
         """The whole cluster at a glance."""
+        nodes, leader = (self._describe_node(),), self._replica.leader
+        found = await self.services()
         return StatusReply(
-            observation=self._observation(),
-            cluster=self._cluster,
-            leader=self._replica.leader,
-            nodes=(self._describe_node(),),
-            services=self.services().services,
+            observation=found.observation, cluster=self._cluster, leader=leader, nodes=nodes, services=found.services
         )
 
     def node(self) -> NodeView:
         """What this node says of itself."""
         return self._describe_node()
 
-    def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
+    async def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
         """Services by id: all, those of one project, or those named (unknown ones are left out)."""
-        state = self._replica.state
-        chosen = sorted(
-            name
-            for name, record in state.services.items()
-            if (project is None or record.spec.project == project) and (not only or name in only)
-        )
-        views = tuple(self._view(state.services[name]) for name in chosen)
-        return ServicesReply(observation=self._observation(), services=views)
+        known = self._replica.state.services
+        chosen = [known[name] for name in sorted(set(only) or known) if name in known]
+        if project is not None:
+            chosen = [record for record in chosen if record.spec.project == project]
+        observation = self._observation()
+        return ServicesReply(observation=observation, services=await self._moment().services(chosen))
 
     def service(self, service: ServiceId) -> ServiceReply:
         """One service. Raises NotFoundError."""
@@ -142,15 +142,14 @@ class Control:
         record = changes.existing(self._replica.state, service)
         return HistoryReply(observation=self._observation(), service=service, revisions=revision_views(record))
 
-    def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         """Copies by service and slot, those of removed services that still stop included."""
         state = self._replica.state
-        if service is not None and not any(one.service == service for one in state.allocations.values()):
-            changes.existing(state, service)
         chosen = [one for one in state.allocations.values() if service is None or one.service == service]
-        chosen.sort(key=lambda one: (one.service, one.slot, one.revision, one.id))
-        views = tuple(allocation_view(one, state.spec_of(one), self._beliefs.statuses.get(one.id)) for one in chosen)
-        return AllocationsReply(observation=self._observation(), allocations=views)
+        if service is not None and not chosen:
+            changes.existing(state, service)
+        observation = self._observation()
+        return AllocationsReply(observation=observation, allocations=await self._moment().allocations(chosen))
 
     def plan(self, request: DeployRequest) -> PlanReply:
         """What `deploy` would do now. Changes nothing. Raises InvalidSpecError."""

@@ -1,6 +1,6 @@
 """What this node shows of intent and beliefs. Pure: values in, views out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.differences import field_changes
@@ -58,11 +58,21 @@ def allocation_view(allocation: Allocation, spec: ServiceSpec, status: Allocatio
     )
 
 
-def service_view(state: ClusterState, record: ServiceRecord, statuses: Statuses, blocked: str) -> ServiceView:
-    """One service with its copies."""
-    copies = tuple(
-        allocation_view(one, state.spec_of(one), statuses.get(one.id)) for one in state.allocations_of(record.id)
-    )
+def service_view(
+    state: ClusterState,
+    record: ServiceRecord,
+    statuses: Statuses,
+    blocked: str,
+    placed: Iterable[Allocation] | None = None,
+) -> ServiceView:
+    """One service with its copies.
+
+    `placed` are its copies in `state`, for those who have them sorted out already: looking for
+    them goes through all copies of the cluster.
+    """
+    found = state.allocations_of(record.id) if placed is None else placed
+    in_order = sorted(found, key=lambda one: (one.slot, one.revision, one.id))
+    copies = tuple(allocation_view(one, state.spec_of(one), statuses.get(one.id)) for one in in_order)
     spec = record.spec
     rollout = record.rollout
     wanted = [one for one in copies if one.desired is DesiredStatus.RUNNING]

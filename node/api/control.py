@@ -35,7 +35,7 @@ class Control(Protocol):
     such an error on entry, before it gives anything.
     """
 
-    def status(self) -> StatusReply:
+    async def status(self) -> StatusReply:
         """The cluster at a glance."""
         ...
 
@@ -43,7 +43,7 @@ class Control(Protocol):
         """The node itself."""
         ...
 
-    def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
+    async def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
         """Services of `project` (None: of all), and among them those in `only` (empty: all)."""
         ...
 
@@ -55,7 +55,7 @@ class Control(Protocol):
         """Its revisions, newest first."""
         ...
 
-    def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         """Copies of `service`, None: of all."""
         ...
 

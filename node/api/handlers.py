@@ -72,7 +72,7 @@ async def show_health(call: Call[NoQuery, NoBody]) -> Response:
 
 async def show_status(call: Call[NoQuery, NoBody]) -> StatusReply:
     """`GET /v1/status`."""
-    return call.control.status()
+    return await call.control.status()
 
 
 async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
@@ -82,7 +82,7 @@ async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
 
 async def list_services(call: Call[ServicesQuery, NoBody]) -> ServicesReply:
     """`GET /v1/services`."""
-    return call.control.services(call.query.project)
+    return await call.control.services(call.query.project)
 
 
 async def show_service(call: Call[NoQuery, NoBody]) -> ServiceReply:
@@ -97,7 +97,7 @@ async def show_history(call: Call[NoQuery, NoBody]) -> HistoryReply:
 
 async def list_allocations(call: Call[AllocationsQuery, NoBody]) -> AllocationsReply:
     """`GET /v1/allocations`."""
-    return call.control.allocations(call.query.service)
+    return await call.control.allocations(call.query.service)
 
 
 async def show_stats(call: Call[StatsQuery, NoBody]) -> StatsReply:

@@ -28,7 +28,7 @@ async def _services(control: Control, only: tuple[ServiceId, ...]) -> AsyncGener
     seen = control.change_count()
     said_at = trio.current_time()
     while True:
-        reply = control.services(only=only)
+        reply = await control.services(only=only)
         if reply.services != told:
             told = reply.services
             yield sse_message("services", reply)

@@ -127,10 +127,10 @@ class FakeControl:
             raise NotFoundError(f"there is no service {service}")
         return self.specs[service]
 
-    def status(self) -> StatusReply:
+    async def status(self) -> StatusReply:
         if self.crash is not None:
             raise self.crash
-        services = self.services().services
+        services = (await self.services()).services
         return StatusReply(
             observation=self.observation(),
             cluster=ClusterId("c-test"),
@@ -145,7 +145,7 @@ class FakeControl:
         )
         return NodeView(facts=facts, is_leader=True, allocations=0, started_at_ms=WallMs(0))
 
-    def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
+    async def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
         found = (
             self._view(entry)
             for entry in self.specs.values()
@@ -169,7 +169,7 @@ class FakeControl:
         )
         return HistoryReply(observation=self.observation(), service=service, revisions=(revision,))
 
-    def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         if service is not None:
             self._find(service)
         return AllocationsReply(observation=self.observation(), allocations=())

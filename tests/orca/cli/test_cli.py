@@ -35,11 +35,11 @@ class Story(FakeControl):
         self.specs[WEB] = spec("web")
         self.revisions[WEB] = 1
 
-    def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
+    async def services(self, project: ProjectName | None = None, only: tuple[ServiceId, ...] = ()) -> ServicesReply:
         shown = tuple(view for view in self.views if not only or view.id in only)
         return ServicesReply(observation=self.observation(), services=shown)
 
-    def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
+    async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         return AllocationsReply(observation=self.observation(), allocations=())
 
     async def wait_change(self, after: int) -> int:
