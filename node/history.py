@@ -5,7 +5,6 @@ import msgspec
 from consensus.replica import AppliedCommand
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
-    AdmitNode,
     Command,
     CommitPlan,
     PutServices,
@@ -13,6 +12,7 @@ from consensus.state.commands import (
     RestartService,
     RollbackService,
     ScaleService,
+    ServiceCommand,
     StartService,
     StopService,
 )
@@ -49,7 +49,7 @@ def happenings(state: ClusterState, applied: AppliedCommand) -> list[Happening]:
     command = applied.command
     if isinstance(command, CommitPlan):
         return _of_plan(state, command)
-    if isinstance(command, AdmitNode):
+    if not isinstance(command, ServiceCommand):
         return []
     kind, verb = _KINDS[type(command)]
     return [

@@ -35,6 +35,21 @@ RequestId = NewType("RequestId", str)
 BlobDigest = NewType("BlobDigest", str)
 """`sha256:` and 64 hex digits: content kept by a node under its own hash."""
 
+TokenId = NewType("TokenId", str)
+"""The public part of a join or API token."""
+
+WebhookId = NewType("WebhookId", str)
+"""The public part of a webhook's address."""
+
+SecretId = NewType("SecretId", str)
+"""`<project>/<name>` of a sealed secret; the project may be empty: one for the whole cluster."""
+
+LeaseName = NewType("LeaseName", str)
+"""What is leased, for example `service/shop/worker`: one holder at a time."""
+
+LeaseEpoch = NewType("LeaseEpoch", int)
+"""A fencing number: each new holder of a lease gets a larger one than anybody before."""
+
 DEFAULT_PROJECT = ProjectName("default")
 
 

@@ -1,5 +1,7 @@
 """What others must know of a node."""
 
+import enum
+
 import msgspec
 
 from orca.model.ids import NodeId
@@ -29,3 +31,19 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: tuple[RuntimeState, ...] = ()
     accepts_work: bool = True
     refusal: str = ""
+
+
+class NodeAvailability(enum.Enum):
+    """What people decided about a node: it takes work, keeps what it has, or gives it away."""
+
+    ACTIVE = "active"
+    CORDONED = "cordoned"
+    DRAINING = "draining"
+
+
+class NodeAddresses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where peers reach a node, as `host:port`; empty is not known or not offered."""
+
+    mesh: str = ""
+    gossip: str = ""
+    api: str = ""

@@ -54,6 +54,11 @@ def hash_text(content: bytes) -> int:
     return value
 
 
+def image(state: ClusterState) -> bytes:
+    """`state` without what every command leaves, also one that is refused: audit and answers."""
+    return msgspec.msgpack.encode(msgspec.structs.replace(state, audit={}, requests={}, request_changes=0))
+
+
 class Cluster:
     """A `ClusterState` that commands are applied to, one index after the other."""
 
@@ -100,5 +105,5 @@ class Cluster:
         return self.state.services[ServiceId(service)]
 
     def image(self) -> bytes:
-        """Everything but the window of answers, as bytes."""
-        return msgspec.msgpack.encode(msgspec.structs.replace(self.state, requests={}))
+        """Everything but the audit and the window of answers, as bytes."""
+        return image(self.state)

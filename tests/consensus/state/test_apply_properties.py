@@ -38,7 +38,7 @@ from orca.model.ids import (
 from orca.model.spec import RouteSpec
 from orca.model.units import WallMs
 from orca.model.view import RolloutState
-from tests.consensus.intent import make_spec, template
+from tests.consensus.intent import image, make_spec, template
 
 NAMES = st.sampled_from(["web", "db"])
 SERVICES = NAMES.map(lambda name: ServiceId(f"default/{name}"))
@@ -129,13 +129,13 @@ def run(commands: list[Command]) -> tuple[ClusterState, list[Command], list[Outc
     sent: list[Command] = []
     for index, drawn in enumerate(commands, start=1):
         command = on_present_state(drawn, state, index)
-        before = msgspec.msgpack.encode(msgspec.structs.replace(state, requests={}))
+        before = image(state)
         outcome = apply(state, LogIndex(index), command)
         state.check_invariants()
         if outcome.error:
             assert outcome.error in error_classes(), f"{outcome.error} is no code of an error"
             assert outcome.message
-            after = msgspec.msgpack.encode(msgspec.structs.replace(state, requests={}))
+            after = image(state)
             assert after == before, "a refusal changed something"
         assert state.revision <= index
         sent.append(command)

@@ -1,0 +1,69 @@
+"""The audit: who asked for what, from where, and what came of it. A bounded ring in the state."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from consensus.state.cluster import AUDIT_KEPT, ClusterState
+from consensus.state.commands import AdmitNode, Change, DeleteSecrets, PutSecrets, PutServices, ResealSecrets
+from consensus.state.records import AuditRecord, Outcome
+from orca.model.ids import LogIndex, ServiceId, display_name
+
+SUBJECTS_SHOWN: Final = 5
+TEXT_SHOWN: Final = 300
+_SUBJECT_FIELDS: Final = {
+    "service": "",
+    "node": "",
+    "token": "token ",
+    "webhook": "webhook ",
+    "version": "data key ",
+    "to": "schema ",
+    "epoch": "epoch ",
+}
+"""The first of these fields that a command has says what it is about."""
+
+
+def note(state: ClusterState, index: LogIndex, command: Change | AdmitNode, outcome: Outcome) -> None:
+    """Add what became of `command` to the audit."""
+    tag = type(command).__struct_config__.tag
+    state.audit[index] = AuditRecord(
+        index=index,
+        at_ms=command.at_ms,
+        actor=_shown(command.actor),
+        origin=_shown(command.origin),
+        action=str(tag),
+        subject=_shown(subject_of(command)),
+        result=outcome.error or "ok",
+        message=_shown(outcome.message),
+    )
+    while len(state.audit) > AUDIT_KEPT:
+        del state.audit[next(iter(state.audit))]
+
+
+def subject_of(command: Change | AdmitNode) -> str:
+    """What `command` is about, in a few words; of a secret its name and nothing else."""
+    match command:
+        case PutServices():
+            return _listed([display_name(entry.spec.id) for entry in command.entries])
+        case PutSecrets() | ResealSecrets():
+            return _listed([entry.secret for entry in command.entries])
+        case DeleteSecrets():
+            return _listed(command.secrets)
+        case _:
+            return _by_field(command)
+
+
+def _by_field(command: Change | AdmitNode) -> str:
+    for name, words in _SUBJECT_FIELDS.items():
+        value = getattr(command, name, None)
+        if value is not None:
+            return words + (display_name(ServiceId(value)) if name == "service" else str(value))
+    return "the cluster"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - SUBJECTS_SHOWN
+    return ", ".join(names[:SUBJECTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…"

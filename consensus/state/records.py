@@ -1,0 +1,267 @@
+"""What the state is made of: frozen records, one kind a noun.
+
+All are immutable, mappings in them too by agreement: `apply` replaces a record and never
+changes one, so a copy of the tables is a consistent picture of the whole state.
+"""
+
+import msgspec
+
+from orca.model.ids import (
+    LeaseEpoch,
+    LeaseName,
+    LogIndex,
+    NodeId,
+    ProjectName,
+    SecretId,
+    ServiceId,
+    SpecRevision,
+    StateRevision,
+    TokenId,
+    WebhookId,
+)
+from orca.model.node import NodeAddresses, NodeAvailability
+from orca.model.spec import ServiceSpec
+from orca.model.trust import ApiRole, NodeRole
+from orca.model.units import WallMs
+from orca.model.view import RolloutState, ServiceChange
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A part of the state; a field that this release does not know is an error, never dropped."""
+
+
+class RevisionRecord(Record, frozen=True, kw_only=True):
+    """One accepted version of a service's spec and why it was made."""
+
+    revision: SpecRevision
+    spec: ServiceSpec
+    template: str
+    at_ms: WallMs
+    cause: str
+    actor: str = ""
+    note: str = ""
+
+
+class RolloutRecord(Record, frozen=True, kw_only=True):
+    """How the newest revision is doing, as the leader last recorded it.
+
+    `healthy` is the largest number of healthy new copies so far; each time it grows
+    `deadline_at_ms` moves on.
+    """
+
+    revision: SpecRevision
+    state: RolloutState
+    started_at_ms: WallMs
+    deadline_at_ms: WallMs
+    healthy: int = 0
+    message: str = ""
+    ended_at_ms: WallMs | None = None
+
+
+class ServiceRecord(Record, frozen=True, kw_only=True):
+    """One service. `revisions` are those that one can go back to, oldest first.
+
+    The last of them is the present one.
+    """
+
+    id: ServiceId
+    created_at_ms: WallMs
+    updated_at_ms: WallMs
+    revisions: tuple[RevisionRecord, ...]
+    rollout: RolloutRecord
+    is_stopped: bool = False
+
+    @property
+    def current(self) -> RevisionRecord:
+        """The revision that is wanted now."""
+        return self.revisions[-1]
+
+    @property
+    def spec(self) -> ServiceSpec:
+        """The spec that is wanted now."""
+        return self.revisions[-1].spec
+
+    @property
+    def replicas(self) -> int:
+        """How many copies are wanted now."""
+        return 0 if self.is_stopped else self.spec.replicas
+
+    def find(self, revision: SpecRevision) -> RevisionRecord | None:
+        """The record of `revision`, or None when it is not kept."""
+        return next((record for record in self.revisions if record.revision == revision), None)
+
+
+class RemovedSpec(Record, frozen=True, kw_only=True):
+    """What is still needed of a removed service: how to stop its last copies."""
+
+    service: ServiceId
+    revisions: tuple[RevisionRecord, ...]
+
+
+class CertificateRecord(Record, frozen=True, kw_only=True):
+    """A certificate that the cluster's CA gave a node: serial and SHA-256 of the whole, both in hex."""
+
+    serial: str
+    fingerprint: str
+    not_after_ms: WallMs
+
+
+class DrainRecord(Record, frozen=True, kw_only=True):
+    """Who cordoned or drained a node, when and why; `deadline_at_ms` is when a drain stops waiting."""
+
+    since_ms: WallMs
+    actor: str
+    reason: str = ""
+    deadline_at_ms: WallMs | None = None
+
+
+class NodeRecord(Record, frozen=True, kw_only=True):
+    """A node that belongs to the cluster.
+
+    `key` is the SHA-256 of its public key in hex, empty until it is told. Only `certificates`
+    are good; one that is not listed is not, even if our CA signed it. `labels` are those that
+    people set here, beside those of the node's own configuration. `schema` is the newest that
+    its release knows.
+    """
+
+    id: NodeId
+    name: str
+    admitted_at_ms: WallMs
+    role: NodeRole = NodeRole.MEMBER
+    addresses: NodeAddresses = NodeAddresses()
+    key: str = ""
+    certificates: tuple[CertificateRecord, ...] = ()
+    labels: dict[str, str] = {}
+    availability: NodeAvailability = NodeAvailability.ACTIVE
+    drain: DrainRecord | None = None
+    schema: int = 1
+    release: str = ""
+
+
+class RevokedNode(Record, frozen=True, kw_only=True):
+    """A node that was removed: its identity never comes back."""
+
+    id: NodeId
+    name: str
+    at_ms: WallMs
+    actor: str
+    reason: str = ""
+    key: str = ""
+    certificates: tuple[CertificateRecord, ...] = ()
+
+
+class Redemption(Record, frozen=True, kw_only=True):
+    """A node that came in by a join token."""
+
+    node: NodeId
+    key: str
+    at_ms: WallMs
+
+
+class JoinTokenRecord(Record, frozen=True, kw_only=True):
+    """A join token; only the SHA-256 of its secret is known here."""
+
+    id: TokenId
+    secret_hash: bytes
+    role: NodeRole
+    uses_left: int
+    expires_at_ms: WallMs
+    created_at_ms: WallMs
+    created_by: str
+    note: str = ""
+    redeemed: tuple[Redemption, ...] = ()
+
+
+class ApiTokenRecord(Record, frozen=True, kw_only=True):
+    """An API token; only the SHA-256 of its secret is known here. No `projects` means all."""
+
+    id: TokenId
+    name: str
+    secret_hash: bytes
+    role: ApiRole
+    created_at_ms: WallMs
+    created_by: str
+    projects: tuple[ProjectName, ...] = ()
+    expires_at_ms: WallMs | None = None
+
+
+class DataKeyRecord(Record, frozen=True, kw_only=True):
+    """A version of the key that seals secrets, wrapped for each node that may open it."""
+
+    version: int
+    created_at_ms: WallMs
+    wrapped: dict[NodeId, bytes]
+
+
+class SecretRecord(Record, frozen=True, kw_only=True):
+    """A sealed value. `version` is the revision of the state that set it: never the same twice."""
+
+    id: SecretId
+    version: StateRevision
+    key_version: int
+    ciphertext: bytes
+    created_at_ms: WallMs
+    updated_at_ms: WallMs
+    updated_by: str
+
+
+class WebhookRecord(Record, frozen=True, kw_only=True):
+    """A call from outside that deploys `service`; only the SHA-256 of its secret is known here."""
+
+    id: WebhookId
+    service: ServiceId
+    secret_hash: bytes
+    created_at_ms: WallMs
+    created_by: str
+    branch: str = ""
+
+
+class LeaseRecord(Record, frozen=True, kw_only=True):
+    """Who holds a lease. Lease times are the cluster's own clock, not the time of day."""
+
+    name: LeaseName
+    epoch: LeaseEpoch
+    node: NodeId
+    holder: str
+    ttl_ms: int
+    renewed_clock_ms: int
+
+    @property
+    def expires_clock_ms(self) -> int:
+        """The lease time from which it may be declared expired."""
+        return self.renewed_clock_ms + self.ttl_ms
+
+
+class AuditRecord(Record, frozen=True, kw_only=True):
+    """Who asked for what, from where, and what came of it: `result` is `ok` or an error's code."""
+
+    index: LogIndex
+    at_ms: WallMs
+    actor: str
+    action: str
+    subject: str
+    result: str
+    origin: str = ""
+    message: str = ""
+
+
+class ClusterSettings(Record, frozen=True, kw_only=True):
+    """Settings of the whole cluster; `voters` None is: as many as its size asks for."""
+
+    name: str = ""
+    voters: int | None = None
+    gossip_key_version: int = 0
+
+
+class Outcome(Record, frozen=True, kw_only=True):
+    """What a command did. `error` is a code of `orca.errors`, empty on success.
+
+    `leases` are those that its proposer holds now, `secrets` those that were set or removed.
+    """
+
+    revision: StateRevision
+    changes: tuple[ServiceChange, ...] = ()
+    error: str = ""
+    message: str = ""
+    leases: tuple[LeaseRecord, ...] = ()
+    secrets: tuple[SecretId, ...] = ()

@@ -1,0 +1,22 @@
+"""Who may do what: the roles of nodes and of those who hold an API token."""
+
+import enum
+
+
+class NodeRole(enum.Enum):
+    """What a join token lets a node become.
+
+    A `member` may vote and may hold the cluster's keys; a `worker` runs work and follows
+    the log, and is never asked to vote.
+    """
+
+    MEMBER = "member"
+    WORKER = "worker"
+
+
+class ApiRole(enum.Enum):
+    """What the holder of an API token may do: everything, change services, or look."""
+
+    ADMIN = "admin"
+    DEPLOYER = "deployer"
+    VIEWER = "viewer"
