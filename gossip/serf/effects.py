@@ -89,7 +89,8 @@ class KeyOperation(enum.Enum):
 class KeyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one key operation.
 
-    `failures`: what members that answered could not do; `silent`: who did not answer. `keys` and
+    `failures`: what members that answered could not do; `silent`: who did not answer, as far as
+    that is known by name (a Serf agent asked for it only counts them). `keys` and
     `primary_keys` (base64) tell how many members have each; both only after a listing.
     """
 
@@ -104,7 +105,7 @@ class KeyReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_complete(self) -> bool:
         """Whether every member answered, and none had a complaint."""
-        return not self.failures and not self.silent
+        return not self.failures and not self.silent and self.answered >= self.expected
 
 
 class KeyCommandEnded(msgspec.Struct, frozen=True, kw_only=True):
