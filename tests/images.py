@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ APPLETS = (
     "sh", "httpd", "cat", "echo", "sleep", "head", "seq", "stty", "tr", "yes", "kill", "env", "ls", "id", "nslookup",
     "wget", "true", "false", "dd", "tail", "test", "hostname", "date", "touch", "grep", "mkdir",
 )  # fmt: skip
+
+REMOVALS_MAX = 10
+_never = threading.Event()
 
 WEB_IMAGE = "orca-test-web:1"
 """Answers 200 on port 8080 with `ORCA_SERVICE` of its environment, or runs another command."""
@@ -104,7 +108,12 @@ def remove_by_label(label: str, *, host: str = "") -> None:
         subprocess.run(
             ["docker", *(("-H", host) if host else ()), "rm", "-fv", *found], capture_output=True, check=False
         )
-    for kind in ("network", "volume"):
-        for name in docker(kind, "ls", "-q", "--filter", f"label={label}", host=host).split():
-            command = ["docker", *(("-H", host) if host else ()), kind, "rm", name]
-            subprocess.run(command, capture_output=True, check=False)
+    for _ in range(REMOVALS_MAX):
+        left = 0
+        for kind in ("network", "volume"):
+            for name in docker(kind, "ls", "-q", "--filter", f"label={label}", host=host).split():
+                command = ["docker", *(("-H", host) if host else ()), kind, "rm", name]
+                left += subprocess.run(command, capture_output=True, check=False).returncode != 0
+        if not left:
+            return
+        _never.wait(0.5)  # a container whose removal somebody else began still holds on to them

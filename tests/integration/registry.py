@@ -18,6 +18,7 @@ import pytest
 from tests.images import busybox_tar, docker
 from tests.integration.node import fetch, free_port, until
 
+_LABEL = "orca.test.registry"
 USER, PASSWORD = "orca", "s3cret"
 _HTPASSWD = "orca:$2y$04$k85CcnBW7o2YkF0atH/avODgGfhjwCIjgY8NsOYtkTeh9pIldNH8m\n"
 """What `htpasswd -nbBC 4` makes of the two."""
@@ -46,7 +47,8 @@ class Registries:
             (context / "noise.tar").write_bytes(_noise(filler_bytes))
             script = f"mkdir -p /tmp/www && echo {say} > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www"
             (context / "Dockerfile").write_text(
-                f'FROM scratch\nADD root.tar /\nADD noise.tar /noise/\nENV PATH=/bin\nCMD ["sh", "-c", "{script}"]\n'
+                f"FROM scratch\nLABEL {_LABEL}={self.open}\nADD root.tar /\nADD noise.tar /noise/\n"
+                f'ENV PATH=/bin\nCMD ["sh", "-c", "{script}"]\n'
             )
             docker("build", "-q", "-t", target, str(context))
         docker("push", "-q", target)
@@ -56,6 +58,12 @@ class Registries:
         """Remove the image from the engine under both its names."""
         for door in (self.open, self.private):
             subprocess.run(["docker", "rmi", "-f", f"{door}/{name}"], capture_output=True, check=False, timeout=60)
+
+    def clean(self) -> None:
+        """Remove everything from the engine that was built or fetched of it, unnamed layers too."""
+        found = docker("images", "-aq", "--filter", f"label={_LABEL}={self.open}").split()
+        if found:
+            subprocess.run(["docker", "rmi", "-f", *found], capture_output=True, check=False, timeout=60)
 
 
 def _noise(count: int) -> bytes:

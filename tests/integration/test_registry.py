@@ -28,15 +28,13 @@ DEADLINE = '[service.deploy]\ndeadline = "3s"\n'
 @pytest.fixture(scope="module")
 def registries() -> Iterator[Registries]:
     with running_registries() as made:
-        names = ("large:1", "moving:1", "secret:1")
         try:
             made.push("large:1", "large", filler_bytes=LARGE_BYTES)
             made.push("moving:1", "one")
             made.push("secret:1", "secret")
             yield made
         finally:
-            for name in names:
-                made.forget(name)
+            made.clean()
 
 
 @pytest.fixture(scope="module")
