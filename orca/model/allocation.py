@@ -38,7 +38,7 @@ class Phase(enum.Enum):
 TERMINAL_PHASES = frozenset({Phase.STOPPED, Phase.COMPLETED, Phase.FAILED})
 
 
-class Allocation(msgspec.Struct, frozen=True, kw_only=True):
+class Allocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A decision: copy number `slot` of `service` at `revision` belongs on `node`.
 
     `template` is the hash of what a running copy depends on; a newer revision with the
