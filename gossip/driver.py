@@ -45,6 +45,7 @@ STALL_S: Final = 0.1
 RECEIVE_BYTES: Final = 64 * 1024
 _SOCKET_BUFFER_BYTES: Final = 2 * 2**20
 _PORT_TRIES: Final = 20
+_UNSPECIFIED: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 _TRY_LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 
 
@@ -88,8 +89,8 @@ class GossipDriver:
         self._clock = clock
         self._publish = publish
         self._socket: socket.socket | None = None
+        self._host = ""
         self._nursery: trio.Nursery | None = None
-        self._streams: dict[int, trio.SocketStream] = {}
         self._replies: dict[int, tuple[bytes, trio.Event]] = {}
         self._next_stream = 0
         self._exchanges = 0
@@ -101,6 +102,7 @@ class GossipDriver:
         """Serve until cancelled."""
         with sockets.datagrams:
             self._socket = sockets.datagrams
+            self._host = sockets.address.host
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._receive)
@@ -252,6 +254,8 @@ class GossipDriver:
     async def _ask(self, effect: OpenStream) -> StreamMessage | None:
         family = trio.socket.AF_INET6 if ":" in effect.to.host else trio.socket.AF_INET
         with trio.socket.socket(family, trio.socket.SOCK_STREAM) as sock:
+            if self._host not in _UNSPECIFIED:
+                await sock.bind((self._host, 0))  # peers and firewalls know us by the address of our packets
             await sock.connect(effect.to)
             stream = trio.SocketStream(sock)
             await stream.send_all(effect.data)

@@ -31,6 +31,8 @@ from node.control import Control
 from node.endings import EndedJobs
 from node.health.probes import HealthDriver
 from node.logging import configure_logging
+from node.membership import Membership
+from node.membership.facts import KnownFacts
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
@@ -143,6 +145,15 @@ class _Agent:
         machine = Reconciler(self._identity.node, config.reconciler, self._rng(), known_ends)
         self._reconciler = ReconcilerDriver(machine, self._runtimes, self._wiring, self._clock, config.reconciler)
         self._wiring.replica, self._wiring.reconciler = self._replica, self._reconciler
+        self._membership = self._wiring.membership = Membership(
+            config.gossip,
+            self._identity,
+            self._clock,
+            environment,
+            KnownFacts(self._beliefs),
+            self._wiring.record,
+            zone=config.labels.get("zone", ""),
+        )
 
     def _rng(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
@@ -196,6 +207,7 @@ class _Agent:
             await nursery.start(self._wiring.keep_records)
             await nursery.start(self._replica.run)
             self._wiring.record(EventKind.NODE_STARTED, f"{self._identity.name} started")
+            await nursery.start(self._membership.run, config.gossip.port and config.gossip.port + config.port_offset)
             await nursery.start(self._health.run)
             await nursery.start(self._reconciler.run)
             self._wiring.go_live()
@@ -225,6 +237,7 @@ class _Agent:
             events=self._events,
             blobs=self._blobs,
             runtimes=self._runtimes,
+            membership=self._membership,
             builder=None if self._docker is None else _Builder(self._docker),
             describe_node=self._describe,
         )

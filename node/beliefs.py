@@ -58,6 +58,11 @@ class BeliefTable:
         self.bump()
         return True
 
+    def drop_node(self, node: NodeId) -> None:
+        """The node is believed alive no more."""
+        if self._nodes.pop(node, None) is not None:
+            self.bump()
+
     def bump(self) -> None:
         """Something that people can see has changed."""
         self._changes += 1

@@ -18,6 +18,7 @@ from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import Command, RemoveService, RestartService, ScaleService, StartService, StopService
 from node import changes
 from node.beliefs import BeliefTable
+from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
 from node.store.blobs import BlobStore
@@ -79,6 +80,7 @@ class Control:
         events: EventLog,
         blobs: BlobStore,
         runtimes: Mapping[RuntimeKind, Runtime],
+        membership: Membership,
         builder: ImageBuilder | None,
         describe_node: Callable[[], NodeView],
     ) -> None:
@@ -91,13 +93,15 @@ class Control:
         self._events = events
         self._blobs = blobs
         self._runtimes = runtimes
+        self.membership = membership
         self._builder = builder
         self._describe_node = describe_node
         self._usage: dict[AllocationId, InstanceStats] = {}
 
     # -------------------------------------------------------------------- reads
 
-    def _observation(self) -> Observation:
+    def observation(self) -> Observation:
+        """Who says so, and how fresh it is."""
         return Observation(
             observer=self._node,
             at_ms=self._clock.wall(),
@@ -129,18 +133,18 @@ class Control:
         chosen = [known[name] for name in sorted(set(only) or known) if name in known]
         if project is not None:
             chosen = [record for record in chosen if record.spec.project == project]
-        observation = self._observation()
+        observation = self.observation()
         return ServicesReply(observation=observation, services=await self._moment().services(chosen))
 
     def service(self, service: ServiceId) -> ServiceReply:
         """One service. Raises NotFoundError."""
         record = changes.existing(self._replica.state, service)
-        return ServiceReply(observation=self._observation(), service=self._view(record), spec=record.spec)
+        return ServiceReply(observation=self.observation(), service=self._view(record), spec=record.spec)
 
     def history(self, service: ServiceId) -> HistoryReply:
         """The revisions of one service, newest first. Raises NotFoundError."""
         record = changes.existing(self._replica.state, service)
-        return HistoryReply(observation=self._observation(), service=service, revisions=revision_views(record))
+        return HistoryReply(observation=self.observation(), service=service, revisions=revision_views(record))
 
     async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         """Copies by service and slot, those of removed services that still stop included."""
@@ -148,7 +152,7 @@ class Control:
         chosen = [one for one in state.allocations.values() if service is None or one.service == service]
         if service is not None and not chosen:
             changes.existing(state, service)
-        observation = self._observation()
+        observation = self.observation()
         return AllocationsReply(observation=observation, allocations=await self._moment().allocations(chosen))
 
     def plan(self, request: DeployRequest) -> PlanReply:
@@ -156,7 +160,7 @@ class Control:
         state = self._replica.state
         changes.check_specs(state, request.specs, lambda _: True)
         return PlanReply(
-            observation=self._observation(),
+            observation=self.observation(),
             services=changes.plan_services(state, self._beliefs.view(), request),
         )
 
@@ -248,7 +252,7 @@ class Control:
     async def _change(self, command: Command) -> ChangeReply:
         outcome = await self._replica.propose(command)
         changes.raise_refusal(outcome)
-        return ChangeReply(observation=self._observation(), changes=outcome.changes)
+        return ChangeReply(observation=self.observation(), changes=outcome.changes)
 
     # ------------------------------------------------------------------- events
 
@@ -260,16 +264,21 @@ class Control:
         limit: int,
         service: ServiceId | None,
         allocation: AllocationId | None,
+        is_of_cluster: bool = False,
     ) -> EventsReply:
         """Events after `after`, or the last `limit`; oldest first, and only those below `before`."""
         # Taken before reading: what comes meanwhile must be looked at next time.
         newest = self._events.last_sequence
-        found = tuple(self._events.read(after, limit, service=service, allocation=allocation, before=before))
+        found = tuple(
+            self._events.read(
+                after, limit, service=service, allocation=allocation, before=before, is_of_cluster=is_of_cluster
+            )
+        )
         last = found[-1].sequence if found else (after or 0)
         if len(found) < limit and before is None:
             # All that did not match has been looked at too, and nobody should wait for it again.
             last = max(last, newest)
-        return EventsReply(observation=self._observation(), events=found, last_sequence=last)
+        return EventsReply(observation=self.observation(), events=found, last_sequence=last)
 
     async def wait_event(self, after: int) -> None:
         """Return once there is an event with a higher sequence."""
@@ -393,7 +402,7 @@ class Control:
         living = self._replica.state.allocations
         self._usage = {name: one for name, one in self._usage.items() if name in living}
         return StatsReply(
-            observation=self._observation(),
+            observation=self.observation(),
             stats=tuple(found[copy.id] for copy in copies if copy.id in found),
         )
 

@@ -19,6 +19,7 @@ from node.health.probes import HealthDriver, ProbeSet, exec_through
 from node.health.verdict import BecameReady, BecameUnready, HealthTransition, LivenessFailed, StartupFailed
 from node.history import Happening, happenings
 from node.ingress import routed_services
+from node.membership import Membership
 from node.proxy.routes import build_route_table
 from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
@@ -54,12 +55,13 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica` and `reconciler` are set by the agent before anything runs: they need
+    `replica`, `reconciler` and `membership` are set by the agent before anything runs: they need
     this object to be made.
     """
 
     replica: ReplicaDriver
     reconciler: ReconcilerDriver
+    membership: Membership
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -95,6 +97,7 @@ class Wiring:
     def go_live(self) -> None:
         """The log has been read to its end: from now on what is applied is new."""
         self._is_live = True
+        self.membership.tell_node(self._facts)
         self._store_took()
         self._assign()
 
@@ -147,6 +150,7 @@ class Wiring:
                 self._put_status(effect.status)
             case StatusDropped():
                 self._beliefs.drop_status(effect.allocation)
+                self.membership.drop_status(effect.allocation)
                 self._keep(effect.allocation)
                 self.replica.beliefs_changed()
             case Happened():
@@ -192,6 +196,7 @@ class Wiring:
         before = self._beliefs.statuses.get(status.allocation)
         if not self._beliefs.put_status(status):
             return
+        self.membership.tell_status(status)
         if status.phase in {Phase.COMPLETED, Phase.FAILED}:
             self._keep(status)
         if before is None or before.is_ready != status.is_ready or before.endpoints != status.endpoints:
@@ -286,12 +291,13 @@ class Wiring:
 
     def _put_facts(self, **changes: Any) -> None:
         self._facts = msgspec.structs.replace(self._facts, **changes)
+        self.membership.tell_node(self._facts)
         if self._beliefs.put_node(self._facts) and self._is_live:
             self.replica.beliefs_changed()
 
-    def record(self, kind: EventKind, message: str) -> None:
-        """Note something about the node itself."""
-        self._record(Happening(kind=kind, message=message))
+    def record(self, kind: EventKind, message: str, severity: Severity = Severity.INFO) -> None:
+        """Note something about the node itself, or about its peers."""
+        self._record(Happening(kind=kind, message=message, severity=severity))
 
     def _record(self, happening: Happening, exit_code: int | None = None) -> None:
         self._events.append(

@@ -5,6 +5,8 @@ and what a change costs.
 """
 
 import enum
+from base64 import b64decode
+from ipaddress import ip_address
 from typing import Final
 
 import msgspec
@@ -12,6 +14,7 @@ import msgspec
 from orca.errors import InvalidConfigError, Problem
 
 API_PORT: Final = 6880
+GOSSIP_PORT: Final = 7946
 HTTP_PORT: Final = 80
 HTTP_FALLBACK_PORT: Final = 8080
 
@@ -74,6 +77,60 @@ class StoreConfig(_Section, frozen=True):
     """Entries applied since the last snapshot after which the log is compacted."""
 
 
+class GossipProfile(enum.Enum):
+    """How quickly members probe each other; see `gossip.swim.config`."""
+
+    ORCA = "orca"
+    LAN = "lan"
+    WAN = "wan"
+    LOCAL = "local"
+
+
+class GossipSection(_Section, frozen=True):
+    """Membership: memberlist and Serf on one port, UDP and TCP."""
+
+    host: str = "127.0.0.1"
+    """Where gossip listens; another address than loopback needs a key."""
+
+    port: int = GOSSIP_PORT
+    advertise: str = ""
+    """What others are told to send to, when that is not `host`: an IP address."""
+
+    profile: GossipProfile = GossipProfile.ORCA
+    """Probes twice a second; `lan` is Serf's own and right in a cluster with many Serf agents."""
+
+    join: tuple[str, ...] = ()
+    """Peers to find the cluster by: HOST, HOST:PORT or [IPV6]:PORT; tried until one answers."""
+
+    key: str = ""
+    """base64 of 16, 24 or 32 bytes, the same on all nodes; the node keeps what a rotation replaces it by."""
+
+    def __post_init__(self) -> None:
+        if self.key:
+            _check_key(self.key)
+        elif not _is_loopback(self.host) or (self.advertise and not _is_loopback(self.advertise)):
+            raise ValueError(
+                f"gossip on {self.advertise or self.host} without a key would believe everybody; "
+                "set gossip.key, for example to the output of `openssl rand -base64 32`"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        raise ValueError(f"{host!r} is no IP address to listen on; gossip needs one") from None
+
+
+def _check_key(text: str) -> None:
+    try:
+        length = len(b64decode(text, validate=True))
+    except ValueError:
+        length = 0
+    if length not in {16, 24, 32}:
+        raise ValueError("gossip.key is no base64 of 16, 24 or 32 bytes")
+
+
 class NodeConfig(_Section, frozen=True):
     """Everything that `orca up` can be told."""
 
@@ -100,12 +157,14 @@ class NodeConfig(_Section, frozen=True):
     docker_url: str = ""
     """Engine address; empty: DOCKER_HOST or the default socket."""
 
+    gossip: GossipSection = GossipSection()
     reconciler: ReconcilerConfig = ReconcilerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     store: StoreConfig = StoreConfig()
 
     def __post_init__(self) -> None:
-        for key, port in (("api_port", self.api_port), ("http_port", self.http_port)):
+        ports = (("api_port", self.api_port), ("http_port", self.http_port), ("gossip.port", self.gossip.port))
+        for key, port in ports:
             if not 0 <= port + self.port_offset <= 65535:
                 raise ValueError(f"{key} + port_offset is {port + self.port_offset}; a port is 0 to 65535")
         for key in self.labels:

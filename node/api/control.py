@@ -1,9 +1,10 @@
 """What the API needs of the node: implemented by `node/control.py`, and by a small fake in tests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
 from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId
 from orca.model.units import WallMs
@@ -13,10 +14,14 @@ from orca.model.view import (
     ChangeRequest,
     DeployRequest,
     EventsReply,
+    GossipReply,
     HistoryReply,
     ImageBuild,
+    KeyReport,
     LogRecord,
+    MemberView,
     NodeView,
+    Observation,
     PlanReply,
     RollbackRequest,
     ScaleRequest,
@@ -27,6 +32,39 @@ from orca.model.view import (
 )
 
 
+class MembershipControl(Protocol):
+    """The node's gossip as the API drives it; `node/membership` has it, and tests have a small fake."""
+
+    @property
+    def health_score(self) -> int:
+        """How slow this node takes itself to be; 0 is well."""
+        ...
+
+    def members(self) -> tuple[MemberView, ...]:
+        """All members by name."""
+        ...
+
+    def describe(self, reply: Callable[..., GossipReply]) -> GossipReply:
+        """How gossip is doing; `reply` adds who says so."""
+        ...
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Stop or resume the exchange of facts."""
+        ...
+
+    def send_event(self, name: str, payload: str) -> None:
+        """Tell every member."""
+        ...
+
+    async def list_keys(self) -> KeyReport:
+        """Which keys the members have."""
+        ...
+
+    async def rotate_keys(self, key: str, *, allow_absent: bool) -> tuple[tuple[KeyReport, ...], RotationEnded]:
+        """Replace the keys of the cluster."""
+        ...
+
+
 class Control(Protocol):
     """The node as the API drives it. Reads are of memory and do not wait.
 
@@ -34,6 +72,15 @@ class Control(Protocol):
     exist, `NotAvailableError` for what cannot be done at present. A context manager raises
     such an error on entry, before it gives anything.
     """
+
+    @property
+    def membership(self) -> MembershipControl:
+        """The node's gossip."""
+        ...
+
+    def observation(self) -> Observation:
+        """Who says so, and how fresh it is."""
+        ...
 
     async def status(self) -> StatusReply:
         """The cluster at a glance."""
@@ -107,6 +154,7 @@ class Control(Protocol):
         limit: int,
         service: ServiceId | None,
         allocation: AllocationId | None,
+        is_of_cluster: bool = False,
     ) -> EventsReply:
         """At most `limit` events after sequence `after`; None: the newest `limit`. All are below `before`.
 

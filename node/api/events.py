@@ -48,7 +48,12 @@ async def _follow(control: Control, query: EventsQuery) -> AsyncGenerator[bytes,
 
 async def _page(control: Control, query: EventsQuery, after: int | None, limit: int) -> EventsReply:
     return await control.events(
-        after=after, before=query.before, limit=limit, service=query.service, allocation=query.allocation
+        after=after,
+        before=query.before,
+        limit=limit,
+        service=query.service,
+        allocation=query.allocation,
+        is_of_cluster=query.cluster,
     )
 
 

@@ -58,6 +58,7 @@ class EventsQuery(_Params, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=EVENTS_LIMIT_MAX, description="the most events of one page")] = 100
     service: _Service | None = None
     allocation: _Allocation | None = None
+    cluster: Annotated[bool, Meta(description="only what came by gossip: members and user events")] = False
     follow: Annotated[bool, Meta(description="go on with server-sent events")] = False
 
 

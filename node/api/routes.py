@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from node.api import handlers
+from node.api import gossip, handlers
 from node.api.call import BLOB_BYTES_MAX, BUILD_BYTES_MAX, JSON, BodyKind, Call, Handler, NoBody, NoQuery, Route
 from node.api.events import list_events
 from node.api.exec import open_exec
@@ -47,16 +47,21 @@ from orca.model.view import (
     ChangeRequest,
     DeployRequest,
     EventsReply,
+    GossipReply,
     HistoryReply,
+    KeysReply,
     LogRecord,
+    NodesReply,
     NodeView,
     PlanReply,
     RollbackRequest,
+    RotateRequest,
     ScaleRequest,
     ServiceReply,
     ServicesReply,
     StatsReply,
     StatusReply,
+    UserEventRequest,
 )
 
 SSE: Final = "text/event-stream"
@@ -148,12 +153,78 @@ _CLUSTER: Final = (
     ),
     Route(
         method="GET",
+        path="/v1/nodes",
+        handler=gossip.list_nodes,
+        summary="All members, as this node sees them",
+        tag="cluster",
+        reply=NodesReply,
+    ),
+    Route(
+        method="GET",
         path="/v1/events",
         handler=list_events,
         summary="What happened, by pages, or as it happens",
         tag="cluster",
         reply=EventsReply,
         query=EventsQuery,
+    ),
+)
+_GOSSIP: Final = (
+    Route(
+        method="GET",
+        path="/v1/gossip",
+        handler=gossip.show_gossip,
+        summary="How gossip is doing on this node: counters, drops by cause, queues",
+        tag="gossip",
+        reply=GossipReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/pause",
+        handler=gossip.pause,
+        summary="Stop the exchange of facts with this node; membership goes on",
+        tag="gossip",
+        reply=GossipReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/resume",
+        handler=gossip.resume,
+        summary="Let the exchange of facts go on",
+        tag="gossip",
+        reply=GossipReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/events",
+        handler=gossip.send_event,
+        summary="Tell every member an event; answered when it is on its way",
+        tag="gossip",
+        status=202,
+        body=BodyKind.JSON,
+        request=UserEventRequest,
+        errors=(PayloadTooLargeError, UnsupportedMediaTypeError),
+        reply_media="",
+    ),
+    Route(
+        method="GET",
+        path="/v1/gossip/keys",
+        handler=gossip.list_keys,
+        summary="Which keys the members have, by fingerprint",
+        tag="gossip",
+        reply=KeysReply,
+        errors=(NotAvailableError,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/keys/rotate",
+        handler=gossip.rotate_keys,
+        summary="Replace the keys of all members, step by step; answered when that is done or cannot be",
+        tag="gossip",
+        reply=KeysReply,
+        body=BodyKind.JSON_OR_EMPTY,
+        request=RotateRequest,
+        errors=(ConflictError, NotAvailableError, UnsupportedMediaTypeError, PayloadTooLargeError),
     ),
 )
 _SERVICES: Final = (
@@ -325,4 +396,4 @@ _ALLOCATIONS: Final = (
         variables={"id": "the copy's id"},
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_SERVICES, *_DEPLOYS, *_ALLOCATIONS, *_DOCUMENTS)
+ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_GOSSIP, *_SERVICES, *_DEPLOYS, *_ALLOCATIONS, *_DOCUMENTS)

@@ -19,7 +19,7 @@ import trio
 from node.store.environment import Environment
 from node.store.views import Database, ReadView, WriteView
 from orca.errors import InvalidRequestError, OrcaError
-from orca.model.event import EventKind, NodeEvent, Severity
+from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent, Severity
 from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
 from orca.model.units import WallMs
 
@@ -144,19 +144,20 @@ class EventLog:
         allocation: AllocationId | None = None,
         *,
         before: int | None = None,
+        is_of_cluster: bool = False,
     ) -> list[NodeEvent]:
         """At most `limit` events, oldest first: the first ones after number `after`, or with None the newest.
 
         Those from number `before` on are left out. `service` and `allocation` choose those
-        about them. Raises `InvalidRequestError` for a limit outside 1 to 1,000 or a negative
-        number.
+        about them, `is_of_cluster` those that came by gossip. Raises `InvalidRequestError` for
+        a limit outside 1 to 1,000 or a negative number.
         """
         if not 1 <= limit <= READ_MAX:
             raise InvalidRequestError(f"{limit} events cannot be read at once; ask for 1 to {READ_MAX}")
         for number in (after, before):
             if number is not None and number < 0:
                 raise InvalidRequestError(f"there is no event number {number}; numbers begin with 1")
-        subject = _subject(service, allocation)
+        subject = _CLUSTER if is_of_cluster else _subject(service, allocation)
         start = _key(0 if after is None else after + 1)
         stop = _key(SEQUENCE_MAX if before is None else before)
         rows = _Rows(subject or b"", start, stop, is_newest=after is None)
@@ -274,6 +275,9 @@ def _key(sequence: int) -> bytes:
     return min(sequence, SEQUENCE_MAX).to_bytes(8, "big")
 
 
+_CLUSTER = b"c" + bytes(16)
+
+
 def _subject(service: ServiceId | None, allocation: AllocationId | None) -> bytes | None:
     """Where the index has the events of the narrower of the two."""
     if allocation is not None:
@@ -283,6 +287,8 @@ def _subject(service: ServiceId | None, allocation: AllocationId | None) -> byte
 
 def _subjects(event: NodeEvent) -> list[bytes]:
     found = [] if event.service is None else [_hashed(b"s", event.service)]
+    if event.kind in CLUSTER_KINDS:
+        found.append(_CLUSTER)
     return found if event.allocation is None else [*found, _hashed(b"a", event.allocation)]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     option("--name", metavar="NAME", help="What people call this node [the host name]."),
     option("--api", metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6880]."),
     option("--http", metavar="[HOST:]PORT", help="Where the proxy listens [80, or 8080 when that may not be bound]."),
+    option("--gossip", metavar="[HOST:]PORT", help="Where members find each other, UDP and TCP [127.0.0.1:7946]."),
+    option("--join", multiple=True, metavar="HOST[:PORT]", help="A peer to find the cluster by; repeatable."),
     option("--port-offset", type=int, metavar="N", help="Added to every port: several nodes on one computer."),
     option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of this node; repeatable."),
     option("--config", "config_file", metavar="FILE", help="Settings in TOML; options here win over it."),
@@ -67,6 +69,11 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
         changes["api_host"], changes["api_port"] = parse_listener(values["api"], "--api", config.api_host)
     if values["http"] is not None:
         changes["http_host"], changes["http_port"] = parse_listener(values["http"], "--http", config.http_host)
+    gossip: dict[str, Any] = {}
+    if values["gossip"] is not None:
+        gossip["host"], gossip["port"] = parse_listener(values["gossip"], "--gossip", config.gossip.host)
+    if values["join"]:
+        gossip["join"] = tuple(values["join"])
     if values["labels"]:
         changes["labels"] = {**config.labels, **parse_labels(values["labels"])}
     if values["log_format"] is not None:
@@ -74,6 +81,8 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
     if values["without_docker"]:
         changes["docker"] = False
     try:
+        if gossip:
+            changes["gossip"] = msgspec.structs.replace(config.gossip, **gossip)
         return msgspec.structs.replace(config, **changes)
     except ValueError as error:
         raise InvalidRequestError(str(error)) from error

@@ -74,12 +74,19 @@ def _precise(at_ms: int) -> str:
     argument("name", required=False, metavar="[SERVICE|COPY]", shell_complete=complete_target),
     option("--follow", "-f", "is_followed", is_flag=True, help="Go on with new events, until Ctrl-C."),
     option("--service", "service", metavar="NAME", shell_complete=complete_service, help="The same as the argument."),
+    option("--cluster", "is_of_cluster", is_flag=True, help="What came by gossip: members and user events."),
     option("--limit", "-n", type=click.IntRange(0, 10_000), default=50, help="The newest N events.", show_default=True),
     option("--since", "since_s", type=Duration(), metavar="AGO", help="Only events younger than this: 5m, 2h."),
     more="With --follow and --json there is one document a line.",
 )
 async def events_command(
-    session: Session, name: str | None, service: str | None, is_followed: bool, limit: int, since_s: float | None
+    session: Session,
+    name: str | None,
+    service: str | None,
+    is_of_cluster: bool,
+    is_followed: bool,
+    limit: int,
+    since_s: float | None,
 ) -> None:
     """History of what happened."""
     from orca.cli import render
@@ -88,6 +95,8 @@ async def events_command(
 
     if name and service and name != service:
         raise InvalidRequestError(f"name one service: {name!r} or {service!r}")
+    if is_of_cluster and (name or service):
+        raise InvalidRequestError("--cluster is about no service; leave one of both out")
     console = session.console
     width = console.width if console.is_terminal else 0
 
@@ -101,9 +110,13 @@ async def events_command(
     async with session.client() as client:
         since_ms = _since_ms(since_s)
         if is_followed:
-            await follow_events(client, show, name=name or service, limit=limit, since_ms=since_ms)
+            await follow_events(
+                client, show, name=name or service, limit=limit, since_ms=since_ms, is_of_cluster=is_of_cluster
+            )
             return
-        reply = await list_events(client, name=name or service, limit=max(limit, 1), since_ms=since_ms)
+        reply = await list_events(
+            client, name=name or service, limit=max(limit, 1), since_ms=since_ms, is_of_cluster=is_of_cluster
+        )
     if console.as_json:
         console.data(reply)
         return

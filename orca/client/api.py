@@ -25,12 +25,16 @@ from orca.model.view import (
     ChangeReply,
     ChangeRequest,
     DeployRequest,
+    GossipReply,
     ImageBuild,
+    KeysReply,
     LogRecord,
     PlanReply,
     RollbackRequest,
+    RotateRequest,
     ScaleRequest,
     ServicesReply,
+    UserEventRequest,
 )
 
 T = TypeVar("T")
@@ -39,6 +43,8 @@ SSE_SILENCE_S: Final = 45.0
 """Three times the node's keep-alive: a stream that says nothing for so long is dead."""
 ERROR_BYTES_MAX: Final = 2**20
 BLOB_TIMEOUT_S: Final = 300.0
+ROTATION_TIMEOUT_S: Final = 90.0
+_JSON: Final[Headers] = (("content-type", "application/json"),)
 
 
 def fresh_request_id() -> RequestId:
@@ -119,6 +125,20 @@ class NodeClient(NodeReads):
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, ChangeReply, f"DELETE {target}")
 
+    async def pause_gossip(self, *, is_paused: bool) -> GossipReply:
+        """Stop or resume the exchange of facts of the node that answers."""
+        target = f"/v1/gossip/{'pause' if is_paused else 'resume'}"
+        got = await self._caller.call("POST", target)
+        return decoded(got.body, GossipReply, f"POST {target}")
+
+    async def rotate_gossip_keys(self, request: RotateRequest) -> KeysReply:
+        """Replace the keys of all members; takes as long as they need."""
+        return await self._post("/v1/gossip/keys/rotate", request, KeysReply, timeout_s=ROTATION_TIMEOUT_S)
+
+    async def send_event(self, request: UserEventRequest) -> None:
+        """Tell every member."""
+        await self._caller.call("POST", "/v1/gossip/events", headers=_JSON, body=msgspec.json.encode(request))
+
     async def put_blob(self, digest: BlobDigest, content: bytes) -> bool:
         """Give the node content under its own hash; False when it had it already."""
         headers = (("content-type", "application/octet-stream"),)
@@ -140,12 +160,22 @@ class NodeClient(NodeReads):
 
     @contextlib.asynccontextmanager
     async def follow_events(
-        self, *, after: int | None = None, service: ServiceId | None = None, allocation: AllocationId | None = None
+        self,
+        *,
+        after: int | None = None,
+        service: ServiceId | None = None,
+        allocation: AllocationId | None = None,
+        is_of_cluster: bool = False,
     ) -> AsyncGenerator[AsyncIterator[NodeEvent], None]:
         """Events after `after` (None: some recent ones first), then each as it happens."""
-        target = target_of(
-            "/v1/events", (("after", after), ("service", service), ("allocation", allocation), ("follow", True))
+        query: Query = (
+            ("after", after),
+            ("service", service),
+            ("allocation", allocation),
+            ("cluster", is_of_cluster or None),
+            ("follow", True),
         )
+        target = target_of("/v1/events", query)
         async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, NodeEvent)) as items:
             yield self._guarded(items)
 
@@ -220,10 +250,14 @@ class NodeClient(NodeReads):
 
     # How
 
-    async def _post(self, target: str, body: msgspec.Struct, reply: type[T]) -> T:
-        headers: Headers = (("content-type", "application/json"),)
+    async def _post(self, target: str, body: msgspec.Struct, reply: type[T], *, timeout_s: float | None = None) -> T:
         got = await self._caller.call(
-            "POST", target, headers=headers, body=msgspec.json.encode(body), is_write=target != "/v1/plan"
+            "POST",
+            target,
+            headers=_JSON,
+            body=msgspec.json.encode(body),
+            is_write=target != "/v1/plan",
+            timeout_s=timeout_s,
         )
         return decoded(got.body, reply, f"POST {target}")
 

@@ -10,7 +10,10 @@ from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId, spl
 from orca.model.view import (
     AllocationsReply,
     EventsReply,
+    GossipReply,
     HistoryReply,
+    KeysReply,
+    NodesReply,
     NodeView,
     ServiceReply,
     ServicesReply,
@@ -54,6 +57,18 @@ class NodeReads:
         """The node that answers."""
         return await self._get("/v1/node", NodeView)
 
+    async def nodes(self) -> NodesReply:
+        """All members, as the node that answers sees them."""
+        return await self._get("/v1/nodes", NodesReply)
+
+    async def gossip(self) -> GossipReply:
+        """How gossip is doing on the node that answers."""
+        return await self._get("/v1/gossip", GossipReply)
+
+    async def gossip_keys(self) -> KeysReply:
+        """Which keys the members have."""
+        return await self._get("/v1/gossip/keys", KeysReply)
+
     async def services(self, project: ProjectName | None = None) -> ServicesReply:
         """All services, or those of `project`."""
         return await self._get(target_of("/v1/services", (("project", project),)), ServicesReply)
@@ -83,6 +98,7 @@ class NodeReads:
         limit: int = 100,
         service: ServiceId | None = None,
         allocation: AllocationId | None = None,
+        is_of_cluster: bool = False,
     ) -> EventsReply:
         """One page of events after sequence `after`; None: the newest `limit`. All are below `before`."""
         query: Query = (
@@ -91,6 +107,7 @@ class NodeReads:
             ("limit", limit),
             ("service", service),
             ("allocation", allocation),
+            ("cluster", is_of_cluster or None),
         )
         return await self._get(target_of("/v1/events", query), EventsReply)
 

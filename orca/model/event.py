@@ -38,6 +38,23 @@ class EventKind(enum.Enum):
     STORE_FULL = "store.full"
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"
+    MEMBER_JOINED = "member.joined"
+    MEMBER_FAILED = "member.failed"
+    MEMBER_LEFT = "member.left"
+    MEMBER_NAME_LOST = "member.name_lost"
+    CLUSTER_EVENT = "cluster.event"
+
+
+CLUSTER_KINDS = frozenset(
+    {
+        EventKind.MEMBER_JOINED,
+        EventKind.MEMBER_FAILED,
+        EventKind.MEMBER_LEFT,
+        EventKind.MEMBER_NAME_LOST,
+        EventKind.CLUSTER_EVENT,
+    }
+)
+"""What comes by gossip; `orca events --cluster` shows these."""
 
 
 class Severity(enum.Enum):

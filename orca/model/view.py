@@ -323,3 +323,102 @@ class ImageBuild(msgspec.Struct, frozen=True, kw_only=True):
     dockerfile: str = "Dockerfile"
     target: str | None = None
     args: dict[str, str] = {}
+
+
+class MemberState(enum.Enum):
+    """What is believed of a member of the gossip."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    LEAVING = "leaving"
+    LEFT = "left"
+    FAILED = "failed"
+
+
+class MemberView(_View, frozen=True):
+    """A member as the node that answers sees it; `id` is empty for one that is no Orca node.
+
+    `state_age_ms`: for how long it has been in this state. `heard_age_ms`: how long ago it last
+    answered the observer itself; None when it never did, or is the observer. `rtt_ms`: of
+    recent probes, smoothed.
+    """
+
+    name: str
+    id: NodeId | None
+    address: str
+    state: MemberState
+    state_age_ms: int
+    is_observer: bool = False
+    heard_age_ms: int | None = None
+    rtt_ms: float | None = None
+    zone: str = ""
+    version: str = ""
+    tags: dict[str, str] = {}
+
+
+class NodesReply(_View, frozen=True):
+    """All members, by name. `health_score`: how slow the observer takes itself to be, 0 is well."""
+
+    observation: Observation
+    members: tuple[MemberView, ...]
+    health_score: int
+
+
+class GossipReply(_View, frozen=True):
+    """How gossip is doing on this node. Counters run since its start.
+
+    `drops`: what came in and was not taken in, by layer and cause.
+    """
+
+    observation: Observation
+    address: str
+    profile: str
+    is_encrypted: bool
+    is_paused: bool
+    health_score: int
+    fact_bytes: int
+    counts: dict[str, int]
+    drops: dict[str, int]
+    queues: dict[str, int]
+
+
+class KeyReport(_View, frozen=True):
+    """What members said to one operation on their keyrings; keys are shown by fingerprint.
+
+    `silent`: who did not answer. `keys`, `primary_keys`: how many members have each.
+    """
+
+    operation: str
+    expected: int
+    answered: int
+    attempt: int = 1
+    failures: dict[str, str] = {}
+    silent: tuple[str, ...] = ()
+    keys: dict[str, int] = {}
+    primary_keys: dict[str, int] = {}
+
+
+class KeysReply(_View, frozen=True):
+    """The keys of the cluster, or what a rotation did, step by step."""
+
+    observation: Observation
+    reports: tuple[KeyReport, ...]
+    is_done: bool = True
+    reason: str = ""
+
+
+class RotateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Replace the gossip keys by `key` (base64 of 16, 24 or 32 bytes), or by one that the node makes.
+
+    With `allow_absent` also while members have failed: they will need the key from a person.
+    """
+
+    key: str = ""
+    allow_absent: bool = False
+
+
+class UserEventRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event for every member; `payload` is text. With the name at most 512 bytes."""
+
+    name: str
+    payload: str = ""

@@ -18,6 +18,8 @@ from consensus.state.commands import AdmitNode
 from node.beliefs import BeliefTable
 from node.endings import EndedJobs
 from node.health.probes import HealthDriver
+from node.membership import Membership
+from node.membership.facts import KnownFacts
 from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.events import AssignmentsChanged, Event, HealthChanged, HealthVerdict, StartProbes, StatusChanged
@@ -28,6 +30,7 @@ from node.store.events import EventLog
 from node.store.identity import start_identity
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
+from orca.config import GossipSection
 from orca.errors import StoreFullError
 from orca.model.allocation import AllocationStatus, Phase
 from orca.model.event import EventKind
@@ -95,6 +98,9 @@ class Parts:
         )
         self.wiring.replica = cast("ReplicaDriver", self.decisions)
         self.wiring.reconciler = cast("ReconcilerDriver", self.inbox)
+        self.wiring.membership = Membership(
+            GossipSection(), self.identity, clock, environment, KnownFacts(self.beliefs), self.wiring.record
+        )
 
     def accepts_work(self) -> bool:
         return self.beliefs.nodes[self.facts.id].accepts_work

@@ -3,14 +3,15 @@
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 import trio
 
+from gossip.serf import RotationEnded, RotationStep
 from node.runtime.base import ExecRequest, LogStream
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
-from orca.model.event import EventKind, NodeEvent
+from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent
 from orca.model.ids import (
     AllocationId,
     BlobDigest,
@@ -31,9 +32,13 @@ from orca.model.view import (
     ChangeRequest,
     DeployRequest,
     EventsReply,
+    GossipReply,
     HistoryReply,
     ImageBuild,
+    KeyReport,
     LogRecord,
+    MemberState,
+    MemberView,
     NodeView,
     Observation,
     PlanReply,
@@ -63,21 +68,70 @@ def spec(name: str, **fields: object) -> ServiceSpec:
     )
 
 
-def event(sequence: int, service: ServiceId | None = None) -> NodeEvent:
+def event(sequence: int, service: ServiceId | None = None, kind: EventKind = EventKind.ALLOCATION_READY) -> NodeEvent:
     return NodeEvent(
         sequence=sequence,
         at_ms=WallMs(sequence),
         node=NODE,
-        kind=EventKind.ALLOCATION_READY,
+        kind=kind,
         message=f"event {sequence}",
         service=service,
     )
+
+
+class FakeMembership:
+    """Two members and a keyring of one key."""
+
+    def __init__(self) -> None:
+        self.is_paused = False
+        self.sent: list[tuple[str, str]] = []
+        self.health_score = 0
+
+    def members(self) -> tuple[MemberView, ...]:
+        own = MemberView(
+            name="here", id=NODE, address="127.0.0.1:7946", state=MemberState.ALIVE, state_age_ms=5, is_observer=True
+        )
+        other = MemberView(name="real", id=None, address="127.0.0.1:7947", state=MemberState.FAILED, state_age_ms=7)
+        return (own, other)
+
+    def describe(self, reply: Callable[..., GossipReply]) -> GossipReply:
+        return reply(
+            address="127.0.0.1:7946",
+            profile="orca",
+            is_encrypted=False,
+            is_paused=self.is_paused,
+            health_score=self.health_score,
+            fact_bytes=3,
+            counts={"probes": 1},
+            drops={},
+            queues={"events": 0},
+        )
+
+    def pause(self, *, is_paused: bool) -> None:
+        self.is_paused = is_paused
+
+    def send_event(self, name: str, payload: str) -> None:
+        if not name:
+            raise InvalidRequestError("an event needs a name")
+        self.sent.append((name, payload))
+
+    async def list_keys(self) -> KeyReport:
+        return KeyReport(operation="list-keys", expected=2, answered=2, keys={"abc": 2}, primary_keys={"abc": 2})
+
+    async def rotate_keys(self, key: str, *, allow_absent: bool) -> tuple[tuple[KeyReport, ...], RotationEnded]:
+        if key == "bad":
+            raise InvalidRequestError("the key is no base64 of 16, 24 or 32 bytes")
+        end = RotationEnded(
+            is_done=allow_absent, step=RotationStep.INSTALL, reason="" if allow_absent else "real failed"
+        )
+        return (await self.list_keys(),), end
 
 
 class FakeControl:
     """Keeps specs, events and contents; `crash` makes the next status call fail as a bug would."""
 
     def __init__(self) -> None:
+        self.membership = FakeMembership()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
@@ -244,11 +298,16 @@ class FakeControl:
         limit: int,
         service: ServiceId | None,
         allocation: AllocationId | None,
+        is_of_cluster: bool = False,
     ) -> EventsReply:
         await trio.lowlevel.checkpoint()
         known = [e for e in self.recorded if before is None or e.sequence < before]
         looked = known[-limit:] if after is None else [e for e in known if e.sequence > after][:limit]
-        found = tuple(e for e in looked if service is None or e.service == service)
+        found = tuple(
+            e
+            for e in looked
+            if (service is None or e.service == service) and (not is_of_cluster or e.kind in CLUSTER_KINDS)
+        )
         last = looked[-1].sequence if looked else after or 0
         return EventsReply(observation=self.observation(), events=found, last_sequence=last)
 

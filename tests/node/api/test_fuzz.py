@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from node.api.failure import answer_failure
 from node.api.routes import ROUTES
 from node.api.server import Dispatcher
-from orca.errors import error_classes
+from orca.errors import ErrorEnvelope, error_classes
 from orca.http import serve_http
-from orca.http.messages import ErrorEnvelope
 from tests.node.api.control import FakeControl
 from tests.node.api.raw import Answer, parse
 

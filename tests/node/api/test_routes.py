@@ -213,7 +213,7 @@ REFUSALS = (
     ("GET", "/v1/blobs/sha256:1", None, 405, "method_not_allowed", "HEAD, PUT"),
     ("GET", "/v1/events?limit=0", None, 400, "invalid_request", "limit"),
     ("GET", "/v1/events?limit=ten", None, 400, "invalid_request", "limit"),
-    ("GET", "/v1/events?bogus=1", None, 400, "invalid_request", "after, before, limit, service, allocation, follow"),
+    ("GET", "/v1/events?bogus=1", None, 400, "invalid_request", "after, before, limit, service, allocation, cluster"),
     ("GET", "/v1/events?after=1&after=2", None, 400, "invalid_request", "twice"),
     ("GET", "/v1/allocations?service=web", None, 400, "invalid_request", "service"),
     ("GET", "/v1/status?x=%zz", None, 400, "invalid_request", "hex digits"),

@@ -14,6 +14,8 @@ NOTHING: dict[str, Any] = {
     "name": None,
     "api": None,
     "http": None,
+    "gossip": None,
+    "join": (),
     "port_offset": None,
     "labels": (),
     "log_format": None,
@@ -41,11 +43,21 @@ def test_a_listener_may_be_a_port_or_an_address() -> None:
     config = config_of(api="[::1]:7001", http="8080")
     assert (config.api_host, config.api_port) == ("::1", 7001)
     assert (config.http_host, config.http_port) == (NodeConfig().http_host, 8080)
+    config = config_of(gossip="7000", join=("a", "b:1"))
+    assert (config.gossip.host, config.gossip.port, config.gossip.join) == ("127.0.0.1", 7000, ("a", "b:1"))
 
 
 @pytest.mark.parametrize(
     "values",
-    [{"api": "localhost"}, {"http": "80x"}, {"http": "1:70000"}, {"labels": ("zone",)}, {"labels": ("orca.x=1",)}],
+    [
+        {"api": "localhost"},
+        {"http": "80x"},
+        {"http": "1:70000"},
+        {"gossip": "0.0.0.0:7946"},
+        {"gossip": "name:1"},
+        {"labels": ("zone",)},
+        {"labels": ("orca.x=1",)},
+    ],
 )
 def test_options_that_cannot_be_read_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
