@@ -275,6 +275,10 @@ class RpcClient:
             except CodecError as error:
                 self._fail(self._unreadable(error))
 
+    def close(self) -> None:
+        """Whoever still waits for something learns that nothing more comes; `connect` calls it."""
+        self._fail(NotAvailableError(f"the connection to the Serf agent at {self._agent} was closed"))
+
     async def _write(self) -> None:
         async for data in self._outgoing:
             if self._failure is not None:
@@ -404,6 +408,8 @@ async def connect(agent: Address, auth_key: str = "") -> AsyncGenerator[RpcClien
                 yield client
             except Exception as error:  # noqa: BLE001 - raised below, outside the nursery that would wrap it
                 raised = error
+            finally:
+                client.close()
             nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(stream)
