@@ -186,6 +186,19 @@ class RaftCore:
         return self.node in self._log.membership.voters
 
     @property
+    def _may_campaign(self) -> bool:
+        """Whether an election of this node may help.
+
+        A voter, and also one that the log removes, until that is committed: nobody else may have the
+        entry that removes it, and then nobody else could be elected (§4.2.2). Its own vote does not count.
+        """
+        if self._is_outranked:
+            return False
+        return self.is_voter or any(
+            self.node in membership.voters for membership in self._log.memberships_since(self._commit_index)
+        )
+
+    @property
     def is_outranked(self) -> bool:
         """Whether it met a higher epoch, and does nothing any more."""
         return self._is_outranked
@@ -373,9 +386,9 @@ class RaftCore:
     def _restart_election_timer(self, least: float = 1.0, most: float = 2.0) -> None:
         """Campaign between `least` and `most` election timeouts from now, at random (§3.4).
 
-        Only a voter campaigns: a learner, or a removed member, would disturb the others in vain.
+        Not a learner, nor a removed member: they would disturb the others in vain.
         """
-        if not self.is_voter or self._is_outranked:
+        if not self._may_campaign:
             self._elect_at = NO_TIMER
             return
         timeout_s = self.config.election_timeout_s

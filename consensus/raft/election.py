@@ -199,7 +199,8 @@ class Elections(MembershipChanges):
         """Who becomes a voter waits for a leader from now on; who is none any more does not campaign."""
         if self.is_leader:
             return
-        if self.is_voter == (self._elect_at == NO_TIMER):
+        may_campaign = self._may_campaign
+        if may_campaign == (self._elect_at == NO_TIMER):
             self._restart_election_timer()
-        if not self.is_voter:
+        if not may_campaign:
             self._role = Role.FOLLOWER

@@ -81,6 +81,10 @@ class RaftLog:
         """The group as of entry `index`, which no snapshot has passed."""
         return next(membership for since, membership in reversed(self._memberships) if since <= index)
 
+    def memberships_since(self, index: LogIndex) -> list[Membership]:
+        """The group as of entry `index`, and all that came after it."""
+        return [self.membership_at(index), *(membership for since, membership in self._memberships if since > index)]
+
     def term_at(self, index: LogIndex) -> Term | None:
         """The term of entry `index`; None for one that is not held, older or newer."""
         offset = index - self.base_index

@@ -274,9 +274,9 @@ class RaftMachine(Elections):
         assert not self._reads.count, "holds reads and does not lead"
         assert self._heartbeat_at == NO_TIMER, "sends heartbeats and does not lead"
         if self._role is not Role.FOLLOWER:
-            assert self.is_voter, "campaigns without being a voter"
+            assert self._may_campaign, "campaigns without being a voter"
             assert self._leader is None, f"campaigns, and believes that {self._leader} leads"
-        if self.is_voter and not self._is_outranked:
+        if self._may_campaign:
             assert self._elect_at != NO_TIMER, "a voter that waits for nothing"
 
     def _check_leader(self) -> None:

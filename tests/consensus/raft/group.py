@@ -61,6 +61,7 @@ class Safety:
     def __init__(self) -> None:
         self.leaders: dict[Term, NodeId] = {}
         self.applied: dict[LogIndex, Entry] = {}
+        self._places: dict[bytes, LogIndex] = {}
 
     def led(self, node: NodeId, term: Term) -> None:
         """Election safety: one leader a term at most."""
@@ -70,6 +71,9 @@ class Safety:
         """State machine safety: what one node applies at an index, all do."""
         first = self.applied.setdefault(entry.index, entry)
         assert first == entry, f"{entry} is applied where another node applied {first}"
+        if entry.payload and entry.kind is EntryKind.NORMAL:
+            index = self._places.setdefault(entry.payload, entry.index)
+            assert index == entry.index, f"{entry.payload!r} was proposed once, and is entry {index} and {entry.index}"
 
     @property
     def newest(self) -> LogIndex:
