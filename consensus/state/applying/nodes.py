@@ -16,7 +16,7 @@ from consensus.state.applying.results import (
     touch,
     touch_plans,
 )
-from consensus.state.applying.tokens import is_repeated, spend_join_token
+from consensus.state.applying.tokens import spend_join_token
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
     AdmitNode,
@@ -106,7 +106,9 @@ def _check_introduction(state: ClusterState, command: AdmitNode | RedeemJoinToke
         raise Refusal(
             "forbidden", f"{command.node} is admitted with another key; a node keeps its key in its data directory"
         )
-    schema = command.schema or (1 if known is None else known.schema)
+    schema = command.schema
+    if isinstance(command, AdmitNode) and not schema:
+        schema = 1 if known is None else known.schema
     if not state.schema <= schema <= SCHEMA_MAX:
         raise Refusal(
             "conflict",
@@ -138,7 +140,7 @@ def _redeem(state: ClusterState, at: StateRevision, command: RedeemJoinToken) ->
     token = spend_join_token(state, command)
     _check_introduction(state, command)
     known = state.nodes.get(command.node)
-    if known is not None and not known.key and not is_repeated(token, command):
+    if known is not None and not known.key:
         # Its key was never told, so nobody can say that this is the same node.
         raise Refusal("forbidden", f"{command.node} is a node of this cluster already and did not join by a token")
     state.join_tokens[token.id] = token

@@ -144,7 +144,7 @@ def api_token_problem(state: ClusterState, token: TokenId, secret_hash: bytes, a
     return ""
 
 
-def is_repeated(token: JoinTokenRecord, command: RedeemJoinToken) -> bool:
+def _is_repeated(token: JoinTokenRecord, command: RedeemJoinToken) -> bool:
     """Whether the same node came in by this token before, with the same key."""
     return any(one.node == command.node and one.key == command.key for one in token.redeemed)
 
@@ -155,7 +155,7 @@ def spend_join_token(state: ClusterState, command: RedeemJoinToken) -> JoinToken
     if problem:
         raise Refusal("forbidden", problem)
     token = state.join_tokens[command.token]
-    if is_repeated(token, command):
+    if _is_repeated(token, command):
         return token
     if token.uses_left < 1:
         by = ", ".join(one.node for one in token.redeemed[-3:])
