@@ -34,6 +34,11 @@ class Keeper:
         self._heir: NodeId | None = None
         self._is_over = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no replacement is under way."""
+        return self._dead is None
+
     def start(self) -> None:
         """Begin."""
         if self._mood.has("change"):
@@ -55,7 +60,8 @@ class Keeper:
         self._world.after(self._chance.pause_s(mean_s), again)
 
     def _leader(self) -> Process | None:
-        leaders = [process for process in self._processes.values() if process.is_leader]
+        """Who leads and would take a change at once: one that waits in a queue could be carried out after a kill."""
+        leaders = [process for process in self._processes.values() if process.is_leader and process.is_free]
         return max(leaders, key=lambda process: process.machine.term) if leaders else None
 
     # Replacing the dead.
@@ -131,7 +137,7 @@ class Keeper:
         return 2 * len(knowing) > len(group.voters)
 
     def _known_groups(self) -> list[Membership]:
-        """Of each node that can come back the newest group on its disk, and the one before: that is where it may be."""
+        """Of each node that can come back its group, and the two newest ones on its disk: there it may be."""
         groups: list[Membership] = []
         for process in self._processes.values():
             if process.is_gone_for_good:
@@ -141,7 +147,9 @@ class Keeper:
             first = Membership(voters=tuple(sorted(process.voters)))
             known = [first if snapshot is None or snapshot.meta.membership is None else snapshot.meta.membership]
             known += [decode_membership(one.payload) for one in loaded.entries if one.kind is EntryKind.MEMBERSHIP]
-            groups += [group for group in known[-2:] if group.voters]
+            if process.membership is not None:
+                known.append(process.membership)
+            groups += [group for group in known[-3:] if group.voters]
         return groups
 
     def _is_viable(self, group: Membership, without: NodeId | None = None) -> bool:

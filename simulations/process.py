@@ -149,6 +149,11 @@ class Process:
         return self._machine is not None
 
     @property
+    def is_free(self) -> bool:
+        """Whether what it is asked now is stepped at once."""
+        return self.is_up and not self._is_writing and not self._is_stepping and self._resume_at is None
+
+    @property
     def machine(self) -> RaftMachine:
         """The machine of this life."""
         assert self._machine is not None, f"{self.node} is down"
@@ -279,8 +284,8 @@ class Process:
     # Steps.
 
     def _work(self) -> None:
-        if self._is_stepping:
-            return  # an effect of the step under way brought it about
+        if self._is_stepping or self._machine is None:
+            return  # an effect of the step under way brought it about, or ended this life
         self._is_stepping = True
         life = self._life
         try:

@@ -1,4 +1,14 @@
 """Named stories, and pinned seeds of old failures.
 
-`raft` is chaos for a group of our own machines; `yardstick` the same clients on PySyncObj, the negative control.
+`raft` is chaos for a group of our own machines; `yardstick` gives the same clients to PySyncObj, the negative control.
 """
+
+from collections.abc import Callable
+from typing import Final
+
+from simulations.scenarios import raft
+from simulations.scenarios.report import Report
+
+SCENARIOS: Final[dict[str, Callable[[int, Callable[[str], None] | None], Report]]] = {
+    raft.NAME: lambda seed, trace: raft.run(seed, trace=trace),
+}

@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     voters: int | None = None
     learners: int | None = None
     clients: int | None = None
-    chaos_s: float = 12.0
+    chaos_s: float = 30.0
     mood: Mood | None = None
     config: RaftConfig | None = None
 
@@ -173,6 +173,7 @@ class RaftChaos:
         return (
             self._wait_for("end of what clients had begun", lambda: all(client.is_idle for client in self.clients))
             and self._ask("write", Kind.WRITE, "last")
+            and self._wait_for("end of a voter's replacement", lambda: self._keeper.is_idle)
             and self._wait_for("agreement of all members", lambda: progress.is_settled(self.processes))
         )
 

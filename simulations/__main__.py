@@ -1,0 +1,105 @@
+"""The command line of the simulator.
+
+`python -m simulations --seed 7 --scenario raft` runs one seed, `--trace` shows every event of it;
+`--seeds 1000` runs many; `python -m simulations mutations` plants bugs and tells which are caught. Without
+arguments the number of seeds is ORCA_SIM_SEEDS, 50 by default; a nightly run sets it to 1000 or more.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from simulations.mutations.table import print_table
+from simulations.scenarios import SCENARIOS
+from simulations.scenarios.report import Report
+from simulations.seeds import Batch, run_batch
+
+SEEDS_DEFAULT: Final = 50
+
+
+def say(line: str) -> None:
+    """To the person who started it, now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["run", "mutations"], default="run")
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="raft")
+    parser.add_argument("--seed", type=int, help="run this seed only")
+    parser.add_argument("--first", type=int, default=1, help="the first of many seeds")
+    parser.add_argument("--seeds", type=int, help=f"how many seeds; ORCA_SIM_SEEDS or {SEEDS_DEFAULT} without it")
+    parser.add_argument("--trace", action="store_true", help="with --seed: show every event")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="mutations: only this one")
+    return parser.parse_args(arguments)
+
+
+def replay_command(report: Report) -> str:
+    """What shows this failure again."""
+    return f"python -m simulations --scenario {report.scenario} --seed {report.seed} --trace"
+
+
+def show_failure(report: Report) -> None:
+    """Seed, findings and the way to see it again."""
+    for violation in report.violations[:5]:
+        say(f"  {violation}")
+    say(f"  replay: {replay_command(report)}")
+
+
+def budget(given: int | None) -> int:
+    """How many seeds to run."""
+    return given if given is not None else int(os.environ.get("ORCA_SIM_SEEDS", SEEDS_DEFAULT))
+
+
+def run_one(scenario: str, seed: int, *, is_traced: bool) -> int:
+    """One seed; 1 when it fails."""
+    report = SCENARIOS[scenario](seed, say if is_traced else None)
+    say(str(report))
+    if not report.is_good:
+        show_failure(report)
+    return 0 if report.is_good else 1
+
+
+def run_many(scenario: str, first: int, count: int) -> int:
+    """Many seeds; 1 when one fails, or when a fault never had an effect."""
+    began = time.monotonic()
+
+    def tell(report: Report) -> None:
+        if not report.is_good:
+            say(str(report))
+            show_failure(report)
+
+    run: Callable[[int], Report] = lambda seed: SCENARIOS[scenario](seed, None)  # noqa: E731
+    batch = run_batch(run, range(first, first + count), tell=tell)
+    show_batch(batch, time.monotonic() - began)
+    return 0 if batch.is_good else 1
+
+
+def show_batch(batch: Batch, seconds: float) -> None:
+    """The sum, and what each fault did."""
+    say(
+        f"{batch.runs} runs, {len(batch.failures)} failed, {batch.done} operations, {batch.steps} steps, {seconds:.1f} s"
+    )
+    bites = batch.bites
+    say("effects: " + ", ".join(f"{knob} {bites.effects[knob]} in {bites.drawn[knob]}" for knob in bites.drawn))
+    if batch.toothless:
+        say(f"these faults were drawn and never had an effect: {', '.join(batch.toothless)}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what `arguments` ask for; the exit code."""
+    options = parse(arguments)
+    if options.what == "mutations":
+        return print_table(say, options.only, options.seeds)
+    if options.seed is not None:
+        return run_one(options.scenario, options.seed, is_traced=options.trace)
+    return run_many(options.scenario, options.first, budget(options.seeds))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
