@@ -7,7 +7,6 @@ from consensus.raft.core import NO_TIMER, Role
 from consensus.raft.events import TransferRequested
 from consensus.raft.membership import MembershipChanges
 from consensus.raft.messages import PreVote, PreVoteReply, RequestVote, TimeoutNow, VoteReply
-from consensus.raft.progress import Progress
 from consensus.raft.quorum import Verdict, VoteTally
 from consensus.storage import Entry, HardState
 from orca.model.ids import LogIndex, NodeId, Term
@@ -88,15 +87,12 @@ class Elections(MembershipChanges):
         self._set_leader(self.node)
         self._elect_at = NO_TIMER
         self._round = 0
-        self._progress = {
-            peer: Progress(self.last_index, self._now) for peer in self.membership.members if peer != self.node
-        }
+        self._progress = {}
         uncommitted = self._log.slice(LogIndex(self._commit_index + 1), self.last_index)
         self._uncommitted_bytes = sum(len(entry.payload) for entry in uncommitted)
-        if self._progress:
-            self._heartbeat_at = Instant(self._now + self.config.heartbeat_s)
         self._append_own([Entry(term=self.term, index=LogIndex(self.last_index + 1), payload=b"")])
-        self._note(f"leads in term {self.term}; {len(uncommitted)} entries of earlier terms committed")
+        self._match_peers()
+        self._note(f"leads term {self.term}; {len(uncommitted)} entries of earlier terms are committed with its first")
 
     # Answering.
 
@@ -105,6 +101,8 @@ class Elections(MembershipChanges):
         is_granted = message.term >= self.term and self._is_up_to_date(message) and not self._knows_living_leader()
         reply = PreVoteReply(term=self.term, epoch=self.epoch, for_term=message.term, is_granted=is_granted)
         self._send_late(sender, reply)
+        if self.is_leader:
+            self._feed_removed(sender)
 
     def _on_request_vote(self, sender: NodeId, message: RequestVote) -> None:
         """Vote once a term, for a log that is as complete as this one (§3.4, §3.6.1).

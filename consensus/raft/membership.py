@@ -112,17 +112,28 @@ class MembershipChanges(Proposals):
         Who was removed is fed until it knows, or for a while: a removed voter that knows does not campaign.
         """
         members = self.membership.members
-        timeout_s = DEPARTURE_TIMEOUTS * self.config.election_timeout_s
         for peer in members:
             if peer != self.node and peer not in self._progress:
-                self._progress[peer] = Progress(self.last_index, self._now)
+                # Begin with the newest entry: a peer that lacks others says so.
+                self._progress[peer] = Progress(self.last_index, self.last_index, self._now)
         for peer, progress in self._progress.items():
             if peer in members:
                 progress.departs_at = None
             elif progress.departs_at is None:
-                progress.departs_at = Instant(self._now + timeout_s)
+                progress.departs_at = self._departure()
         if self._progress and self._heartbeat_at == float("inf"):
             self._heartbeat_at = Instant(self._now + self.config.heartbeat_s)
+
+    def _feed_removed(self, sender: NodeId) -> None:
+        """A node that asks for votes and is no member was removed, and does not know: tell it by its log."""
+        if sender not in self.membership.members and sender not in self._progress:
+            progress = Progress(self.last_index, self.last_index, self._now)
+            progress.departs_at = self._departure()
+            self._progress[sender] = progress
+            self._match_peers()
+
+    def _departure(self) -> Instant:
+        return Instant(self._now + DEPARTURE_TIMEOUTS * self.config.election_timeout_s)
 
     def _forget_departed(self) -> None:
         """Stop feeding removed members that know of it, and those that cannot be told."""

@@ -84,9 +84,9 @@ class Progress:
     newest round of heartbeats that it answered. `departs_at`: a removed member still learns of its removal until then.
     """
 
-    def __init__(self, last_index: LogIndex, now: Instant) -> None:
+    def __init__(self, next_index: LogIndex, last_index: LogIndex, now: Instant) -> None:
         self.match_index = LogIndex(0)
-        self.next_index = LogIndex(last_index + 1)
+        self.next_index = next_index
         self.state = PeerState.PROBE
         self.contact_at = now
         self.told_commit = LogIndex(0)
@@ -187,6 +187,8 @@ class Progress:
         assert len(self._inflight) <= (1 if self.state is PeerState.PROBE else config.inflight_appends_max), (
             f"{len(self._inflight)} appends in flight while {self.state}"
         )
+        if self.state is PeerState.PROBE and self.match_index < last_index:
+            assert self.next_index <= last_index, "there is something to send, and nothing will make it be sent"
         indexes = [one.last_index for one in self._inflight]
         assert indexes == sorted(indexes), f"appends in flight are out of order: {indexes}"
         if self.state is PeerState.REPLICATE and indexes:

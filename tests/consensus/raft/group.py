@@ -155,7 +155,7 @@ class Group:
         self.reads: dict[ReadId, LogIndex] = {}
         self.read_answers: dict[ReadId, ReadReady | ReadRejected] = {}
         self.notes: list[str] = []
-        self.effects: list[Effect] = []
+        self.journal: list[tuple[NodeId, Effect]] = []
 
     def __getitem__(self, name: str) -> RaftMachine:
         return self.members[NodeId(name)].machine
@@ -198,8 +198,8 @@ class Group:
         return True
 
     def _perform_one(self, member: Member, effect: Effect) -> None:
-        self.effects.append(effect)
         node = member.node
+        self.journal.append((node, effect))
         match effect:
             case SendMessage(to=to, message=message):
                 self.post.append((node, to, message))
@@ -366,4 +366,4 @@ class Group:
 
     def changes(self) -> list[MembershipChanged]:
         """What was said of the group so far."""
-        return [effect for effect in self.effects if isinstance(effect, MembershipChanged)]
+        return [effect for _, effect in self.journal if isinstance(effect, MembershipChanged)]
