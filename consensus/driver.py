@@ -1,17 +1,36 @@
 """Runs a `Replica` on trio: performs its effects in order, answers proposers.
 
-One task owns the replica. Proposals that arrive while a save is on its way to the
-disk are taken together in the next step, so one sync serves all that waited. Nothing
+One task owns the replica. Proposals and messages that arrive while a save is on its way to the
+disk are taken together in the next steps, so one sync serves all that waited. Nothing
 here waits for a local reader: applied commands are published through a plain function.
+Messages that need not wait for this node's disk leave before the save begins.
 """
 
 import math
-from collections.abc import Callable
-from typing import Protocol, assert_never
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, assert_never
 
 import trio
 
-from consensus.raft import ProposalId, RejectReason, collect_write
+from consensus.answers import Answers, Promise
+from consensus.raft import (
+    MembershipChange,
+    MembershipChanged,
+    MembershipProposed,
+    Message,
+    MessageReceived,
+    MessagesReceived,
+    Outranked,
+    PeerUnreachable,
+    ProposalId,
+    ProposalRejected,
+    RaftMachine,
+    RejectReason,
+    SendMessage,
+    TransferRequested,
+    collect_write,
+)
 from consensus.replica import (
     Accepted,
     AppliedCommand,
@@ -21,9 +40,11 @@ from consensus.replica import (
     LeaderChanged,
     Noted,
     ProposalLost,
-    ProposalRejected,
     Proposed,
     ProposedMany,
+    ReadReady,
+    ReadRejected,
+    ReadRequested,
     Replica,
     RestoreSnapshot,
     SaveFailed,
@@ -49,6 +70,29 @@ from orca.sources import Clock
 PROPOSALS_MAX = 1024
 BATCH_MAX = 256
 RETRY_S = 1.0
+MESSAGES_MAX = 4096
+"""Messages of peers that wait for the disk of this node; the oldest make room, and Raft sends again."""
+UNLED_START_S = 5.0
+"""So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
+
+
+class Transport(Protocol):
+    """Carries messages between replicas. Returns at once, and may lose what it was given."""
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Put `message` on its way to `to`."""
+        ...
+
+
+Offload = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments and gives its result, without stopping the loop: a thread, or a test's own way."""
+
+
+class _Alone:
+    """The transport of a replica that has no peers."""
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Nobody is there."""
 
 
 class Listener(Protocol):
@@ -66,22 +110,25 @@ class Listener(Protocol):
         """The disk or the store took no write."""
         ...
 
+    def restored(self) -> None:
+        """The state was replaced by a snapshot of a peer."""
+        ...
 
-class _Waiter:
-    """Somebody waits for the outcome of one proposal."""
+    def group_changed(self) -> None:
+        """The leader or the members of the group are others now."""
+        ...
 
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.outcome: Outcome | None = None
-        self.rejected: ProposalRejected | None = None
-        self.is_lost = False
+    def outranked(self, epoch: int) -> None:
+        """The group was started anew without this node; its log belongs to another past."""
+        ...
 
 
 class ReplicaDriver:
     """The trio shell of one replica.
 
     `write` makes one `LogWrite` durable and raises StoreFullError when nothing was
-    written. `beliefs` gives what the scheduler may believe now.
+    written; `offload` runs it, and whatever else takes long, off the loop. `beliefs` gives what
+    the scheduler may believe now. Without a `transport` the replica has to be its own quorum.
     """
 
     def __init__(
@@ -92,14 +139,22 @@ class ReplicaDriver:
         write: Callable[[LogWrite], None],
         beliefs: Callable[[], Beliefs],
         listener: Listener,
+        transport: Transport | None = None,
+        offload: Offload = trio.to_thread.run_sync,
     ) -> None:
         self._replica = replica
         self._clock = clock
         self._write = write
         self._beliefs = beliefs
         self._listener = listener
-        self._waiters: dict[ProposalId, _Waiter] = {}
-        self._by_index: dict[LogIndex, ProposalId] = {}
+        self._offload = offload
+        self._transport = transport or _Alone()
+        self._inbox: deque[MessageReceived] = deque()
+        self._orders: deque[Event] = deque()
+        self._answers = Answers(self._ended)
+        self._applied = trio.Event()
+        self._performed_index = replica.raft.applied_index
+        self.dropped_messages = 0
         self._pause_until = clock.now()
         self._wake = trio.Event()
         self._send, self._receive = trio.open_memory_channel[Proposed](PROPOSALS_MAX)
@@ -128,7 +183,33 @@ class ReplicaDriver:
     @property
     def applied_index(self) -> LogIndex:
         """The last entry of the log that the state contains."""
-        return self._replica.raft.applied_index
+        return self._performed_index
+
+    @property
+    def raft(self) -> RaftMachine:
+        """The machine, to look at."""
+        return self._replica.raft
+
+    def receive(self, sender: NodeId, message: Message) -> None:
+        """Take in what a peer sent; returns at once."""
+        if len(self._inbox) >= MESSAGES_MAX:
+            self._inbox.popleft()
+            self.dropped_messages += 1
+        self._inbox.append(MessageReceived(sender=sender, message=message))
+        self._wake.set()
+
+    def unreachable(self, peer: NodeId) -> None:
+        """Messages to `peer` were lost; returns at once."""
+        self._order(PeerUnreachable(node=peer))
+
+    def hand_over(self, to: NodeId | None = None) -> None:
+        """Let another voter lead, if this one does; returns at once."""
+        self._order(TransferRequested(to=to))
+
+    def _order(self, event: Event) -> None:
+        if len(self._orders) < MESSAGES_MAX:
+            self._orders.append(event)
+            self._wake.set()
 
     def beliefs_changed(self) -> None:
         """Something that the scheduler looks at is different: plan again soon."""
@@ -144,7 +225,8 @@ class ReplicaDriver:
         if self._is_stopped:
             raise NotAvailableError("this node is stopping and takes no change any more")
         proposal = self._replica.propose(command)
-        waiter = self._waiters[proposal.proposal_id] = _Waiter()
+        done = trio.Event()
+        promise = self._answers.open(proposal.proposal_id, done.set)
         try:
             try:
                 self._send.send_nowait(proposal)
@@ -154,24 +236,67 @@ class ReplicaDriver:
                 ) from None
             self._wake.set()
             with trio.move_on_after(deadline_s):
-                await waiter.done.wait()
+                await done.wait()
         finally:
-            self._waiters.pop(proposal.proposal_id, None)
-        if waiter.rejected is not None:
-            raise _rejection(waiter.rejected)
-        if waiter.is_lost:
+            self._answers.close(proposal.proposal_id)
+        self._check(promise, deadline_s)
+        assert promise.outcome is not None, "a command that was applied has an outcome"
+        return promise.outcome
+
+    async def change_group(self, change: MembershipChange, *, deadline_s: float = 30.0) -> None:
+        """Change the group by one member; returns when that is committed.
+
+        Raises like `propose`, and ConflictError for a change that makes no sense.
+        """
+        proposal_id = self._replica.fresh_proposal_id()
+        done = trio.Event()
+        promise = self._answers.open(proposal_id, done.set)
+        try:
+            self._order(MembershipProposed(proposal_id=proposal_id, change=change))
+            with trio.move_on_after(deadline_s):
+                await done.wait()
+        finally:
+            self._answers.close(proposal_id)
+        self._check(promise, deadline_s)
+
+    async def read_barrier(self, *, deadline_s: float = 5.0) -> LogIndex:
+        """Return when this node's state holds everything that was committed when this was called (§6.4).
+
+        Raises NotLeaderError when no leader can be asked, NotAvailableError when none answers in time.
+        """
+        done = trio.Event()
+        read_id, promise = self._answers.open_read(done.set)
+        try:
+            self._order(ReadRequested(read_id=read_id))
+            with trio.move_on_after(deadline_s):
+                await done.wait()
+                while promise.index is not None:
+                    if self.applied_index >= promise.index:
+                        return promise.index
+                    applied = self._applied
+                    await applied.wait()
+        finally:
+            self._answers.close_read(read_id)
+        if promise.is_rejected:
+            raise NotLeaderError("no leader is known that could say what was committed; try again shortly")
+        raise NotAvailableError(f"no quorum confirmed the read within {deadline_s:g} s")
+
+    def _check(self, promise: Promise, deadline_s: float) -> None:
+        """Raise what became of a proposal that was not applied."""
+        if promise.rejected is not None:
+            raise _rejection(promise.rejected)
+        if promise.is_lost:
             raise ProposalLostError(
                 "the change went to a node that may not lead any more; it may still happen. "
                 "Look first, or send it again under the same request id"
             )
-        if waiter.outcome is None and self._is_stopped:
+        if not promise.is_committed and self._is_stopped:
             raise ProposalLostError("this node stopped before the change was confirmed; it may still have happened")
-        if waiter.outcome is None:
+        if not promise.is_committed:
             raise ProposalLostError(
                 f"the change was not confirmed within {deadline_s:g} s; it may still happen. "
                 "Look first, or send it again under the same request id"
             )
-        return waiter.outcome
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started()` once the log is applied.
@@ -182,32 +307,55 @@ class ReplicaDriver:
         """
         try:
             await self._step(Tick())
-            while not self._replica.is_leader:
-                await self._wait()
-                await self._step(Tick())
+            give_up_at = self._clock.now() + UNLED_START_S
+            while not self._knows_enough(give_up_at):
+                await self._wait(give_up_at)
+                await self._turn()
             task_status.started()
             while True:
                 await self._wait()
                 await self._turn()
         finally:
             self._is_stopped = True
-            for waiter in self._waiters.values():
-                waiter.done.set()
+            self._answers.stop()
 
-    async def _wait(self) -> None:
-        deadline = self._replica.deadline()
-        timeout_s = math.inf if deadline is None else max(0.0, deadline - self._clock.now())
+    def _knows_enough(self, give_up_at: float) -> bool:
+        """Whether the state is one to act on.
+
+        A voter that is its own quorum has committed its log. Any other has heard from a leader and applied
+        what that had committed, or there is none and it goes by what it knows (its workloads have to run).
+        """
+        raft = self._replica.raft
+        if raft.is_leader:
+            return True
+        if raft.membership.voters == (raft.node,):
+            return False
+        if raft.leader is not None and raft.commit_index:
+            return True
+        return self._clock.now() >= give_up_at
+
+    async def _wait(self, until: float = math.inf) -> None:
+        deadline = min(until, self._replica.deadline() or math.inf)
+        timeout_s = max(0.0, deadline - self._clock.now())
         pause_s = self._pause_until - self._clock.now()
         wake_at_ms = self._replica.plan_wake_at_ms()
         if pause_s > 0:
             timeout_s = min(timeout_s, pause_s)
         elif wake_at_ms is not None and self._replica.is_leader:
             timeout_s = min(timeout_s, max(0.0, (wake_at_ms - self._clock.wall()) / 1000))
-        with trio.move_on_after(timeout_s):
-            await self._wake.wait()
+        if not (self._inbox or self._orders):
+            with trio.move_on_after(timeout_s):
+                await self._wake.wait()
         self._wake = trio.Event()
 
     async def _turn(self) -> None:
+        """Messages before a Tick that is due: after a pause they may say that a leader lives."""
+        while self._inbox:
+            messages = tuple(self._inbox)
+            self._inbox.clear()
+            await self._step(MessagesReceived(messages=messages))
+        while self._orders:
+            await self._step(self._orders.popleft())
         deadline = self._replica.deadline()
         if deadline is not None and self._clock.now() >= deadline:
             await self._step(Tick())
@@ -217,7 +365,7 @@ class ReplicaDriver:
             batch = self._take_batch()
         if self._clock.now() >= self._pause_until and self._replica.is_compaction_due:
             # This task alone changes the state, and it waits here.
-            await self._step(await trio.to_thread.run_sync(self._replica.compaction))
+            await self._step(await self._offload(self._replica.compaction))
         if self._clock.now() >= self._pause_until:
             plan = self._replica.plan(self._beliefs(), self._clock.wall())
             if plan is not None:
@@ -234,13 +382,15 @@ class ReplicaDriver:
         return batch
 
     async def _step(self, event: Event) -> None:
-        _, write, rest = collect_write(self._replica.step(event, self._clock.now()))
+        before, write, rest = collect_write(self._replica.step(event, self._clock.now()))
+        for message in before:
+            self._transport.send(message.to, message.message)
         if write is not None:
             try:
                 # Shielded: a transaction that is on its way is either on disk or not, and the
                 # machine must learn which before anything else happens.
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._write, write)
+                    await self._offload(self._write, write)
             except StoreFullError as error:
                 self._listener.store_refused(error.message)
                 # Without a pause a full disk would make the planner spin.
@@ -258,52 +408,63 @@ class ReplicaDriver:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Accepted():
-                self._by_index[effect.index] = effect.proposal_id
-            case ProposalRejected():
-                if self._replica.plan_ended(effect.proposal_id):
-                    self._pause()
-                waiter = self._waiters.get(effect.proposal_id)
-                if waiter is not None:
-                    waiter.rejected = effect
-                    waiter.done.set()
-            case ProposalLost():
-                self._replica.plan_ended(effect.proposal_id)
-                waiter = self._waiters.get(effect.proposal_id)
-                if waiter is not None:
-                    waiter.is_lost = True
-                    waiter.done.set()
+            case SendMessage():
+                self._transport.send(effect.to, effect.message)
+            case Accepted() | ProposalRejected() | ProposalLost() | ReadReady() | ReadRejected():
+                self._answer(effect)
+            case Apply():
+                self._apply(effect)
             case RestoreSnapshot():
                 self._replica.restore(effect.snapshot)
-            case Apply():
-                applied = self._replica.take_applied(effect.entries)
-                self._answer(applied)
-                self._listener.applied(applied)
-            case LeaderChanged():
+                self._performed_index = effect.snapshot.meta.last_index
+                self._answers.restore(self._performed_index)
+                self._announce_applied()
+                self._listener.restored()
+            case LeaderChanged() | MembershipChanged():
                 self._replica.mark_dirty()
                 self._wake.set()
+                self._listener.group_changed()
+            case Outranked(epoch=epoch):
+                self._listener.outranked(epoch)
             case Noted():
                 self._listener.noted(effect.message)
             case _:
-                # Saves were made durable before; the only voter has nobody to write to, and its reads are
-                # answered from its own state.
-                pass
+                pass  # saves were made durable before
 
-    def _answer(self, applied: list[AppliedCommand]) -> None:
-        for one in applied:
-            proposal = self._by_index.pop(one.index, None)
-            if proposal is None:
-                continue
-            if self._replica.plan_ended(proposal) and one.outcome.error:
-                # The same plan would be refused again: do not fill the log with it.
-                self._listener.noted(f"a plan was refused: {one.outcome.message}")
-                self._pause()
-            waiter = self._waiters.get(proposal)
-            if waiter is not None:
-                waiter.outcome = one.outcome
-                waiter.done.set()
-        if applied:
-            self._wake.set()
+    def _answer(self, effect: Accepted | ProposalRejected | ProposalLost | ReadReady | ReadRejected) -> None:
+        match effect:
+            case Accepted():
+                self._answers.accept(effect, self._performed_index)
+            case ProposalRejected():
+                self._answers.reject(effect)
+            case ProposalLost():
+                self._answers.lose(effect.proposal_id)
+            case ReadReady() | ReadRejected():
+                self._answers.read(effect)
+            case _:
+                assert_never(effect)
+
+    def _apply(self, effect: Apply) -> None:
+        applied = self._replica.take_applied(effect.entries)
+        self._performed_index = effect.entries[-1].index
+        self._answers.apply(effect.entries, {one.index: one.outcome for one in applied})
+        self._announce_applied()
+        self._listener.applied(applied)
+
+    def _announce_applied(self) -> None:
+        self._wake.set()
+        self._applied.set()
+        self._applied = trio.Event()
+
+    def _ended(self, proposal: ProposalId, outcome: Outcome | None) -> None:
+        """A proposal is settled; the planner's next one may be made."""
+        if not self._replica.plan_ended(proposal):
+            return
+        if outcome is None or outcome.error:
+            # The same plan would fail again: do not fill the log with it.
+            self._pause()
+            if outcome is not None:
+                self._listener.noted(f"a plan was refused: {outcome.message}")
 
 
 def _rejection(rejected: ProposalRejected) -> OrcaError:

@@ -113,8 +113,12 @@ class Replica:
 
     def propose(self, command: Command) -> Proposed:
         """The event that proposes `command`; its id finds the answer."""
+        return Proposed(proposal_id=self.fresh_proposal_id(), payload=encode_command(command))
+
+    def fresh_proposal_id(self) -> ProposalId:
+        """A number that no other proposal of this replica has."""
         self._next_proposal += 1
-        return Proposed(proposal_id=ProposalId(self._next_proposal), payload=encode_command(command))
+        return ProposalId(self._next_proposal)
 
     def take_applied(self, entries: Iterable[Entry]) -> list[AppliedCommand]:
         """Carry out committed entries, in order.

@@ -111,6 +111,21 @@ class Wiring:
                 self._record(happening)
         self._assign()
 
+    def restored(self) -> None:
+        """The state came whole from a peer: what happened meanwhile is not told one by one."""
+        if self._is_live:
+            self._store_took()
+            self._assign()
+
+    def group_changed(self) -> None:
+        """Another node leads, or others belong to the group."""
+        self._beliefs.bump()
+
+    def outranked(self, epoch: int) -> None:
+        """The group was started anew by hand, without this node: what it knows is another past."""
+        message = f"the group of voters was started anew (epoch {epoch}); this node's own log is set aside at its next start"
+        self._record(Happening(kind=EventKind.GROUP_OUTRANKED, message=message, severity=Severity.ERROR))
+
     def noted(self, message: str) -> None:
         """A replica has something to say."""
         _log.info(message)

@@ -38,6 +38,8 @@ class EventKind(enum.Enum):
     STORE_FULL = "store.full"
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"
+    GROUP_CHANGED = "group.changed"
+    GROUP_OUTRANKED = "group.outranked"
     MEMBER_JOINED = "member.joined"
     MEMBER_FAILED = "member.failed"
     MEMBER_LEFT = "member.left"

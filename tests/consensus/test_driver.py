@@ -59,6 +59,9 @@ class Rig:
         self.commands: list[AppliedCommand] = []
         self.notes: list[str] = []
         self.refusals: list[str] = []
+        self.restores = 0
+        self.group_changes = 0
+        self.epochs: list[int] = []
         self.writes: list[LogWrite] = []
         self.tries = 0
         self.gate: threading.Event | None = None
@@ -74,6 +77,15 @@ class Rig:
 
     def applied(self, commands: list[AppliedCommand]) -> None:
         self.commands += commands
+
+    def restored(self) -> None:
+        self.restores += 1
+
+    def group_changed(self) -> None:
+        self.group_changes += 1
+
+    def outranked(self, epoch: int) -> None:
+        self.epochs.append(epoch)
 
     def noted(self, message: str) -> None:
         self.notes.append(message)
@@ -232,7 +244,7 @@ async def test_a_change_whose_caller_left_happens_all_the_same_and_nobody_waits_
         rig.gate = threading.Event()
         with trio.move_on_after(0.05):
             await rig.admit("left")
-        assert not rig.driver._waiters
+        assert not rig.driver._answers._promises
         rig.gate.set()
         await eventually(lambda: rig.driver.state.nodes.get(NODE) is not None)
 

@@ -1,0 +1,278 @@
+"""Several drivers on one virtual clock: what they answer while leaders, links and members come and go."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from consensus.driver import ReplicaDriver
+from consensus.raft import AddLearner, Message, Promote, Remove
+from consensus.replica import AppliedCommand, Replica
+from consensus.scheduler.beliefs import Beliefs
+from consensus.state.cluster import Outcome
+from consensus.state.commands import AdmitNode
+from consensus.storage import LogWrite, MemoryLogStore
+from orca.errors import ConflictError, NotAvailableError, NotLeaderError, OrcaError, ProposalLostError
+from orca.model.ids import NodeId
+from orca.model.units import Instant, WallMs
+from tests.consensus.intent import CountingIds
+
+
+class Clock:
+    def now(self) -> Instant:
+        return Instant(trio.current_time())
+
+    def wall(self) -> WallMs:
+        return WallMs(round(trio.current_time() * 1000))
+
+
+class Peer:
+    """One node: its store, its driver while it runs, and what it was told."""
+
+    def __init__(self, group: "Group", name: str, voters: frozenset[NodeId]) -> None:
+        self.group = group
+        self.node = NodeId(name)
+        self.voters = voters
+        self.store = MemoryLogStore()
+        self.scope = trio.CancelScope()
+        self.applied_names: list[str] = []
+        self.restores = 0
+        self.driver = self.make()
+
+    def make(self) -> ReplicaDriver:
+        replica = Replica(
+            self.node,
+            self.voters,
+            self.store.load(),
+            random.Random(self.group.rng.random()),
+            CountingIds(),
+            log_entries_kept=self.group.log_entries_kept,
+        )
+        return ReplicaDriver(
+            replica,
+            Clock(),
+            write=self.write,
+            beliefs=Beliefs,
+            listener=self,
+            transport=_Wire(self.group, self.node),
+            offload=at_once,
+        )
+
+    def write(self, batch: LogWrite) -> None:
+        self.store.write(batch)
+
+    def applied(self, commands: list[AppliedCommand]) -> None:
+        self.applied_names += [one.command.name for one in commands if isinstance(one.command, AdmitNode)]
+
+    def restored(self) -> None:
+        self.restores += 1
+
+    def group_changed(self) -> None: ...
+
+    def outranked(self, epoch: int) -> None: ...
+
+    def noted(self, message: str) -> None: ...
+
+    def store_refused(self, reason: str) -> None: ...
+
+    async def run(self) -> None:
+        with self.scope:
+            await self.driver.run()
+
+    def crash(self) -> None:
+        self.scope.cancel()
+        self.store = self.store.crash()
+
+    def restart(self) -> None:
+        self.scope = trio.CancelScope()
+        self.driver = self.make()
+        self.group.nursery.start_soon(self.run)
+
+    async def admit(self, name: str, deadline_s: float = 10.0) -> Outcome:
+        command = AdmitNode(node=NodeId(f"n-{name}"), name=name, at_ms=WallMs(0))
+        return await self.driver.propose(command, deadline_s=deadline_s)
+
+    @property
+    def names(self) -> set[str]:
+        return {record.name for record in self.driver.state.nodes.values()}
+
+
+async def at_once(function: Callable[..., Any], *args: Any) -> Any:
+    """Not in a thread, which a virtual clock does not wait for; a disk takes a millisecond."""
+    await trio.sleep(0.001)
+    return function(*args)
+
+
+class _Wire:
+    def __init__(self, group: "Group", sender: NodeId) -> None:
+        self._group = group
+        self._sender = sender
+
+    def send(self, to: NodeId, message: Message) -> None:
+        self._group.carry(self._sender, to, message)
+
+
+class Group:
+    def __init__(self, nursery: trio.Nursery, *, log_entries_kept: int = 2000) -> None:
+        self.nursery = nursery
+        self.rng = random.Random(5)
+        self.log_entries_kept = log_entries_kept
+        self.peers: dict[NodeId, Peer] = {}
+        self.cut: Callable[[NodeId, NodeId], bool] = lambda _source, _target: False
+
+    def carry(self, sender: NodeId, to: NodeId, message: Message) -> None:
+        async def arrive() -> None:
+            await trio.sleep(0.002)
+            if to in self.peers and not self.cut(sender, to):
+                self.peers[to].driver.receive(sender, message)
+
+        self.nursery.start_soon(arrive)
+
+    def add(self, name: str, voters: frozenset[NodeId]) -> Peer:
+        peer = self.peers[NodeId(name)] = Peer(self, name, voters)
+        self.nursery.start_soon(peer.run)
+        return peer
+
+    async def leader(self) -> Peer:
+        with trio.fail_after(30):
+            while True:
+                leaders = [
+                    peer for peer in self.peers.values() if peer.driver.is_leader and not peer.scope.cancel_called
+                ]
+                newest = max(leaders, key=lambda peer: peer.driver.raft.term, default=None)
+                if newest is not None:
+                    return newest
+                await trio.sleep(0.05)
+
+    def isolate(self, peer: Peer) -> None:
+        self.cut = lambda source, target: peer.node in (source, target)
+
+    def heal(self) -> None:
+        self.cut = lambda _source, _target: False
+
+
+async def until(is_so: Callable[[], bool], what: str) -> None:
+    with trio.move_on_after(30):
+        while not is_so():  # noqa: ASYNC110 - a virtual clock passes it at once
+            await trio.sleep(0.02)
+        return
+    raise AssertionError(f"never: {what}")
+
+
+@asynccontextmanager
+async def group(count: int = 3, **settings: int) -> AsyncIterator[tuple[Group, list[Peer]]]:
+    async with trio.open_nursery() as nursery:
+        made = Group(nursery, **settings)
+        voters = frozenset(NodeId(f"v{number}") for number in range(count))
+        peers = [made.add(f"v{number}", voters) for number in range(count)]
+        await made.leader()
+        yield made, peers
+        for peer in peers:
+            peer.driver.raft.check_invariants()
+        nursery.cancel_scope.cancel()
+
+
+async def test_every_node_takes_a_change_and_all_have_it(autojump_clock: object) -> None:
+    async with group() as (_made, peers):
+        for number, peer in enumerate(peers):
+            assert not (await peer.admit(f"x{number}")).error
+        await until(lambda: all(peer.names == {"x0", "x1", "x2"} for peer in peers), "all have all")
+
+
+async def test_a_dead_leader_is_replaced_and_nothing_answered_is_lost(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        old = await made.leader()
+        await old.admit("before")
+        old.crash()
+        began = trio.current_time()
+        survivor = next(peer for peer in peers if peer is not old)
+        while True:
+            try:
+                await survivor.admit("after", deadline_s=2.0)
+                break
+            except OrcaError:
+                await trio.sleep(0.1)
+        assert trio.current_time() - began < 5.0
+        old.restart()
+        await until(lambda: old.names == {"before", "after"}, "the old leader catches up")
+
+
+async def test_a_leader_that_is_cut_off_promises_nothing(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        old = await made.leader()
+        made.isolate(old)
+        with pytest.raises((ProposalLostError, NotLeaderError, NotAvailableError)):
+            await old.admit("lost?", deadline_s=5.0)
+        others = [peer for peer in peers if peer is not old]
+        await until(lambda: any(peer.driver.is_leader for peer in others), "a new leader")
+        await next(peer for peer in others if peer.driver.is_leader).admit("kept")
+        with pytest.raises((NotLeaderError, NotAvailableError)):
+            await old.driver.read_barrier(deadline_s=2.0)
+        made.heal()
+        await until(lambda: "kept" in old.names, "the old leader follows")
+
+
+async def test_a_read_barrier_sees_what_was_answered_elsewhere(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        leader = await made.leader()
+        follower = next(peer for peer in peers if peer is not leader)
+        for number in range(5):
+            await leader.admit(f"x{number}")
+            await follower.driver.read_barrier()
+            assert f"x{number}" in follower.names
+
+
+async def test_a_new_node_joins_as_a_learner_becomes_a_voter_and_the_old_one_goes(autojump_clock: object) -> None:
+    async with group() as (made, _peers):
+        leader = await made.leader()
+        await leader.admit("early")
+        newcomer = made.add("w", frozenset())
+        await leader.driver.change_group(AddLearner(node=newcomer.node))
+        await until(lambda: newcomer.names == {"early"}, "the learner has the state")
+        with pytest.raises(ConflictError):
+            await leader.driver.change_group(AddLearner(node=newcomer.node))
+        await leader.driver.change_group(Promote(node=newcomer.node))
+        gone = next(peer for peer in made.peers.values() if peer not in (leader, newcomer))
+        await leader.driver.change_group(Remove(node=gone.node))
+        assert set(leader.driver.raft.membership.voters) == {
+            peer.node for peer in made.peers.values() if peer is not gone
+        }
+        await leader.admit("late")
+        await until(lambda: "late" in newcomer.names, "the new voter has what came later")
+
+
+async def test_a_node_far_behind_gets_the_snapshot(autojump_clock: object) -> None:
+    async with group(log_entries_kept=20) as (made, peers):
+        leader = await made.leader()
+        behind = next(peer for peer in peers if peer is not leader)
+        made.isolate(behind)
+        await trio.sleep(3)
+        leader = next(peer for peer in peers if peer is not behind and peer.driver.is_leader)
+        for number in range(1200):
+            await leader.admit(f"x{number % 7}")
+        made.heal()
+        await until(lambda: behind.driver.applied_index >= leader.driver.applied_index - 1, "it catches up")
+        assert behind.names == leader.names
+
+
+async def test_all_restart_and_keep_what_was_answered(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        leader = await made.leader()
+        for number in range(20):
+            await leader.admit(f"x{number}")
+        for peer in peers:
+            peer.crash()
+        for peer in peers:
+            peer.restart()
+        await until(lambda: all(len(peer.names) == 20 for peer in peers), "all have everything again")
+
+
+async def test_leadership_is_handed_over_when_asked(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        leader = await made.leader()
+        heir = next(peer for peer in peers if peer is not leader)
+        leader.driver.hand_over(heir.node)
+        await until(lambda: heir.driver.is_leader, "the heir leads")
