@@ -7,7 +7,7 @@ from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
 from consensus.state.applying.nodes import apply_node
 from consensus.state.applying.plans import apply_plan
-from consensus.state.applying.results import Done, Refusal, check_text, check_time
+from consensus.state.applying.results import NAME_MAX, Done, Refusal, check_text, check_time
 from consensus.state.applying.sealed import apply_secret
 from consensus.state.applying.services import REVISIONS_KEPT, apply_service, is_settled_by
 from consensus.state.applying.tokens import apply_token
@@ -46,7 +46,7 @@ def apply(state: ClusterState, index: LogIndex, command: Command) -> Outcome:
         outcome = Outcome(revision=state.revision, changes=done.changes, leases=done.leases, secrets=done.secrets)
     if asked is not None:
         note(state, index, asked, outcome)
-    if request_id is not None:
+    if request_id is not None and len(request_id) <= NAME_MAX:
         _remember(state, request_id, outcome)
     return outcome
 
@@ -59,6 +59,9 @@ def _check_stamps(state: ClusterState, command: Command, request_id: RequestId |
     check_time("at_ms", command.at_ms)
     if request_id is not None:
         check_text("request_id", request_id)
+    if isinstance(command, Change | AdmitNode):
+        check_text("the actor", command.actor, may_be_empty=True)
+        check_text("the origin", command.origin, may_be_empty=True)
 
 
 def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
