@@ -82,9 +82,8 @@ def run_many(scenario: str, first: int, count: int) -> int:
 
 def show_batch(batch: Batch, seconds: float) -> None:
     """The sum, and what each fault did."""
-    say(
-        f"{batch.runs} runs, {len(batch.failures)} failed, {batch.done} operations, {batch.steps} steps, {seconds:.1f} s"
-    )
+    say(f"{batch.runs} runs, {len(batch.failures)} failed, {seconds:.1f} s")
+    say(f"{batch.done} operations, {batch.steps} steps of the machine")
     bites = batch.bites
     say("effects: " + ", ".join(f"{knob} {bites.effects[knob]} in {bites.drawn[knob]}" for knob in bites.drawn))
     if batch.toothless:

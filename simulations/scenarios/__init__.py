@@ -9,6 +9,14 @@ from typing import Final
 from simulations.scenarios import raft
 from simulations.scenarios.report import Report
 
+
+def _yardstick(seed: int, trace: Callable[[str], None] | None) -> Report:
+    from simulations.scenarios import yardstick  # needs the extra `bench`
+
+    return yardstick.run(seed, trace)
+
+
 SCENARIOS: Final[dict[str, Callable[[int, Callable[[str], None] | None], Report]]] = {
     raft.NAME: lambda seed, trace: raft.run(seed, trace=trace),
+    "yardstick": _yardstick,
 }
