@@ -1,7 +1,8 @@
 """The command line of the simulator.
 
 `python -m simulations --seed 7 --scenario raft` runs one seed, `--trace` shows every event of it;
-`--seeds 1000` runs many; `python -m simulations mutations` plants bugs and tells which are caught. Without
+`--seeds 1000` runs many; `python -m simulations mutations` plants bugs and tells which are caught, `... pinned` runs seeds that
+once found something. Without
 arguments the number of seeds is ORCA_SIM_SEEDS, 50 by default; a nightly run sets it to 1000 or more.
 """
 
@@ -9,11 +10,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from simulations.mutations.table import print_table
-from simulations.scenarios import SCENARIOS
+from simulations.scenarios import SCENARIOS, raft
+from simulations.scenarios.pinned import PINNED
 from simulations.scenarios.report import Report
 from simulations.seeds import Batch, run_batch
 
@@ -29,7 +31,7 @@ def say(line: str) -> None:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["run", "mutations"], default="run")
+    parser.add_argument("what", nargs="?", choices=["run", "pinned", "mutations"], default="run")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="raft")
     parser.add_argument("--seed", type=int, help="run this seed only")
     parser.add_argument("--first", type=int, default=1, help="the first of many seeds")
@@ -74,10 +76,19 @@ def run_many(scenario: str, first: int, count: int) -> int:
             say(str(report))
             show_failure(report)
 
-    run: Callable[[int], Report] = lambda seed: SCENARIOS[scenario](seed, None)  # noqa: E731
-    batch = run_batch(run, range(first, first + count), tell=tell)
+    batch = run_batch(lambda seed: SCENARIOS[scenario](seed, None), range(first, first + count), tell=tell)
     show_batch(batch, time.monotonic() - began)
     return 0 if batch.is_good else 1
+
+
+def run_pinned() -> int:
+    """The seeds of old failures; 1 when one of them is back."""
+    back = 0
+    for pin in PINNED:
+        report = raft.run(pin.seed, pin.plan)
+        back += not report.is_good
+        say(f"{'ok' if report.is_good else 'BACK'}: seed {pin.seed}, {pin.what}")
+    return 1 if back else 0
 
 
 def show_batch(batch: Batch, seconds: float) -> None:
@@ -95,6 +106,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     if options.what == "mutations":
         return print_table(say, options.only, options.seeds)
+    if options.what == "pinned":
+        return run_pinned()
     if options.seed is not None:
         return run_one(options.scenario, options.seed, is_traced=options.trace)
     return run_many(options.scenario, options.first, budget(options.seeds))

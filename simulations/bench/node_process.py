@@ -70,7 +70,7 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
     settings.write_text(f'docker_url = "{docker_url}"\n')
     command = [
         sys.executable, "-m", "orca", "up", "--data-dir", str(directory / "node"), "--api", f"127.0.0.1:{api}",
-        "--http", f"127.0.0.1:{ingress}", "--gossip", "0", "--config", str(settings), *options,
+        "--http", f"127.0.0.1:{ingress}", "--gossip", "0", "--mesh", "0", "--config", str(settings), *options,
     ]  # fmt: skip
     log = directory / "node.log"
     with log.open("ab") as output:

@@ -7,7 +7,7 @@ import msgspec
 
 from consensus.raft import AddLearner, RaftConfig
 from orca.model.ids import NodeId
-from simulations.checkers import durability, linearizable, progress
+from simulations.checkers import durability, linearizable
 from simulations.checkers.judge import Judge
 from simulations.checkers.promises import Promises
 from simulations.checkers.raft import ElectionSafety, LeaderCompleteness, LogMatching, StateMachineSafety
@@ -18,6 +18,7 @@ from simulations.nemesis import Nemesis
 from simulations.network import Network
 from simulations.process import Process, Tuning
 from simulations.registers import Kind
+from simulations.scenarios import progress
 from simulations.scenarios.report import Report
 from simulations.subjects.port import Subject
 from simulations.workload import Client, Manners, make_clients

@@ -103,7 +103,7 @@ class _Engine(SyncObj):  # type: ignore[misc]
         self.on_applied: Callable[[LogIndex, bytes], None] = lambda _index, _command: None
         super().__init__(Node(number), [Node(other) for other in others], SyncObjConf(autoTick=False), transport=wire)
 
-    @replicated
+    @replicated  # type: ignore[untyped-decorator]
     def carry_out(self, payload: bytes) -> Outcome:
         """Applied on every node."""
         return self.registers.apply(payload)
@@ -193,7 +193,7 @@ class PySyncNode:
         self.life += 1
 
     def submit(self, operation: Operation, reply: Reply) -> None:
-        """Whoever believes to lead answers reads, from its own state: it has nothing better. Writes wait to be applied."""
+        """Who believes to lead answers reads from its own state: it has nothing better. Writes wait to be applied."""
         if self._engine is None:
             return
         self._world.note(f"{self.node} is asked for {operation.request}")

@@ -91,7 +91,8 @@ def test_keys_are_judged_alone() -> None:
 
 
 def test_a_search_that_is_too_long_is_not_called_good() -> None:
-    verdict = judge_key("k", [op(1, 20, A, f"w{number}", "w0 w1") for number in range(8)], steps_max=10)
+    writes = [op(number, 20 + number, W, f"w{number}", f"w{number}") for number in range(1, 9)]
+    verdict = judge_key("k", [*writes, op(10, 40, R, told="never")], steps_max=10)
     assert (verdict.is_linearizable, verdict.is_judged) == (False, False)
 
 

@@ -22,7 +22,11 @@ def test_a_cancelled_timer_does_not_ring() -> None:
 
 def test_an_action_in_the_past_happens_now() -> None:
     world, seen = World(1), list[float]()
-    world.at(5.0, lambda: world.at(1.0, lambda: seen.append(world.now)))
+
+    def ask_too_late() -> None:
+        world.at(1.0, lambda: seen.append(world.now))
+
+    world.at(5.0, ask_too_late)
     world.run(6.0)
     assert seen == [5.0]
 

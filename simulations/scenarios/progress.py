@@ -10,7 +10,7 @@ NAME: Final = "progress"
 
 
 def members_that_count(processes: Mapping[NodeId, Process]) -> list[Process]:
-    """The members of the leader's group that can come back; () as long as nobody leads."""
+    """The members of the leader's group that can come back; [] as long as nobody leads."""
     leader = current_leader(processes)
     if leader is None:
         return []
