@@ -36,6 +36,8 @@ Rules.
 - Every message carries the epoch: how often the group was started anew by hand. A lower one is answered with the
   higher; who meets a higher one is *outranked* and does nothing any more.
 
+A node without a vote learns committed entries and snapshots from anybody who has them (`learning`).
+
 Memory is bounded: the log after the last snapshot (whoever owns the replicated state decides when to take
 one, from `tail_entries` and `tail_bytes`), some entries before it, what a leader may take without a quorum,
 appends in flight to each peer, one snapshot on its way to or from it, and tables of waiting requests.
@@ -81,6 +83,7 @@ from consensus.raft.effects import (
 )
 from consensus.raft.events import (
     AddLearner,
+    EntriesLearned,
     Event,
     MembershipChange,
     MembershipProposed,
@@ -93,6 +96,7 @@ from consensus.raft.events import (
     ReadRequested,
     Remove,
     SaveFailed,
+    SnapshotLearned,
     SnapshotTaken,
     Tick,
     TransferRequested,
@@ -108,6 +112,7 @@ __all__ = [
     "AddLearner",
     "Apply",
     "Effect",
+    "EntriesLearned",
     "Event",
     "LeaderChanged",
     "MembershipChange",
@@ -143,6 +148,7 @@ __all__ = [
     "SaveHardState",
     "SaveSnapshot",
     "SendMessage",
+    "SnapshotLearned",
     "SnapshotTaken",
     "Tick",
     "TransferRequested",

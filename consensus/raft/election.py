@@ -89,7 +89,9 @@ class Elections(MembershipChanges):
         self._round = 0
         self._progress = {}
         uncommitted = self._log.slice(LogIndex(self._commit_index + 1), self.last_index)
-        self._uncommitted_bytes = sum(len(entry.payload) for entry in uncommitted)
+        # What was committed earlier in this step is taken off when it is handed out, at its end.
+        pending = self._log.slice(LogIndex(self._applied_index + 1), self.last_index)
+        self._uncommitted_bytes = sum(len(entry.payload) for entry in pending)
         self._append_own([Entry(term=self.term, index=LogIndex(self.last_index + 1), payload=b"")])
         self._match_peers()
         self._note(f"leads term {self.term}; {len(uncommitted)} entries of earlier terms are committed with its first")

@@ -6,7 +6,8 @@ import msgspec
 
 from consensus.raft.messages import Message
 from consensus.raft.requests import ProposalId, ReadId
-from orca.model.ids import LogIndex, NodeId
+from consensus.storage import Entry, Snapshot
+from orca.model.ids import LogIndex, NodeId, Term
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +99,22 @@ class SnapshotTaken(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
 
 
+class EntriesLearned(msgspec.Struct, frozen=True, kw_only=True):
+    """Committed entries of `epoch`, from whoever has them; `leader` leads `term`, as far as that one knows."""
+
+    epoch: int
+    term: Term
+    entries: tuple[Entry, ...]
+    leader: NodeId | None = None
+
+
+class SnapshotLearned(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of the committed state of `epoch`, from whoever has it."""
+
+    epoch: int
+    snapshot: Snapshot
+
+
 class SaveFailed(msgspec.Struct, frozen=True, kw_only=True):
     """The saves of the last step did not reach the disk, none of them.
 
@@ -119,5 +136,7 @@ Event: TypeAlias = (
     | PeerUnreachable
     | ReadRequested
     | SnapshotTaken
+    | EntriesLearned
+    | SnapshotLearned
     | SaveFailed
 )

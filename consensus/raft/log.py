@@ -250,7 +250,7 @@ class RaftLog:
         assert sinces[-1] <= self.last_index, f"a membership of entry {sinces[-1]}, which is gone"
 
     def check_bytes(self) -> None:
-        """The sum of bytes, counted anew: dear, so the machine does it now and then."""
+        """The sum of bytes, counted anew: dear for a long log."""
         tail = self.slice(LogIndex(self.snapshot_index + 1), self.last_index)
         assert self._tail_bytes == sum(len(entry.payload) for entry in tail), "the sum of bytes is wrong"
 

@@ -4,8 +4,8 @@ from typing import assert_never
 
 from consensus.raft.core import NO_TIMER, Role
 from consensus.raft.effects import Effect, Outranked
-from consensus.raft.election import Elections
 from consensus.raft.events import (
+    EntriesLearned,
     Event,
     MembershipProposed,
     MessageReceived,
@@ -15,10 +15,12 @@ from consensus.raft.events import (
     ProposedMany,
     ReadRequested,
     SaveFailed,
+    SnapshotLearned,
     SnapshotTaken,
     Tick,
     TransferRequested,
 )
+from consensus.raft.learning import Learning
 from consensus.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -40,14 +42,16 @@ from consensus.raft.messages import (
 )
 from consensus.raft.quorum import Verdict
 from consensus.storage import HardState
-from orca.model.ids import NodeId
+from orca.model.ids import LogIndex, NodeId
 from orca.model.units import Instant
 
+_FEW = 100
+"""Invariants that look at each entry are checked for logs up to this length."""
 _FromLeader = AppendEntries | Heartbeat | InstallSnapshot
 _Request = AppendEntries | Heartbeat | InstallSnapshot | ForwardProposals | ForwardRead
 
 
-class RaftMachine(Elections):
+class RaftMachine(Learning):
     """One node of a group; see the package docstring for the rules."""
 
     def deadline(self) -> Instant | None:
@@ -101,6 +105,8 @@ class RaftMachine(Elections):
                 self._on_transfer_requested(event)
             case PeerUnreachable():
                 self._on_peer_unreachable(event.node)
+            case EntriesLearned() | SnapshotLearned():
+                self._on_learned(event)
             case SaveFailed():
                 raise AssertionError("a failed save has its own way")
             case _:
@@ -238,8 +244,10 @@ class RaftMachine(Elections):
 
     def check_invariants(self) -> None:
         """What always holds between two steps."""
-        self._log.check_invariants()
         log = self._log
+        log.check_invariants()
+        if log.tail_entries < _FEW:
+            log.check_bytes()
         assert log.last_term <= self.term, f"an entry of term {log.last_term} in term {self.term}"
         assert log.snapshot_index <= self._applied_index <= self._commit_index <= log.last_index, (
             f"snapshot {log.snapshot_index}, applied {self._applied_index}, "
@@ -280,9 +288,10 @@ class RaftMachine(Elections):
             assert self._elect_at != NO_TIMER, "a voter that waits for nothing"
 
     def _check_leader(self) -> None:
+        log = self._log
         assert self._leader == self.node, f"leads, and believes that {self._leader} does"
         assert self._hard_state.voted_for == self.node, "leads without its own vote"
-        assert self._log.last_term == self.term, "leads without an entry of its term"
+        assert log.last_term == self.term, "leads without an entry of its term"
         assert self._elect_at == NO_TIMER, "leads, and waits for a leader"
         assert not self._forwarded.count, "leads, and waits for another leader's answer"
         members = self.membership.members
@@ -292,5 +301,8 @@ class RaftMachine(Elections):
             progress.check_invariants(self.last_index, self.config)
             assert (progress.departs_at is None) == (peer in members), f"{peer} is fed, and is no member"
         assert (self._heartbeat_at == NO_TIMER) == (not self._progress), "heartbeats without peers, or peers without"
+        if self.last_index - self._commit_index < _FEW:
+            uncommitted = log.slice(LogIndex(self._commit_index + 1), self.last_index)
+            assert self._uncommitted_bytes == sum(len(entry.payload) for entry in uncommitted), "uncommitted bytes"
         if self.membership.members == (self.node,):
             assert self._commit_index == self.last_index, "an only voter commits all that it saved"

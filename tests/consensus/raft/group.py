@@ -262,11 +262,16 @@ class Group:
 
     def propose(self, name: str, payload: bytes = b"", crash_before: int | None = None) -> ProposalId:
         """A proposal at `name`; its payload is unique when none is given."""
+        proposal = self.new_proposal(payload)
+        self.step(name, proposal, crash_before)
+        return proposal.proposal_id
+
+    def new_proposal(self, payload: bytes = b"") -> Proposed:
+        """The event of a proposal, for who proposes several at once."""
         self.proposals += 1
         proposal_id = ProposalId(self.proposals)
         self.payloads[proposal_id] = payload or b"p%d" % self.proposals
-        self.step(name, Proposed(proposal_id=proposal_id, payload=self.payloads[proposal_id]), crash_before)
-        return proposal_id
+        return Proposed(proposal_id=proposal_id, payload=self.payloads[proposal_id])
 
     def change(self, name: str, change: object) -> ProposalId:
         """A change of the group, proposed at `name`."""

@@ -1,0 +1,56 @@
+"""What a node learns of the committed log from others than its leader (`consensus.feed`).
+
+Only committed entries come this way, so nothing has to be compared or answered: two
+sources cannot disagree (state machine safety, §3.6.3). A node that is no member follows the
+group like this; so does one that was removed while it was away, and does not know it yet.
+"""
+
+from consensus.raft.election import Elections
+from consensus.raft.events import EntriesLearned, SnapshotLearned
+from consensus.storage import HardState
+from orca.model.ids import LogIndex, Term
+
+
+class Learning(Elections):
+    """The part of the machine that takes in committed entries."""
+
+    def _on_learned(self, event: EntriesLearned | SnapshotLearned) -> None:
+        if self._is_outranked or self.is_leader or not self._is_life_of(event.epoch):
+            return
+        if isinstance(event, SnapshotLearned):
+            self._learn_snapshot(event)
+        else:
+            self._learn_entries(event)
+
+    def _is_life_of(self, epoch: int) -> bool:
+        """Whether it belongs to the same life of the group; a higher one outranks what is held here."""
+        if epoch > self.epoch:
+            if not self._is_blank:
+                self._outrank(epoch)
+                return False
+            self._hard_state = HardState(term=self.term, voted_for=None, epoch=epoch)
+        return epoch == self.epoch
+
+    def _reach_term(self, term: Term) -> None:
+        if term > self.term:
+            self._become_follower(term, None)
+
+    def _learn_entries(self, event: EntriesLearned) -> None:
+        news = tuple(entry for entry in event.entries if entry.index > self._commit_index)
+        if news and news[0].index <= self.last_index + 1:
+            self._reach_term(news[-1].term)
+            self._store(news)
+            self._commit_to(news[-1].index)
+        self._reach_term(event.term)
+        if event.leader is not None and event.leader != self.node and event.term == self.term and self._leader is None:
+            self._set_leader(event.leader)  # somebody to pass proposals on to
+
+    def _learn_snapshot(self, event: SnapshotLearned) -> None:
+        meta = event.snapshot.meta
+        if meta.last_index <= self._commit_index:
+            return
+        self._reach_term(meta.last_term)
+        if self._log.term_at(meta.last_index) == meta.last_term:
+            self._commit_to(LogIndex(meta.last_index))
+        else:
+            self._restore(event.snapshot)
