@@ -1,9 +1,9 @@
 """The command line of the simulator.
 
 `python -m simulations --seed 7 --scenario raft` runs one seed, `--trace` shows every event of it;
-`--seeds 1000` runs many; `python -m simulations mutations` plants bugs and tells which are caught, `... pinned` runs seeds that
-once found something. Without
-arguments the number of seeds is ORCA_SIM_SEEDS, 50 by default; a nightly run sets it to 1000 or more.
+`--seeds 1000` runs many; `python -m simulations mutations` plants bugs and tells which are caught,
+`python -m simulations pinned` runs the seeds that once found something. Without arguments the number of
+seeds is ORCA_SIM_SEEDS, 50 by default; a nightly run sets it to 1000 or more.
 """
 
 import argparse

@@ -115,6 +115,11 @@ class _Engine(SyncObj):  # type: ignore[misc]
         return outcome
 
     @property
+    def newest(self) -> Any:
+        """Its newest entry, as it keeps it."""
+        return self._SyncObj__raftLog[-1]
+
+    @property
     def entries(self) -> list[Entry]:
         """Its log."""
         log = self._SyncObj__raftLog
@@ -122,6 +127,11 @@ class _Engine(SyncObj):  # type: ignore[misc]
             Entry(term=Term(term), index=LogIndex(index), payload=command)
             for command, index, term in (log[place] for place in range(len(log)))
         ]
+
+    def term_at(self, index: LogIndex) -> Term:
+        """The term of an entry that is in its log."""
+        log = self._SyncObj__raftLog
+        return Term(log[index - log[0][1]][2])
 
 
 class PySyncNode:
@@ -141,6 +151,7 @@ class PySyncNode:
         self._connected: dict[int, int] = {}
         self._led_term = 0
         self._stored: list[Entry] = []
+        self._newest: Any = None
         self._wake_timer: Timer | None = None
 
     @property
@@ -174,6 +185,7 @@ class PySyncNode:
         self.life += 1
         self._connected = {}
         self._stored = []
+        self._newest = None
         self._wire = _Wire(self._send)
         self._engine = _Engine(self.number, self._others, self._wire)
         self._registers = self._engine.registers
@@ -259,7 +271,20 @@ class PySyncNode:
         self._tell_what_changed(self._engine)
 
     def _tell_what_changed(self, engine: _Engine) -> None:
-        entries = engine.entries
+        is_leader = bool(engine._isLeader())  # noqa: SLF001
+        if engine.newest is self._newest and not is_leader:
+            return
+        if engine.newest is not self._newest:
+            self._newest = engine.newest
+            self._tell_stored(engine.entries)
+        term = engine.raftCurrentTerm
+        if is_leader and term != self._led_term:
+            self._led_term = term
+            self._world.note(f"{self.node} leads term {term}")
+            terms = {entry.index: entry.term for entry in self._stored}
+            self._judge.leads(self.node, Term(term), LogIndex(0), terms.get)
+
+    def _tell_stored(self, entries: list[Entry]) -> None:
         common = 0
         for old, new in zip(self._stored, entries, strict=False):
             if (old.index, old.term) != (new.index, new.term):
@@ -268,17 +293,10 @@ class PySyncNode:
         if entries[common:] and common:
             self._judge.stored(self.node, entries[common - 1].term, entries[common:])
         self._stored = entries
-        term = engine.raftCurrentTerm
-        if engine._isLeader() and term != self._led_term:  # noqa: SLF001
-            self._led_term = term
-            self._world.note(f"{self.node} leads term {term}")
-            terms = {entry.index: entry.term for entry in entries}
-            self._judge.leads(self.node, Term(term), LogIndex(0), terms.get)
 
     def _on_applied(self, index: LogIndex, command: bytes) -> None:
         assert self._engine is not None
-        terms = {entry.index: entry.term for entry in self._engine.entries}
-        entry = Entry(term=terms.get(index, Term(0)), index=index, payload=command)
+        entry = Entry(term=self._engine.term_at(index), index=index, payload=command)
         self._judge.applied(self.node, Term(self._engine.raftCurrentTerm), entry, self._registers.digest)
 
 

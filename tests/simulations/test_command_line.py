@@ -30,7 +30,7 @@ def test_the_replay_shows_each_event_up_to_the_violation(capsys: pytest.CaptureF
     assert command.main(["--scenario", "raft", "--seed", "1", "--trace"]) == 1
     output = capsys.readouterr().out
     assert "VIOLATION promises" in output
-    assert "leads term" in output
+    assert "n1 starts" in output
 
 
 def test_the_number_of_seeds_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
