@@ -165,6 +165,6 @@ class Membership(Protocol):
     async def change_keys(self, operation: KeyOperation, key: bytes = b"") -> KeyReport:
         """Do one thing to the keyrings of all members; `key` is raw, and empty for a listing.
 
-        The report tells who could not do it, and why: everybody, in a cluster without encryption.
+        The report tells who could not do it. Raises InvalidRequestError in a cluster without encryption.
         """
         ...

@@ -7,8 +7,9 @@ replies, and streams of records. Here are
 - a client (`driver.connect`) of all twenty commands, with streams as bounded trio channels;
 - a server (`server.RpcServer`): the same port on our node, opt-in with a key, so that the
   real `serf` works against it; it serves from an `RpcBackend` (`backend`);
-- a membership (`delegate.SerfMembership`) that leaves the gossip to an agent and offers what
-  our own gossip offers (`gossip.membership`).
+- two memberships (`gossip.membership`), held to one contract: our own gossip
+  (`embedded.GossipMembership`, which is the server's backend too) and one that leaves the
+  gossip to an agent beside the node (`delegate.SerfMembership`).
 
 What is pure: `protocol` (values, headers, limits), `requests` and `records` (bodies as
 structs), `conversation` (the client's half of a connection) and `server.session` (the

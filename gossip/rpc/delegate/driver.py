@@ -32,7 +32,14 @@ from gossip.messages import Address, CoordinatePayload
 from gossip.rpc.delegate.differences import by_name, differences
 from gossip.rpc.driver import RpcClient, connect
 from gossip.rpc.records import Stats
-from orca.errors import ForbiddenError, NotAvailableError, NotFoundError, OrcaError, PeerProtocolError
+from orca.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    NotAvailableError,
+    NotFoundError,
+    OrcaError,
+    PeerProtocolError,
+)
 from orca.sources import Rng
 
 REFRESH_S: Final = 30.0
@@ -244,7 +251,12 @@ class SerfMembership:
 
     async def change_keys(self, operation: KeyOperation, key: bytes = b"") -> KeyReport:
         """Do one thing to the keyrings of all members."""
-        return await self._connected().change_keys(operation, key)
+        client = self._connected()
+        if (await client.stats()).get("serf", {}).get("encrypted") == "false":
+            raise InvalidRequestError(
+                "the cluster is not encrypted, so it has no keys", hint="start Serf with -encrypt"
+            )
+        return await client.change_keys(operation, key)
 
     async def stats(self) -> Stats:
         """What the agent counts, by section."""
