@@ -5,6 +5,8 @@ sources cannot disagree (state machine safety, §3.6.3). A node that is no membe
 group like this; so does one that was removed while it was away, and does not know it yet.
 """
 
+from consensus.raft.core import NO_TIMER
+from consensus.raft.effects import Outranked
 from consensus.raft.election import Elections
 from consensus.raft.events import EntriesLearned, SnapshotLearned
 from consensus.storage import HardState
@@ -54,3 +56,15 @@ class Learning(Elections):
             self._commit_to(LogIndex(meta.last_index))
         else:
             self._restore(event.snapshot)
+
+    @property
+    def _is_blank(self) -> bool:
+        """Whether it holds nothing that could contradict anybody."""
+        return self.last_index == 0 and self.term == 0 and not self.membership.members
+
+    def _outrank(self, epoch: int) -> None:
+        """Do nothing any more: what this node knows was given up."""
+        self._become_follower(self.term, None)
+        self._is_outranked = True
+        self._elect_at = NO_TIMER
+        self._outranked.append(Outranked(epoch=epoch))

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from consensus.raft.core import NO_TIMER, Role
-from consensus.raft.effects import Effect, Outranked
+from consensus.raft.effects import Effect
 from consensus.raft.events import (
     EntriesLearned,
     Event,
@@ -89,10 +89,8 @@ class RaftMachine(Learning):
                 self._on_message(event.sender, event.message)
             case MessagesReceived():
                 self._on_messages(event.messages)
-            case ProposedMany():
-                self._on_proposals(event.proposals)
-            case Proposed():
-                self._on_proposals((event,))
+            case ProposedMany() | Proposed():
+                self._on_proposals(event.proposals if isinstance(event, ProposedMany) else (event,))
             case Tick():
                 self._on_tick()
             case ReadRequested():
@@ -229,18 +227,6 @@ class RaftMachine(Learning):
             return True
         self._outrank(message.epoch)
         return False
-
-    @property
-    def _is_blank(self) -> bool:
-        """Whether it holds nothing that could contradict anybody."""
-        return self.last_index == 0 and self.term == 0 and not self.membership.members
-
-    def _outrank(self, epoch: int) -> None:
-        """Do nothing any more: what this node knows was given up."""
-        self._become_follower(self.term, None)
-        self._is_outranked = True
-        self._elect_at = NO_TIMER
-        self._outranked.append(Outranked(epoch=epoch))
 
     def check_invariants(self) -> None:
         """What always holds between two steps."""
