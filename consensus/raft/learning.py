@@ -9,12 +9,38 @@ from consensus.raft.core import NO_TIMER
 from consensus.raft.effects import Outranked
 from consensus.raft.election import Elections
 from consensus.raft.events import EntriesLearned, SnapshotLearned
-from consensus.storage import HardState
+from consensus.storage import Entry, HardState, Snapshot
 from orca.model.ids import LogIndex, Term
+from orca.model.units import Instant
 
 
 class Learning(Elections):
     """The part of the machine that takes in committed entries."""
+
+    # For those who learn from this node.
+
+    def term_of(self, index: LogIndex) -> Term | None:
+        """The term of entry `index`; None for one that is not held. That of 0 is 0 before compaction."""
+        return self._log.term_at(index)
+
+    def committed(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
+        """Entries `first` to `last`, both included, which are committed and held."""
+        assert last <= self._commit_index, f"entry {last} is not committed, {self._commit_index} is"
+        return self._log.slice(first, last)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot."""
+        return self._snapshot
+
+    @property
+    def leader_contact_at(self) -> Instant | None:
+        """When a leader was last heard of; now, in effect, for a leader itself. None before the first time."""
+        if self.is_leader:
+            return self._now
+        return None if self._leader_contact_at == float("-inf") else self._leader_contact_at
+
+    # What comes.
 
     def _on_learned(self, event: EntriesLearned | SnapshotLearned) -> None:
         if self._is_outranked or self.is_leader or not self._is_life_of(event.epoch):
@@ -39,7 +65,8 @@ class Learning(Elections):
 
     def _learn_entries(self, event: EntriesLearned) -> None:
         news = tuple(entry for entry in event.entries if entry.index > self._commit_index)
-        if news and news[0].index <= self.last_index + 1:
+        # Right after what is committed here: entries of this log in between may be a deposed leader's.
+        if news and news[0].index == self._commit_index + 1:
             self._reach_term(news[-1].term)
             self._store(news)
             self._commit_to(news[-1].index)

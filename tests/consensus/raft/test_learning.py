@@ -74,6 +74,13 @@ def test_an_uncommitted_entry_of_its_own_gives_way_to_a_committed_one() -> None:
     assert machine.term == 3
 
 
+def test_entries_between_what_is_committed_here_and_what_comes_are_not_taken_for_committed() -> None:
+    loaded = LoadedLog(hard_state=HardState(term=Term(2)), entries=(entry(1, 1), entry(2, 2)))
+    machine = make(loaded, frozenset({NodeId("a"), NodeId("b"), NodeId("z")}))
+    assert applied(learn(machine, entry(3, 3), term=3)) == [], "entry 2 of term 2 may be another's entry 2"
+    assert machine.commit_index == 0
+
+
 def test_a_snapshot_replaces_what_is_behind_it_and_nothing_else() -> None:
     machine = make()
     effects = machine.step(SnapshotLearned(epoch=0, snapshot=snapshot(7, 2)), Instant(1.0))
