@@ -15,6 +15,7 @@ import trio
 
 from consensus.answers import Answers, Promise
 from consensus.raft import (
+    EntriesLearned,
     MembershipChange,
     MembershipChanged,
     MembershipProposed,
@@ -28,6 +29,7 @@ from consensus.raft import (
     RaftMachine,
     RejectReason,
     SendMessage,
+    SnapshotLearned,
     TransferRequested,
     collect_write,
 )
@@ -197,6 +199,16 @@ class ReplicaDriver:
             self.dropped_messages += 1
         self._inbox.append(MessageReceived(sender=sender, message=message))
         self._wake.set()
+
+    def learn(self, event: EntriesLearned | SnapshotLearned) -> None:
+        """Take in what another node says is committed; returns at once."""
+        self._order(event)
+
+    async def wait_applied(self, index: LogIndex) -> None:
+        """Return when the state holds entry `index`."""
+        while self._performed_index < index:
+            applied = self._applied
+            await applied.wait()
 
     def unreachable(self, peer: NodeId) -> None:
         """Messages to `peer` were lost; returns at once."""

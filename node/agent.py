@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,15 +25,24 @@ import trio
 from consensus.driver import ReplicaDriver
 from consensus.replica import Replica
 from consensus.state.commands import AdmitNode
+from consensus.subgroup import SubgroupConfig
+from gossip.codec import PacketCodec
 from node import changes
 from node.api.server import ApiAddresses, ApiListen, serve_api
 from node.beliefs import BeliefTable
 from node.control import Control
 from node.endings import EndedJobs
+from node.group import GroupKeeper, RaftTransport
+from node.group.contents import ContentSharing
+from node.group.feeding import IntentFeed
+from node.group.freshness import Freshness
 from node.health.probes import HealthDriver
 from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.facts import KnownFacts
+from node.membership.membership import make_ring
+from node.mesh.driver import Mesh
+from node.mesh.hello import Purpose
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
@@ -43,13 +53,15 @@ from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.events import EventLog
-from node.store.identity import Identity, start_identity
+from node.store.identity import Identity, read_identity, start_identity
 from node.store.log_store import LmdbLogStore
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
+from orca.errors import OrcaError
 from orca.model.event import EventKind
+from orca.model.ids import ClusterId, NodeId
 from orca.model.node import NodeFacts
 from orca.model.spec import RuntimeKind
 from orca.model.units import Bytes, MilliCpu
@@ -60,6 +72,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
+ADMIT_RETRY_S = 1.0
+MESH_HOST = "127.0.0.1"
 
 
 def run_node(config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None) -> None:
@@ -102,19 +116,31 @@ async def serve_node(config: NodeConfig, *, task_status: trio.TaskStatus[NodeVie
         DataDirectory.open(data_dir_of(config)) as directory,
         Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
     ):
-        await _Agent(config, directory, environment).run(task_status)
+        cluster = await _cluster_to_join(config, environment)
+        await _Agent(config, directory, environment, cluster).run(task_status)
+
+
+async def _cluster_to_join(config: NodeConfig, environment: Environment) -> ClusterId | None:
+    """The cluster of the peers that a new node was given; None for a node that has one, or founds its own."""
+    if not config.gossip.join or read_identity(environment) is not None:
+        return None
+    from node.group.adopt import find_cluster
+
+    return await find_cluster(config.gossip.join, PacketCodec(make_ring(config.gossip.key, ())))
 
 
 class _Agent:
     """One node, from its data directory up."""
 
-    def __init__(self, config: NodeConfig, directory: DataDirectory, environment: Environment) -> None:
+    def __init__(
+        self, config: NodeConfig, directory: DataDirectory, environment: Environment, cluster: ClusterId | None
+    ) -> None:
         self._config = config
         self._path = directory.path
         self._clock = SystemClock()
         self._ids = SystemIds()
         self._seeds = random.Random()
-        self._identity = start_identity(environment, self._ids, config.name or socket.gethostname())
+        self._identity = start_identity(environment, self._ids, config.name or socket.gethostname(), cluster=cluster)
         self._started_at_ms = self._clock.wall()
         self._events = EventLog(environment, self._identity.node, keep=config.store.events_kept)
         self._blobs = BlobStore(directory.blobs_path)
@@ -141,18 +167,38 @@ class _Agent:
             ended=ended,
             facts=_own_facts(self._identity, config),
         )
-        self._replica = self._make_replica(LmdbLogStore(environment))
-        machine = Reconciler(self._identity.node, config.reconciler, self._rng(), known_ends)
-        self._reconciler = ReconcilerDriver(machine, self._runtimes, self._wiring, self._clock, config.reconciler)
-        self._wiring.replica, self._wiring.reconciler = self._replica, self._reconciler
+        known = KnownFacts(self._beliefs)
         self._membership = self._wiring.membership = Membership(
             config.gossip,
             self._identity,
             self._clock,
             environment,
-            KnownFacts(self._beliefs),
+            known,
             self._wiring.record,
             zone=config.labels.get("zone", ""),
+        )
+        self._mesh = Mesh(
+            self._identity.cluster, self._identity.node, self._rng(), address_of=self._membership.mesh_address
+        )
+        self._transport = RaftTransport(self._mesh)
+        self._replica = self._make_replica(LmdbLogStore(environment))
+        self._transport.receive = self._replica.receive
+        machine = Reconciler(self._identity.node, config.reconciler, self._rng(), known_ends)
+        self._reconciler = ReconcilerDriver(machine, self._runtimes, self._wiring, self._clock, config.reconciler)
+        self._wiring.replica, self._wiring.reconciler = self._replica, self._reconciler
+        known.changed = self._wiring.peers_changed
+        self._contents = self._wiring.contents = ContentSharing(self._blobs, self._mesh, others=self._other_nodes)
+        self._feed = IntentFeed(
+            self._replica, self._mesh, self._clock, Freshness(self._clock.now()), others=self._other_nodes
+        )
+        self._keeper = GroupKeeper(
+            self._identity.node,
+            self._clock,
+            self._replica,
+            seen=self._membership.sightings,
+            facts=lambda: self._beliefs.nodes,
+            record=self._wiring.record,
+            config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
 
     def _rng(self) -> random.Random:
@@ -183,14 +229,21 @@ class _Agent:
     def _make_replica(self, store: LmdbLogStore) -> ReplicaDriver:
         replica = Replica(
             self._identity.node,
-            frozenset({self._identity.node}),
+            frozenset({self._identity.node}) if self._identity.is_founder else frozenset(),
             store.load(),
             self._rng(),
             self._ids,
             log_entries_kept=self._config.store.log_entries_kept,
             changes_max=self._config.scheduler.allocations_per_plan,
         )
-        return ReplicaDriver(replica, self._clock, write=store.write, beliefs=self._beliefs.view, listener=self._wiring)
+        return ReplicaDriver(
+            replica,
+            self._clock,
+            write=store.write,
+            beliefs=self._beliefs.view,
+            listener=self._wiring,
+            transport=self._transport,
+        )
 
     async def run(self, task_status: trio.TaskStatus[NodeView]) -> None:
         """Start everything in the order in which it is needed, and hold it."""
@@ -205,9 +258,9 @@ class _Agent:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._events.run)
             await nursery.start(self._wiring.keep_records)
+            await self._start_talking(nursery)
             await nursery.start(self._replica.run)
             self._wiring.record(EventKind.NODE_STARTED, f"{self._identity.name} started")
-            await nursery.start(self._membership.run, config.gossip.port and config.gossip.port + config.port_offset)
             await nursery.start(self._health.run)
             await nursery.start(self._reconciler.run)
             self._wiring.go_live()
@@ -220,6 +273,27 @@ class _Agent:
             view = self._describe()
             _announce(view)
             task_status.started(view)
+
+    async def _start_talking(self, nursery: trio.Nursery) -> None:
+        """Mesh and gossip, which the replica needs to find its peers, and the keeper of the group."""
+        config = self._config
+        mesh_port = config.mesh_port and config.mesh_port + config.port_offset
+        handlers = {
+            Purpose.RAFT: self._transport.serve,
+            Purpose.INTENT: self._feed.serve,
+            Purpose.CONTENT: self._contents.serve,
+        }
+        run_mesh = partial(self._mesh.run, handlers, MESH_HOST, mesh_port, unreachable=self._replica.unreachable)
+        address = await nursery.start(run_mesh)
+        gossip_port = config.gossip.port and config.gossip.port + config.port_offset
+        await nursery.start(self._membership.run, gossip_port, address.port)
+        nursery.start_soon(self._keeper.run)
+        nursery.start_soon(self._feed.follow)
+
+    def _other_nodes(self) -> list[NodeId]:
+        """The living nodes of this cluster, without this one."""
+        seen = self._membership.sightings().values()
+        return [one.node for one in seen if one.is_alive and one.node != self._identity.node]
 
     def _api_listen(self) -> ApiListen:
         config = self._config
@@ -238,6 +312,8 @@ class _Agent:
             blobs=self._blobs,
             runtimes=self._runtimes,
             membership=self._membership,
+            keeper=self._keeper,
+            age_s=self._feed.age_s,
             builder=None if self._docker is None else _Builder(self._docker),
             describe_node=self._describe,
         )
@@ -256,12 +332,18 @@ class _Agent:
         )
 
     async def _admit(self) -> None:
-        """Make this node part of its own cluster, once, or note its new name."""
-        known = self._replica.state.nodes.get(self._identity.node)
-        if known is None or known.name != self._identity.name:
-            await self._replica.propose(
-                AdmitNode(node=self._identity.node, name=self._identity.name, at_ms=self._clock.wall())
-            )
+        """Make this node part of its cluster, once, or note its new name; tried until the group takes it."""
+        while True:
+            known = self._replica.state.nodes.get(self._identity.node)
+            if known is not None and known.name == self._identity.name:
+                return
+            try:
+                await self._replica.propose(
+                    AdmitNode(node=self._identity.node, name=self._identity.name, at_ms=self._clock.wall())
+                )
+            except OrcaError as error:
+                _log.debug("not admitted yet", reason=error.message)
+                await trio.sleep(ADMIT_RETRY_S)
 
     async def _sweep_blobs(self) -> None:
         """Remove contents that no kept revision names, now and every hour."""

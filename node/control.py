@@ -8,7 +8,7 @@ import heapq
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from functools import partial
 
 import msgspec
 import trio
@@ -18,6 +18,8 @@ from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import Command, RemoveService, RestartService, ScaleService, StartService, StopService
 from node import changes
 from node.beliefs import BeliefTable
+from node.building import ImageBuilder
+from node.group import GroupKeeper
 from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
@@ -41,6 +43,7 @@ from orca.model.view import (
     NodeView,
     Observation,
     PlanReply,
+    QuorumReply,
     RollbackRequest,
     ScaleRequest,
     ServiceReply,
@@ -55,14 +58,6 @@ from orca.sources import Clock, IdSource
 REPLICAS_MAX = 10_000
 LOG_BUFFER = 256
 STATS_DEADLINE_S = 5.0
-
-
-class ImageBuilder(Protocol):
-    """A runtime that can build images."""
-
-    def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Build `request` from `tar`; the iterator gives the engine's output by line."""
-        ...
 
 
 class Control:
@@ -81,6 +76,8 @@ class Control:
         blobs: BlobStore,
         runtimes: Mapping[RuntimeKind, Runtime],
         membership: Membership,
+        keeper: GroupKeeper,
+        age_s: Callable[[], float],
         builder: ImageBuilder | None,
         describe_node: Callable[[], NodeView],
     ) -> None:
@@ -94,6 +91,8 @@ class Control:
         self._blobs = blobs
         self._runtimes = runtimes
         self.membership = membership
+        self._keeper = keeper
+        self._age_s = age_s
         self._builder = builder
         self._describe_node = describe_node
         self._usage: dict[AllocationId, InstanceStats] = {}
@@ -106,6 +105,7 @@ class Control:
             observer=self._node,
             at_ms=self._clock.wall(),
             state_revision=self._replica.state.revision,
+            age_ms=round(self._age_s() * 1000),
         )
 
     def _view(self, record: ServiceRecord) -> ServiceView:
@@ -122,6 +122,10 @@ class Control:
         return StatusReply(
             observation=found.observation, cluster=self._cluster, leader=leader, nodes=nodes, services=found.services
         )
+
+    def quorum(self) -> QuorumReply:
+        """The group that decides, as this node knows it."""
+        return self._keeper.describe(partial(QuorumReply, observation=self.observation()))
 
     def node(self) -> NodeView:
         """What this node says of itself."""

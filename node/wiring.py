@@ -14,7 +14,9 @@ import trio
 from consensus.driver import ReplicaDriver
 from consensus.replica import AppliedCommand
 from node.beliefs import BeliefTable
+from node.changes import blobs_of
 from node.endings import EndedJobs
+from node.group.contents import ContentSharing
 from node.health.probes import HealthDriver, ProbeSet, exec_through
 from node.health.verdict import BecameReady, BecameUnready, HealthTransition, LivenessFailed, StartupFailed
 from node.history import Happening, happenings
@@ -55,13 +57,14 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica`, `reconciler` and `membership` are set by the agent before anything runs: they need
+    `replica`, `reconciler`, `membership` and `contents` are set by the agent before anything runs: they need
     this object to be made.
     """
 
     replica: ReplicaDriver
     reconciler: ReconcilerDriver
     membership: Membership
+    contents: ContentSharing
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -91,6 +94,14 @@ class Wiring:
         self._is_store_full = False
         self._records_send, self._records = trio.open_memory_channel[AllocationStatus | AllocationId](RECORDS_MAX)
         beliefs.put_node(facts)
+
+    # ---------------------------------------------------------------- from the gossip
+
+    def peers_changed(self) -> None:
+        """Other nodes said something that may change routes or plans."""
+        if self._is_live:
+            self.route()
+            self.replica.beliefs_changed()
 
     # ------------------------------------------------------------- from the replica
 
@@ -123,7 +134,9 @@ class Wiring:
 
     def outranked(self, epoch: int) -> None:
         """The group was started anew by hand, without this node: what it knows is another past."""
-        message = f"the group of voters was started anew (epoch {epoch}); this node's own log is set aside at its next start"
+        message = (
+            f"the group of voters was started anew (epoch {epoch}); this node's own log is set aside at its next start"
+        )
         self._record(Happening(kind=EventKind.GROUP_OUTRANKED, message=message, severity=Severity.ERROR))
 
     def noted(self, message: str) -> None:
@@ -179,6 +192,7 @@ class Wiring:
     async def workload(self, assignment: Assignment) -> Workload:
         """What a runtime needs, with the spec's files written. Raises NotAvailableError."""
         allocation, spec = assignment.allocation, assignment.spec
+        await self.contents.ensure(blobs_of(spec))
         directory = ""
         if spec.files:
             directory = await trio.to_thread.run_sync(self._files.write, allocation.id, spec)

@@ -15,6 +15,7 @@ from orca.errors import InvalidConfigError, Problem
 
 API_PORT: Final = 6880
 GOSSIP_PORT: Final = 7946
+MESH_PORT: Final = 6881
 HTTP_PORT: Final = 80
 HTTP_FALLBACK_PORT: Final = 8080
 
@@ -75,6 +76,23 @@ class StoreConfig(_Section, frozen=True):
 
     log_entries_kept: int = 2_000
     """Entries applied since the last snapshot after which the log is compacted."""
+
+
+class ClusterSection(_Section, frozen=True):
+    """The group of nodes that decides."""
+
+    voters: int | None = None
+    """How many nodes vote: 1, 3, 5 or 7; by default what fits the size of the cluster."""
+
+    voter_replace_after_s: float = 60.0
+    """How long a voter is believed dead before another node takes its seat: longer than a reboot
+    saves copying the state, shorter shortens the time in which one more failure stops decisions."""
+
+    def __post_init__(self) -> None:
+        if self.voters is not None and self.voters not in {1, 3, 5, 7}:
+            raise ValueError(f"cluster.voters is {self.voters}; it is 1, 3, 5 or 7")
+        if not self.voter_replace_after_s > 0:
+            raise ValueError(f"cluster.voter_replace_after_s is {self.voter_replace_after_s}; it has to be positive")
 
 
 class GossipProfile(enum.Enum):
@@ -157,13 +175,22 @@ class NodeConfig(_Section, frozen=True):
     docker_url: str = ""
     """Engine address; empty: DOCKER_HOST or the default socket."""
 
+    mesh_port: int = MESH_PORT
+    """Where nodes of the cluster talk to each other, on this computer only until they can prove who they are."""
+
     gossip: GossipSection = GossipSection()
+    cluster: ClusterSection = ClusterSection()
     reconciler: ReconcilerConfig = ReconcilerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     store: StoreConfig = StoreConfig()
 
     def __post_init__(self) -> None:
-        ports = (("api_port", self.api_port), ("http_port", self.http_port), ("gossip.port", self.gossip.port))
+        ports = (
+            ("api_port", self.api_port),
+            ("http_port", self.http_port),
+            ("mesh_port", self.mesh_port),
+            ("gossip.port", self.gossip.port),
+        )
         for key, port in ports:
             if not 0 <= port + self.port_offset <= 65535:
                 raise ValueError(f"{key} + port_offset is {port + self.port_offset}; a port is 0 to 65535")

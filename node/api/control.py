@@ -23,6 +23,7 @@ from orca.model.view import (
     NodeView,
     Observation,
     PlanReply,
+    QuorumReply,
     RollbackRequest,
     ScaleRequest,
     ServiceReply,
@@ -84,6 +85,10 @@ class Control(Protocol):
 
     async def status(self) -> StatusReply:
         """The cluster at a glance."""
+        ...
+
+    def quorum(self) -> QuorumReply:
+        """The group that decides."""
         ...
 
     def node(self) -> NodeView:

@@ -45,6 +45,7 @@ from orca.model.view import (
     LogRecord,
     NodeView,
     PlanReply,
+    QuorumReply,
     RollbackRequest,
     ScaleRequest,
     ServiceReply,
@@ -78,6 +79,11 @@ async def show_status(call: Call[NoQuery, NoBody]) -> StatusReply:
 async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
     """`GET /v1/node`."""
     return call.control.node()
+
+
+async def show_quorum(call: Call[NoQuery, NoBody]) -> QuorumReply:
+    """`GET /v1/quorum`."""
+    return call.control.quorum()
 
 
 async def list_services(call: Call[ServicesQuery, NoBody]) -> ServicesReply:

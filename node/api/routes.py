@@ -54,6 +54,7 @@ from orca.model.view import (
     NodesReply,
     NodeView,
     PlanReply,
+    QuorumReply,
     RollbackRequest,
     RotateRequest,
     ScaleRequest,
@@ -158,6 +159,14 @@ _CLUSTER: Final = (
         summary="All members, as this node sees them",
         tag="cluster",
         reply=NodesReply,
+    ),
+    Route(
+        method="GET",
+        path="/v1/quorum",
+        handler=handlers.show_quorum,
+        summary="The group of nodes that decides, as this node knows it",
+        tag="cluster",
+        reply=QuorumReply,
     ),
     Route(
         method="GET",

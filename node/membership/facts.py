@@ -1,5 +1,6 @@
 """Facts of other nodes as the node's beliefs."""
 
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 import msgspec
@@ -26,6 +27,8 @@ class KnownFacts:
     def __init__(self, beliefs: BeliefTable) -> None:
         self._beliefs = beliefs
         self.unreadable = 0
+        self.changed: Callable[[], None] = lambda: None
+        """Called when something that others may act on is different; set by whoever acts."""
 
     def learn(self, fact: FactLearned, *, is_ours: bool) -> None:
         """Take in a fact; one of a node outside our cluster says nothing to us."""
@@ -36,6 +39,7 @@ class KnownFacts:
                 self._learn_node(fact)
             elif fact.key.startswith(STATUS_PREFIX):
                 self._learn_status(fact)
+            self.changed()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self.unreadable += 1
             _log.warning("a fact cannot be read", writer=fact.writer, key=fact.key, reason=str(error))
@@ -43,6 +47,7 @@ class KnownFacts:
     def depart(self, node: str) -> None:
         """The node is no living member any more."""
         self._beliefs.drop_node(NodeId(node))
+        self.changed()
 
     def _learn_node(self, fact: FactLearned) -> None:
         if fact.value is None:

@@ -34,16 +34,27 @@ from gossip.serf import (
     UserEventReceived,
 )
 from gossip.swim import PROFILES, JoinEnded, JoinRequested
+from node.group.peers import Sighting, sightings
 from node.membership.facts import KnownFacts
 from node.membership.kept import KeptGossip
-from node.membership.views import CLUSTER_TAG, NAME_TAG, VERSION_TAG, ZONE_TAG, key_report, member_view, rotation_report
+from node.membership.views import (
+    CLUSTER_TAG,
+    MESH_TAG,
+    NAME_TAG,
+    VERSION_TAG,
+    ZONE_TAG,
+    key_report,
+    member_view,
+    rotation_report,
+)
+from node.mesh.driver import MeshAddress
 from node.store.environment import Environment
 from node.store.identity import Identity
 from orca.config import GOSSIP_PORT, GossipSection
 from orca.errors import ConflictError, InvalidRequestError, NotAvailableError, OrcaError
 from orca.model.allocation import AllocationStatus
 from orca.model.event import EventKind, Severity
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, NodeId
 from orca.model.node import NodeFacts
 from orca.model.view import GossipReply, KeyReport, MemberView
 from orca.sources import Clock
@@ -85,6 +96,7 @@ class Membership:
         self._known = known
         self._record = record
         self._zone = zone
+        self._mesh_port = 0
         self._driver: GossipDriver | None = None
         self._address = Address("", 0)
         self._handle = 0
@@ -93,12 +105,15 @@ class Membership:
         self._peers_send, self._peers = trio.open_memory_channel[PersistPeers](1)
         self._told: dict[str, bytes] = {}
 
-    async def run(self, port: int, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
-        """Be a member until cancelled; `started` gives the address.
+    async def run(
+        self, port: int, mesh_port: int = 0, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Be a member until cancelled; `started` gives the address. Others are told where our mesh listens.
 
         Raises AddressInUseError, InvalidConfigError, StoreCorruptError.
         """
-        ring = self._open_ring()
+        self._mesh_port = mesh_port
+        ring = make_ring(self._config.key, self._kept.keys())
         sockets = await open_sockets(self._config.host, port)
         self._address = Address(self._config.advertise or sockets.address.host, sockets.address.port)
         machine = self._make_machine(ring)
@@ -121,6 +136,8 @@ class Membership:
             NAME_TAG: self._identity.name[:64],
             CLUSTER_TAG: str(self._identity.cluster),
         }
+        if self._mesh_port:
+            tags[MESH_TAG] = str(self._mesh_port)
         if self._zone:
             tags[ZONE_TAG] = self._zone[:64]
         return Gossip(
@@ -134,15 +151,6 @@ class Membership:
             life=self._clock.wall(),
             saved=self._kept.peers(),
         )
-
-    def _open_ring(self) -> Keyring | None:
-        """The kept keys, with the configured one among them."""
-        keys = list(self._kept.keys())
-        if self._config.key:
-            configured = base64.b64decode(self._config.key)
-            if configured not in keys:
-                keys.append(configured)
-        return Keyring(keys, lambda: os.urandom(12)) if keys else None
 
     # ------------------------------------------------------------------- the cluster
 
@@ -307,6 +315,20 @@ class Membership:
     def _fact(key: str, value: bytes) -> FactWritten:
         return FactWritten(key=key, value=value, ttl_s=KnownFacts.STATUS_TTL_S if key.startswith("status/") else None)
 
+    # --------------------------------------------------------------- for other parts
+
+    def mesh_address(self, node: NodeId) -> MeshAddress | None:
+        """Where the mesh of `node` listens; None when gossip does not know it, or knows it for dead."""
+        member = None if self._driver is None else self._machine().serf.member(str(node))
+        if member is None or not self._is_ours(str(node)):
+            return None
+        port = member.tags.get(MESH_TAG, "")
+        return MeshAddress(member.address.host, int(port)) if port.isdecimal() else None
+
+    def sightings(self) -> dict[NodeId, Sighting]:
+        """The nodes of this cluster, as gossip has them."""
+        return sightings(self.members(), str(self._identity.cluster)) if self._driver is not None else {}
+
     # ------------------------------------------------------------------- for the API
 
     @property
@@ -391,6 +413,16 @@ class Membership:
                 f"the rotation was not over after {KEY_DEADLINE_S:g} s; see `orca gossip keys list`"
             )
         return tuple(reports), ends[0]
+
+
+def make_ring(configured: str, kept: tuple[bytes, ...]) -> Keyring | None:
+    """The kept keys, with the configured one (base64) among them; None without any."""
+    keys = list(kept)
+    if configured:
+        raw = base64.b64decode(configured)
+        if raw not in keys:
+            keys.append(raw)
+    return Keyring(keys, lambda: os.urandom(12)) if keys else None
 
 
 def _raw_key(key: str) -> bytes:

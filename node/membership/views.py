@@ -12,7 +12,7 @@ from orca.model.ids import NodeId
 from orca.model.units import Instant
 from orca.model.view import KeyReport, MemberState, MemberView
 
-ID_TAG: Final = "id"
+MESH_TAG: Final = "mesh"
 NAME_TAG: Final = "name"
 CLUSTER_TAG: Final = "cluster"
 ZONE_TAG: Final = "zone"

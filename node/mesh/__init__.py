@@ -8,7 +8,7 @@ on its way never stands in front of a heartbeat.
 
 Purposes: `raft` carries the votes and entries of the group, from the one who connects
 to the one who listens, and nothing back; `intent` streams the committed log to a node
-without a vote; `call` carries a request and its answer, many at a time.
+without a vote; `content` carries one module or file by its digest.
 
 Nodes are told apart by what they say of themselves, so a listener takes loopback
 addresses only: a stranger on the network could say anything.

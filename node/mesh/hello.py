@@ -18,7 +18,7 @@ class Purpose(enum.Enum):
 
     RAFT = "raft"
     INTENT = "intent"
-    CALL = "call"
+    CONTENT = "content"
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):

@@ -13,22 +13,35 @@ _KEY = b"identity"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """The node, its cluster, its name for people, and how often it was started (from 1)."""
+    """The node, its cluster, its name for people, and how often it was started (from 1).
+
+    `is_founder`: it made its cluster; any other begins with an empty log and is taken in by others.
+    """
 
     node: NodeId
     cluster: ClusterId
     name: str
     incarnation: int
+    is_founder: bool = True
 
 
-def start_identity(environment: Environment, ids: IdSource, name: str | None = None) -> Identity:
+def start_identity(
+    environment: Environment, ids: IdSource, name: str | None = None, *, cluster: ClusterId | None = None
+) -> Identity:
     """Begin an incarnation: make the identity where there is none, count it up where there is. Blocks.
 
-    The ids are made once and never change. `name` replaces the kept one; without any the
+    The ids are made once and never change; `cluster` is the one that a new node joins, None when it
+    founds its own. `name` replaces the kept one; without any the
     node is called by its id. On disk when it returns. Raises `StoreCorruptError` when
     there is an identity that cannot be read, rather than become somebody else.
     """
-    made = Identity(node=NodeId(f"n-{ids.fresh()}"), cluster=ClusterId(f"c-{ids.fresh()}"), name="", incarnation=0)
+    made = Identity(
+        node=NodeId(f"n-{ids.fresh()}"),
+        cluster=cluster or ClusterId(f"c-{ids.fresh()}"),
+        name="",
+        incarnation=0,
+        is_founder=cluster is None,
+    )
 
     def start(view: WriteView) -> Identity:
         kept = _read(view, environment) or made

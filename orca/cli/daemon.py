@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     option("--api", metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6880]."),
     option("--http", metavar="[HOST:]PORT", help="Where the proxy listens [80, or 8080 when that may not be bound]."),
     option("--gossip", metavar="[HOST:]PORT", help="Where members find each other, UDP and TCP [127.0.0.1:7946]."),
+    option("--mesh", "mesh_port", type=click.IntRange(0, 65535), metavar="PORT", help="For the other nodes [6881]."),
     option("--join", multiple=True, metavar="HOST[:PORT]", help="A peer to find the cluster by; repeatable."),
     option("--port-offset", type=int, metavar="N", help="Added to every port: several nodes on one computer."),
     option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of this node; repeatable."),
@@ -63,7 +64,7 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
             raise InvalidConfigError(f"{config_file} cannot be read: {error.strerror}") from error
         config = decode_config(text, filename=config_file)
     changes: dict[str, Any] = {
-        key: values[key] for key in ("data_dir", "name", "port_offset") if values[key] is not None
+        key: values[key] for key in ("data_dir", "name", "port_offset", "mesh_port") if values[key] is not None
     }
     if values["api"] is not None:
         changes["api_host"], changes["api_port"] = parse_listener(values["api"], "--api", config.api_host)

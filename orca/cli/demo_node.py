@@ -41,7 +41,16 @@ class DemoNode:
     @property
     def command(self) -> list[str]:
         """How it is started."""
-        listen = ["--api", f"127.0.0.1:{self.api_port}", "--http", f"127.0.0.1:{self.http_port}", "--gossip", "0"]
+        listen = [
+            "--api",
+            f"127.0.0.1:{self.api_port}",
+            "--http",
+            f"127.0.0.1:{self.http_port}",
+            "--gossip",
+            "0",
+            "--mesh",
+            "0",
+        ]
         return [sys.executable, "-m", "orca", "up", "--data-dir", str(self.data_dir), "--name", "demo", *listen]
 
     async def start(self) -> None:

@@ -15,6 +15,7 @@ from orca.model.view import (
     KeysReply,
     NodesReply,
     NodeView,
+    QuorumReply,
     ServiceReply,
     ServicesReply,
     StatsReply,
@@ -60,6 +61,10 @@ class NodeReads:
     async def nodes(self) -> NodesReply:
         """All members, as the node that answers sees them."""
         return await self._get("/v1/nodes", NodesReply)
+
+    async def quorum(self) -> QuorumReply:
+        """The group that decides, as the node that answers knows it."""
+        return await self._get("/v1/quorum", QuorumReply)
 
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""

@@ -422,3 +422,52 @@ class UserEventRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     name: str
     payload: str = ""
+
+
+class QuorumRole(enum.Enum):
+    """A node's place in the group that decides."""
+
+    LEADER = "leader"
+    VOTER = "voter"
+    LEARNER = "learner"
+    NONE = "none"
+
+
+class QuorumMember(_View, frozen=True):
+    """A node and its place in the group.
+
+    `state`: as gossip has it, None when it does not know the node. `index`, `lag`, `contact_age_ms`:
+    how far its log goes, by how many entries it is behind, and how long ago it was heard;
+    only the leader knows those of others. `reason`: why it was chosen, or let go.
+    """
+
+    id: NodeId
+    name: str
+    role: QuorumRole
+    zone: str = ""
+    state: MemberState | None = None
+    state_age_ms: int | None = None
+    index: int | None = None
+    lag: int | None = None
+    contact_age_ms: int | None = None
+    reason: str = ""
+
+
+class QuorumReply(_View, frozen=True):
+    """The group that decides. `epoch` counts how often it was started anew by hand.
+
+    `wanted`: how many voters a cluster of this size should have. `has_quorum`: whether, as far as
+    gossip knows, enough voters live for anything to be decided.
+    """
+
+    observation: Observation
+    term: int
+    epoch: int
+    leader: NodeId | None
+    commit_index: int
+    applied_index: int
+    wanted: int
+    voters_alive: int
+    has_quorum: bool
+    members: tuple[QuorumMember, ...]
+    last_change: str = ""

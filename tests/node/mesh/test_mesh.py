@@ -47,7 +47,7 @@ class Party:
 
         async def run(*, task_status: trio.TaskStatus[MeshAddress]) -> None:
             with scope:
-                handlers = {Purpose.RAFT: self.raft, Purpose.CALL: self.call}
+                handlers = {Purpose.RAFT: self.raft, Purpose.CONTENT: self.call}
                 await self.mesh.run(handlers, "127.0.0.1", port, unreachable=self.lost, task_status=task_status)
 
         self.places[self.node] = await nursery.start(run)
@@ -80,7 +80,7 @@ async def test_messages_arrive_in_order_and_say_who_sent_them() -> None:
 
 
 async def test_a_connection_of_another_purpose_asks_and_answers() -> None:
-    async with two() as (a, _b, _nursery), a.mesh.connect(B, Purpose.CALL) as frames:
+    async with two() as (a, _b, _nursery), a.mesh.connect(B, Purpose.CONTENT) as frames:
         await frames.send([b"a question"])
         assert await frames.receive() == b"answer to a question"
 
@@ -118,7 +118,7 @@ async def test_messages_to_nobody_are_dropped_and_memory_stays_bounded() -> None
         with trio.fail_after(10):
             await a.missed.wait()
         with pytest.raises(NodeUnreachableError, match="nobody knows where n-b is"):
-            async with a.mesh.connect(B, Purpose.CALL):
+            async with a.mesh.connect(B, Purpose.CONTENT):
                 pass
         nursery.cancel_scope.cancel()
 
@@ -128,7 +128,7 @@ async def test_a_node_of_another_cluster_is_turned_away_with_both_names() -> Non
         stranger = Party(NodeId("n-x"), a.places, ClusterId("c-2"))
         await stranger.start(nursery)
         with pytest.raises(ForbiddenError, match="n-b belongs to cluster c-1, n-x to c-2"):
-            async with stranger.mesh.connect(B, Purpose.CALL):
+            async with stranger.mesh.connect(B, Purpose.CONTENT):
                 pass
 
 
@@ -136,7 +136,7 @@ async def test_a_stale_address_is_noticed() -> None:
     async with two() as (a, _b, _nursery):
         a.places[NodeId("n-c")] = a.places[B]
         with pytest.raises(NotFoundError, match="n-c is looked for and n-b was found"):
-            async with a.mesh.connect(NodeId("n-c"), Purpose.CALL):
+            async with a.mesh.connect(NodeId("n-c"), Purpose.CONTENT):
                 pass
 
 
@@ -146,7 +146,7 @@ async def test_two_nodes_with_one_identity_are_told_apart() -> None:
         await twin.start(nursery)
         twin.places[B] = a.places[B]
         with pytest.raises((ConflictError, NotFoundError)):
-            async with twin.mesh.connect(B, Purpose.CALL):
+            async with twin.mesh.connect(B, Purpose.CONTENT):
                 pass
 
 

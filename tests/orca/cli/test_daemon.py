@@ -16,6 +16,7 @@ NOTHING: dict[str, Any] = {
     "http": None,
     "gossip": None,
     "join": (),
+    "mesh_port": None,
     "port_offset": None,
     "labels": (),
     "log_format": None,

@@ -1,0 +1,185 @@
+"""Intent streams between nodes: serving it to who asks, and following it without a vote."""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+import trio
+
+from consensus.driver import ReplicaDriver
+from consensus.feed import Current, Cursor, FeedReader, Follow, Install, Learn, decode_feed, encode_feed
+from consensus.raft import EntriesLearned, SnapshotLearned
+from consensus.storage import Entry, Snapshot
+from node.group.freshness import Freshness
+from node.mesh.driver import Mesh
+from node.mesh.frames import FrameStream
+from node.mesh.hello import Purpose
+from orca.errors import NodeUnreachableError, OrcaError, PeerProtocolError
+from orca.model.ids import LogIndex, NodeId, Term
+from orca.sources import Clock
+
+_log = structlog.get_logger("orca.group")
+CURRENT_INTERVAL_S: Final = 1.0
+SILENCE_S: Final = 5.0
+"""A source says something each second; one that is silent for so long is left."""
+STALE_S: Final = 10.0
+"""A source that is itself so far behind is left, when there is another."""
+UNLED_S: Final = 5.0
+"""A member of the group that hears of no leader for so long follows like everybody else."""
+RETRY_S: Final = 1.0
+
+
+class _Source:
+    """The copy of this node as `consensus.feed` reads it."""
+
+    def __init__(self, replica: ReplicaDriver) -> None:
+        self._replica = replica
+
+    @property
+    def epoch(self) -> int:
+        return self._replica.raft.epoch
+
+    @property
+    def commit_index(self) -> LogIndex:
+        # What was handed out to be applied is on disk; what was only heard to be committed need not be.
+        return self._replica.applied_index
+
+    def term_at(self, index: LogIndex) -> Term | None:
+        return self._replica.raft.term_of(index)
+
+    def committed(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
+        return self._replica.raft.committed(first, last)
+
+    def snapshot(self) -> Snapshot | None:
+        return self._replica.raft.snapshot
+
+
+class IntentFeed:
+    """Both ends. `others` gives the nodes of the cluster that live, without this one."""
+
+    def __init__(
+        self,
+        replica: ReplicaDriver,
+        mesh: Mesh,
+        clock: Clock,
+        freshness: Freshness,
+        *,
+        others: Callable[[], Iterable[NodeId]],
+    ) -> None:
+        self._replica = replica
+        self._mesh = mesh
+        self._clock = clock
+        self._freshness = freshness
+        self._others = others
+        self.source: NodeId | None = None
+        """Whom this node follows at present; None while the leader itself feeds it."""
+
+    def age_s(self) -> float:
+        """How old this node's knowledge may be."""
+        contact_at = self._replica.raft.leader_contact_at
+        if self._replica.is_leader:
+            self._freshness.heard(self._clock.now())
+        elif contact_at is not None:
+            self._freshness.heard(contact_at)
+        return self._freshness.age_s(self._clock.now())
+
+    # ------------------------------------------------------------------------ serving
+
+    async def serve(self, peer: NodeId, frames: FrameStream) -> None:
+        """One reader, until it goes."""
+        follow = decode_feed(await frames.receive())
+        if not isinstance(follow, Follow):
+            raise PeerProtocolError(f"{peer} began to follow with something else")
+        cursor, source = Cursor(follow), _Source(self._replica)
+        while True:
+            message = cursor.next(source)
+            if message is not None:
+                with trio.move_on_after(SILENCE_S) as scope:
+                    await frames.send((encode_feed(message),))
+                if scope.cancelled_caught:
+                    raise NodeUnreachableError(f"{peer} takes nothing any more")
+                continue
+            await frames.send((encode_feed(self._current()),))
+            with trio.move_on_after(CURRENT_INTERVAL_S):
+                await self._replica.wait_applied(LogIndex(max(cursor.index, self._replica.applied_index) + 1))
+
+    def _current(self) -> Current:
+        raft = self._replica.raft
+        return Current(
+            commit_index=self._replica.applied_index,
+            age_ms=round(self.age_s() * 1000),
+            term=raft.term,
+            leader=raft.leader,
+        )
+
+    # ---------------------------------------------------------------------- following
+
+    async def follow(self) -> None:
+        """Follow somebody whenever no leader feeds this node, until cancelled."""
+        while True:
+            if self._is_fed() or not (sources := list(self._others())):
+                self.source = None
+                await trio.sleep(RETRY_S)
+                continue
+            source = random.choice(sources)
+            try:
+                await self._follow(source)
+            except OrcaError as error:
+                _log.debug("a source of intent was lost", source=source, reason=error.message)
+                await trio.sleep(random.uniform(RETRY_S / 4, RETRY_S))
+
+    def _is_fed(self) -> bool:
+        """Whether the leader sends this node the log."""
+        raft = self._replica.raft
+        if raft.is_leader:
+            return True
+        if raft.node not in raft.membership.members or raft.leader_contact_at is None:
+            return False
+        return self._clock.now() - raft.leader_contact_at < UNLED_S
+
+    async def _follow(self, source: NodeId) -> None:
+        raft = self._replica.raft
+        applied = self._replica.applied_index
+        reader = FeedReader(raft.epoch, applied, raft.term_of(applied) or Term(0))
+        async with self._mesh.connect(source, Purpose.INTENT) as frames:
+            self.source = source
+            await frames.send((encode_feed(reader.follow()),))
+            known = (raft.term, raft.leader)
+            while not self._is_fed():
+                with trio.move_on_after(SILENCE_S) as scope:
+                    batch = await frames.receive_some()
+                if scope.cancelled_caught or not batch:
+                    raise NodeUnreachableError(f"{source} says nothing any more")
+                for payload in batch:
+                    known = await self._take(reader, payload, known)
+                if self._freshness.age_s(self._clock.now()) > STALE_S and len(list(self._others())) > 1:
+                    raise NodeUnreachableError(f"{source} is behind itself")
+
+    async def _take(
+        self, reader: FeedReader, payload: bytes, known: tuple[Term, NodeId | None]
+    ) -> tuple[Term, NodeId | None]:
+        """One message of a source; waits until it is in the state, which is what slows a fast source."""
+        news = reader.read(decode_feed(payload))
+        match news:
+            case Learn(entries=entries):
+                term, leader = known
+                self._replica.learn(EntriesLearned(epoch=reader.epoch, term=term, entries=entries, leader=leader))
+                await self._wait(entries[-1].index)
+            case Install(epoch=epoch, snapshot=snapshot):
+                self._replica.learn(SnapshotLearned(epoch=epoch, snapshot=snapshot))
+                await self._wait(snapshot.meta.last_index)
+            case Current():
+                if self._replica.applied_index >= news.commit_index:
+                    self._freshness.heard(self._clock.now(), news.age_ms / 1000)
+                if (news.term, news.leader) != known:
+                    event = EntriesLearned(epoch=reader.epoch, term=news.term, entries=(), leader=news.leader)
+                    self._replica.learn(event)
+                return news.term, news.leader
+        return known
+
+    async def _wait(self, index: LogIndex) -> None:
+        with trio.move_on_after(SILENCE_S) as scope:
+            await self._replica.wait_applied(index)
+        if scope.cancelled_caught:
+            raise PeerProtocolError(f"entry {index} was learnt and is not in the state; beginning anew")

@@ -1,0 +1,190 @@
+"""The leader's duty of keeping the group right, on trio."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+import trio
+
+from consensus.driver import ReplicaDriver
+from consensus.raft import AddLearner, PeerProgress, Promote, Remove
+from consensus.state.commands import AdmitNode
+from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
+from node.group.peers import Sighting, make_peers, seat_of
+from orca.errors import OrcaError
+from orca.model.allocation import DesiredStatus
+from orca.model.event import EventKind, Severity
+from orca.model.ids import NodeId
+from orca.model.node import NodeFacts
+from orca.model.units import Instant
+from orca.model.view import QuorumMember, QuorumReply, QuorumRole
+from orca.sources import Clock
+
+_log = structlog.get_logger("orca.group")
+INTERVAL_S: Final = 1.0
+CHANGE_DEADLINE_S: Final = 15.0
+REASONS_MAX: Final = 256
+COPIES_PER_CORE: Final = 8.0
+"""A node with so many copies for each core counts as fully loaded when voters are chosen."""
+
+Record = Callable[[EventKind, str, Severity], None]
+
+
+class GroupKeeper:
+    """Keeps the group as `consensus.subgroup` wants it while this node leads, and describes it always.
+
+    `seen` gives the nodes of the cluster that gossip knows, `facts` what they say of themselves.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        clock: Clock,
+        replica: ReplicaDriver,
+        *,
+        seen: Callable[[], Mapping[NodeId, Sighting]],
+        facts: Callable[[], Mapping[NodeId, NodeFacts]],
+        record: Record,
+        config: SubgroupConfig,
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._replica = replica
+        self._seen = seen
+        self._facts = facts
+        self._record = record
+        self._config = config
+        self._looks_since = clock.now()
+        self._learners_since: dict[NodeId, Instant] = {}
+        self._reasons: dict[NodeId, str] = {}
+        self._last_change = ""
+
+    async def run(self) -> None:
+        """Look once a second, until cancelled."""
+        while True:
+            await trio.sleep(INTERVAL_S)
+            if not self._replica.is_leader:
+                self._looks_since = self._clock.now()
+                self._learners_since.clear()
+                continue
+            try:
+                await self._admit_newcomers()
+                await self._change_group()
+            except OrcaError as error:
+                # Another leader, a change under way, no quorum: the next look decides anew.
+                _log.info("the group could not be changed now", reason=error.message)
+
+    async def _admit_newcomers(self) -> None:
+        """Nodes that gossip knows as ours belong to the cluster."""
+        known = self._replica.state.nodes
+        for node, sight in self._seen().items():
+            if node not in known:
+                await self._replica.propose(
+                    AdmitNode(node=node, name=sight.name, at_ms=self._clock.wall()), deadline_s=CHANGE_DEADLINE_S
+                )
+
+    async def _change_group(self) -> None:
+        change = next_change(self._peers(), self._node, self._config)
+        if change is None:
+            return
+        match change.kind:
+            case ChangeKind.ADD_LEARNER:
+                await self._replica.change_group(AddLearner(node=change.node), deadline_s=CHANGE_DEADLINE_S)
+                self._learners_since[change.node] = self._clock.now()
+            case ChangeKind.PROMOTE:
+                await self._replica.change_group(Promote(node=change.node), deadline_s=CHANGE_DEADLINE_S)
+            case ChangeKind.REMOVE:
+                await self._replica.change_group(Remove(node=change.node), deadline_s=CHANGE_DEADLINE_S)
+            case ChangeKind.HAND_OVER:
+                self._replica.hand_over(change.node)
+        self._note(change)
+
+    def _note(self, change: Change) -> None:
+        name = self._name_of(change.node)
+        words = {
+            ChangeKind.ADD_LEARNER: f"{name} is to vote and gets the log",
+            ChangeKind.PROMOTE: f"{name} votes",
+            ChangeKind.REMOVE: f"{name} votes no more",
+            ChangeKind.HAND_OVER: f"{name} is to lead",
+        }[change.kind]
+        self._last_change = f"{words}: {change.reason}"
+        if len(self._reasons) >= REASONS_MAX:
+            self._reasons.clear()
+        self._reasons[change.node] = change.reason
+        self._record(EventKind.GROUP_CHANGED, self._last_change, Severity.INFO)
+
+    def _peers(self) -> list[Peer]:
+        now = self._clock.now()
+        return make_peers(
+            self._replica.state.nodes,
+            self._seen(),
+            self._replica.raft.membership,
+            self._progress(),
+            own=self._node,
+            unseen_for_s=now - self._looks_since,
+            loads=self._loads(),
+            learner_for_s={node: now - since for node, since in self._learners_since.items()},
+        )
+
+    def _progress(self) -> dict[NodeId, PeerProgress]:
+        return {one.node: one for one in self._replica.raft.progress()}
+
+    def _loads(self) -> dict[NodeId, float]:
+        """How many copies run for each core, of what a core can take."""
+        copies = Counter(
+            one.node for one in self._replica.state.allocations.values() if one.desired is DesiredStatus.RUNNING
+        )
+        facts = self._facts()
+        cores = {node: max(1.0, one.cpu_milli / 1000) for node, one in facts.items()}
+        return {node: min(1.0, count / (COPIES_PER_CORE * cores.get(node, 1.0))) for node, count in copies.items()}
+
+    # --------------------------------------------------------------------- for people
+
+    def describe(self, reply: Callable[..., QuorumReply]) -> QuorumReply:
+        """The group as this node knows it; `reply` adds who says so. Only a leader knows how far others are."""
+        raft, seen, progress = self._replica.raft, self._seen(), self._progress()
+        nodes = self._replica.state.nodes
+        alive = sum(node == self._node or (node in seen and seen[node].is_alive) for node in raft.membership.voters)
+        members = tuple(
+            self._member(node, seen, progress) for node in sorted({*raft.membership.members, *nodes, *seen})
+        )
+        return reply(
+            term=raft.term,
+            epoch=raft.epoch,
+            leader=raft.leader,
+            commit_index=raft.commit_index,
+            applied_index=self._replica.applied_index,
+            wanted=target_size(len({*nodes, *seen}), self._config.wanted),
+            voters_alive=alive,
+            has_quorum=bool(raft.membership.voters) and alive * 2 > len(raft.membership.voters),
+            members=members,
+            last_change=self._last_change,
+        )
+
+    def _member(
+        self, node: NodeId, seen: Mapping[NodeId, Sighting], progress: Mapping[NodeId, PeerProgress]
+    ) -> QuorumMember:
+        raft = self._replica.raft
+        one, sight = progress.get(node), seen.get(node)
+        contact_s = None if one is None else self._clock.now() - one.contact_at
+        is_own = node == self._node
+        return QuorumMember(
+            id=node,
+            name=self._name_of(node),
+            role=QuorumRole.LEADER if node == raft.leader else QuorumRole(seat_of(node, raft.membership).value),
+            zone="" if sight is None else sight.zone,
+            state=None if sight is None else sight.state,
+            state_age_ms=None if sight is None else round(sight.state_age_s * 1000),
+            index=raft.last_index if is_own else (None if one is None else one.match_index),
+            lag=0 if is_own and raft.is_leader else (None if one is None else one.lag),
+            contact_age_ms=None if contact_s is None else max(0, round(contact_s * 1000)),
+            reason=self._reasons.get(node, ""),
+        )
+
+    def _name_of(self, node: NodeId) -> str:
+        sight = self._seen().get(node)
+        record = self._replica.state.nodes.get(node)
+        if sight is not None:
+            return sight.name
+        return str(node) if record is None else record.name

@@ -1,0 +1,91 @@
+"""What is known of each node, put together for the choice of voters and for people. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from consensus.raft import PeerProgress
+from consensus.storage import Membership
+from consensus.subgroup import Peer, Seat
+from orca.model.ids import NodeId
+from orca.model.view import MemberState, MemberView
+
+_ALIVE = frozenset({MemberState.ALIVE, MemberState.SUSPECT, MemberState.LEAVING})
+_LEAVING = frozenset({MemberState.LEAVING, MemberState.LEFT})
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as gossip has it, or last had it."""
+
+    node: NodeId
+    name: str
+    zone: str
+    state: MemberState
+    state_age_s: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is believed to answer."""
+        return self.state in _ALIVE
+
+
+def sightings(members: Iterable[MemberView], cluster: str) -> dict[NodeId, Sighting]:
+    """The members that are nodes of `cluster`."""
+    return {
+        member.id: Sighting(
+            node=member.id,
+            name=member.name,
+            zone=member.zone,
+            state=member.state,
+            state_age_s=member.state_age_ms / 1000,
+        )
+        for member in members
+        if member.id is not None and member.tags.get("cluster") == cluster
+    }
+
+
+def seat_of(node: NodeId, membership: Membership) -> Seat:
+    """Its place in the group."""
+    if node in membership.voters:
+        return Seat.VOTER
+    return Seat.LEARNER if node in membership.learners else Seat.NONE
+
+
+def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together here
+    nodes: Iterable[NodeId],
+    seen: Mapping[NodeId, Sighting],
+    membership: Membership,
+    progress: Mapping[NodeId, PeerProgress],
+    *,
+    own: NodeId,
+    unseen_for_s: float,
+    loads: Mapping[NodeId, float],
+    learner_for_s: Mapping[NodeId, float],
+) -> list[Peer]:
+    """All nodes of the cluster, as the leader sees them.
+
+    `nodes`: those that were admitted. One that gossip does not know is taken for dead since
+    `unseen_for_s`, the time for which this node has looked.
+    """
+    peers = []
+    for node in sorted({*nodes, *seen, *membership.members}):
+        sight = seen.get(node)
+        is_alive = node == own or (sight is not None and sight.is_alive)
+        age_s = unseen_for_s if sight is None else sight.state_age_s
+        one = progress.get(node)
+        peers.append(
+            Peer(
+                node=node,
+                zone="" if sight is None else sight.zone,
+                seat=seat_of(node, membership),
+                is_alive=is_alive,
+                alive_for_s=age_s if is_alive else 0.0,
+                dead_for_s=0.0 if is_alive else age_s,
+                load=loads.get(node, 0.0),
+                lag=0 if node == own else (None if one is None else one.lag),
+                has_caught_up=node == own or (one is not None and one.has_caught_up),
+                is_leaving=sight is not None and sight.state in _LEAVING,
+                learner_for_s=learner_for_s.get(node, 0.0),
+            )
+        )
+    return peers
