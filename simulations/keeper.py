@@ -137,20 +137,25 @@ class Keeper:
         return 2 * len(knowing) > len(group.voters)
 
     def _known_groups(self) -> list[Membership]:
-        """Of each node that can come back its group, and the two newest ones on its disk: there it may be."""
+        """The groups that nodes which can come back may go by: for each the last one committed, and what follows it."""
         groups: list[Membership] = []
         for process in self._processes.values():
-            if process.is_gone_for_good:
-                continue
-            loaded = process.disk.durable
-            snapshot = loaded.snapshot
-            first = Membership(voters=tuple(sorted(process.voters)))
-            known = [first if snapshot is None or snapshot.meta.membership is None else snapshot.meta.membership]
-            known += [decode_membership(one.payload) for one in loaded.entries if one.kind is EntryKind.MEMBERSHIP]
-            if process.membership is not None:
-                known.append(process.membership)
-            groups += [group for group in known[-3:] if group.voters]
-        return groups
+            if not process.is_gone_for_good:
+                groups += self._groups_of(process)
+        return [group for group in groups if group.voters]
+
+    @staticmethod
+    def _groups_of(process: Process) -> list[Membership]:
+        loaded = process.disk.durable
+        snapshot = loaded.snapshot
+        first = None if snapshot is None else snapshot.meta.membership
+        known = [first or Membership(voters=tuple(sorted(process.voters)))]
+        committed = process.machine.commit_index if process.is_up else loaded.snapshot_index
+        for entry in loaded.entries:
+            if entry.kind is EntryKind.MEMBERSHIP:
+                group = decode_membership(entry.payload)
+                known = [group] if entry.index <= committed else [*known, group]
+        return known if process.membership is None else [*known, process.membership]
 
     def _is_viable(self, group: Membership, without: NodeId | None = None) -> bool:
         living = [name for name in group.voters if name != without and not self._processes[name].is_gone_for_good]
