@@ -3,8 +3,8 @@
 `discover_node` says where the node is, `open_client` gives a `NodeClient`, which has one
 method an endpoint and raises the same errors that the node raised, found by their code.
 
-What is tried again, once: a connection that was refused, an answer of a replica that
-does not lead, and a connection that broke before the answer. The last is safe for
+What is tried again: once, a connection that was refused or that broke before the answer; for
+some seconds, a call to a node whose group has no leader at the moment. All that is safe for
 writes too, because each carries a `request_id` made here, and a node applies one id
 once. Nothing else is repeated: a conflict stays one. A write whose second try breaks
 as well raises `ProposalLostError`, for nobody knows then whether it happened.

@@ -13,6 +13,8 @@ from orca.http import Headers, HttpClient, HttpReply, HttpStream
 
 TRIES: Final = 2
 RETRY_PAUSE_S: Final = 0.1
+ELECTION_PATIENCE_S: Final = 5.0
+"""How long a call is repeated while nobody leads: twice what an election takes."""
 CLOSED: Final = "it closed the connection before it answered"
 
 
@@ -43,14 +45,21 @@ class Caller:
         A write must carry a `request_id`. When it breaks twice its outcome is unknown and
         `ProposalLostError` says so.
         """
-        for attempt in range(1, TRIES + 1):
+        give_up_at = trio.current_time() + ELECTION_PATIENCE_S
+        tries = 0
+        while True:
+            tries += 1
             try:
                 return await self._try(method, target, headers, body, is_write, timeout_s or self._timeout_s)
-            except (NodeUnreachableError, NotLeaderError, ProposalLostError):
-                if attempt == TRIES:
+            except NodeUnreachableError:
+                if tries >= TRIES:
+                    raise
+            except (NotLeaderError, ProposalLostError) as error:
+                # While the group elects a leader; a change carries an id, and is made once.
+                has_broken = isinstance(error.__cause__, trio.BrokenResourceError | trio.TooSlowError)
+                if trio.current_time() >= give_up_at or (has_broken and tries >= TRIES):
                     raise
             await trio.sleep(RETRY_PAUSE_S)
-        raise AssertionError("the loop returns or raises")
 
     async def _try(
         self, method: str, target: str, headers: Headers, body: bytes, is_write: bool, timeout_s: float

@@ -217,16 +217,21 @@ async def test_a_client_that_leaves_ends_the_command(client: NodeClient, control
     assert control.open_execs == 0
 
 
-async def test_a_definite_refusal_and_a_lost_connection_are_tried_again_once(
-    client: NodeClient, control: FakeControl
+async def test_a_call_is_repeated_while_nobody_leads_and_a_conflict_is_not(
+    client: NodeClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("orca.client.wire.ELECTION_PATIENCE_S", 0.5)
     control.reject = [NotLeaderError("elsewhere")]
     await client.deploy(DeployRequest(specs=(spec("web"),)))
     assert len(control.calls) == 2
     assert control.calls[0][2] == control.calls[1][2]
-    control.reject = [NotLeaderError("elsewhere"), NotLeaderError("still"), NotLeaderError("never asked")]
-    with pytest.raises(NotLeaderError, match="still"):
+    control.reject = [NotLeaderError("elsewhere"), ProposalLostError("who knows"), NotLeaderError("still")]
+    await client.scale(WEB, 1)
+    assert len({getattr(request, "request_id") for _, _, request in control.calls[2:]}) == 1  # noqa: B009
+    control.reject = [NotLeaderError("for ever") for _ in range(100)]
+    with pytest.raises(NotLeaderError, match="for ever"):
         await client.scale(WEB, 1)
+    assert 3 <= 100 - len(control.reject) <= 20
     control.calls.clear()
     control.reject = [ConflictError("taken")]
     with pytest.raises(ConflictError):
