@@ -155,7 +155,8 @@ def spend_join_token(state: ClusterState, command: RedeemJoinToken) -> JoinToken
     if problem:
         raise Refusal("forbidden", problem)
     token = state.join_tokens[command.token]
-    if _is_repeated(token, command):
+    # One that left is no node any more: it takes a use like everybody else.
+    if command.node in state.nodes and _is_repeated(token, command):
         return token
     if token.uses_left < 1:
         by = ", ".join(one.node for one in token.redeemed[-3:])

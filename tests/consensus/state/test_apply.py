@@ -123,6 +123,15 @@ def test_a_deploy_that_names_a_service_twice_is_refused() -> None:
     assert not cluster.state.services
 
 
+@pytest.mark.parametrize(
+    "fields", [{"replicas": -1}, {"replicas": 10_001}, *({"deploy": {"deadline_s": one}} for one in (-1.0, 1e300))]
+)
+def test_a_spec_that_no_replica_could_count_with_is_refused(fields: dict[str, object]) -> None:
+    cluster = Cluster()
+    assert cluster.put(make_spec("db"), make_spec(**fields)).error == "invalid_spec"
+    assert not cluster.state.services
+
+
 def test_copies_whose_template_is_the_same_belong_to_the_new_revision() -> None:
     cluster = Cluster()
     cluster.put(make_spec(replicas=1))
@@ -257,7 +266,7 @@ def test_a_plan_that_was_made_for_another_state_is_void() -> None:
     assert cluster.image() == before
 
 
-@pytest.mark.parametrize("wrong", ["service", "revision", "id", "twice", "stop", "forget"])
+@pytest.mark.parametrize("wrong", ["service", "revision", "template", "id", "twice", "stop", "forget"])
 def test_a_plan_that_does_not_fit_changes_nothing(wrong: str) -> None:
     cluster = Cluster()
     cluster.put(make_spec())
@@ -267,6 +276,7 @@ def test_a_plan_that_does_not_fit_changes_nothing(wrong: str) -> None:
     plans: dict[str, dict[str, object]] = {
         "service": {"placements": (good, msgspec.structs.replace(good, id=stranger, service=ServiceId("a/b")))},
         "revision": {"placements": (good, msgspec.structs.replace(good, id=stranger, revision=SpecRevision(7)))},
+        "template": {"placements": (good, msgspec.structs.replace(good, id=stranger, template="other"))},
         "id": {"placements": (good, msgspec.structs.replace(good, id=known))},
         "twice": {"placements": (good, good)},
         "stop": {"placements": (good,), "stops": (stranger,)},

@@ -176,6 +176,15 @@ def test_a_new_leader_prolongs_and_never_shortens() -> None:
     assert new.read_ms(Instant(1.0)) == 4_000
 
 
+def test_the_slowest_holder_stops_before_the_fastest_leader_may_declare_its_lease_expired() -> None:
+    cluster = two_nodes()
+    acquire(cluster, 0)
+    holder_s = holder_ttl_s(TTL_MS) / (1 - DRIFT / 2)
+    fast = LeaseClock(0, Instant(0.0)).read_ms(Instant(holder_s * (1 + DRIFT / 2)))
+    assert not expirable(cluster.state, fast)
+    assert holder_s > TTL_MS / 1000 * 0.9, "and not much earlier than it must"
+
+
 class _World:
     """Two holders, leaders that change, and real time; the holders' and leaders' clocks drift."""
 

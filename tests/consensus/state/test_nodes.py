@@ -220,6 +220,10 @@ def test_a_node_that_left_comes_back_with_a_new_token_and_no_old_certificate() -
     redeem(cluster, certificate=certificate("old"))
     done(cluster, LeaveNode, node=NodeId("n-2"))
     assert not cluster.state.nodes
+    redeem(cluster)
+    done(cluster, LeaveNode, node=NodeId("n-2"))
+    for key in ("key-n-2", "thief"):
+        assert "used up" in refused(cluster, "forbidden", RedeemJoinToken, **redemption(key=key))
     done(cluster, CreateJoinToken, token=TokenId("t2"), secret_hash=digest("s"), expires_at_ms=WallMs(9_000_000))
     record = redeem(cluster, token=TokenId("t2"), certificate=certificate("new"))
     assert [one.serial for one in record.certificates] == ["new"]

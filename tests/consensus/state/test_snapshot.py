@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consensus.state import snapshot as snapshots
 from consensus.state.apply import apply
 from consensus.state.cluster import ClusterState
-from consensus.state.commands import AdmitNode, PutServices, decode_command, encode_command
+from consensus.state.commands import AdmitNode, PutServices, SpecEntry, decode_command, encode_command
 from consensus.state.snapshot import decode_snapshot, encode_snapshot
 from orca.errors import InvalidRequestError, PeerProtocolError, StoreCorruptError, StoreFullError
 from orca.model.ids import LogIndex, NodeId, RequestId
@@ -173,9 +173,12 @@ def test_a_command_whose_values_are_of_wrong_types_never_gets_into_the_log() -> 
 
 
 def test_a_command_with_a_field_that_this_release_does_not_know_is_an_error_at_any_depth() -> None:
-    put = PutServices(request_id=RequestId("r"), at_ms=WallMs(1), actor="ann", entries=())
+    entry = SpecEntry(spec=make_spec(), template="t")
+    put = PutServices(request_id=RequestId("r"), at_ms=WallMs(1), actor="ann", entries=(entry,))
     plain = msgspec.msgpack.decode(encode_command(put))
-    for newer in ({**plain, "color": 1}, {**plain, "entries": [{"spec": {}, "template": "t", "color": 1}]}):
+    (inner,) = plain["entries"]
+    assert decode_command(msgspec.msgpack.encode(plain)) == put
+    for newer in ({**plain, "color": 1}, {**plain, "entries": [{**inner, "color": 1}]}):
         with pytest.raises(PeerProtocolError, match="update this node"):
             decode_command(msgspec.msgpack.encode(newer))
 
