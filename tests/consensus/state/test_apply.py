@@ -1,5 +1,7 @@
 """What each command does to the state, and what refuses it."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -126,7 +128,7 @@ def test_a_deploy_that_names_a_service_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     "fields", [{"replicas": -1}, {"replicas": 10_001}, *({"deploy": {"deadline_s": one}} for one in (-1.0, 1e300))]
 )
-def test_a_spec_that_no_replica_could_count_with_is_refused(fields: dict[str, object]) -> None:
+def test_a_spec_that_no_replica_could_count_with_is_refused(fields: dict[str, Any]) -> None:
     cluster = Cluster()
     assert cluster.put(make_spec("db"), make_spec(**fields)).error == "invalid_spec"
     assert not cluster.state.services
