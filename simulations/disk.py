@@ -99,6 +99,12 @@ class SimulatedDisk:
         assert lowest <= first <= last <= highest, f"{first} to {last} is not within {lowest} to {highest}"
         return self._visible.entries[first - lowest : last - lowest + 1]
 
+    def reset(self) -> None:
+        """Forget everything, durably."""
+        self._assert_open()
+        self._synced = self._visible = LoadedLog()
+        self._cache.clear()
+
     def close(self) -> None:
         """No other call but `open` may follow."""
         self._is_open = False

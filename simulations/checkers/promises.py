@@ -32,7 +32,9 @@ class Promises(Checker):
         if durable.hard_state.term < message.term:
             self.fail(f"{node} speaks in term {message.term}, and term {durable.hard_state.term} is on its disk")
         if isinstance(message, AppendReply):
-            if message.is_accepted and durable.last_index < message.index:
+            # In a later term another leader may have replaced what was acknowledged, within the same step.
+            is_current = durable.hard_state.term == message.term
+            if message.is_accepted and is_current and durable.last_index < message.index:
                 self.fail(f"{node} acknowledged entry {message.index}, and its disk ends with {durable.last_index}")
         elif isinstance(message, RequestVote):
             self._voted(node, message.term, node)

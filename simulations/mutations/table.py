@@ -10,8 +10,9 @@ from simulations.mutations.machines import MACHINES
 from simulations.mutations.shells import SHELLS
 from simulations.process import Process
 from simulations.scenarios import raft
+from simulations.scenarios.plans import PLANS
 
-SEEDS_MAX: Final = 300
+SEEDS_MAX: Final = 200
 
 
 class Mutation(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,7 @@ class Catch(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     seeds_tried: int
     seed: int | None = None
+    plan: str = ""
     checker: str = ""
     detail: str = ""
 
@@ -54,16 +56,22 @@ def find(names: Iterable[str]) -> list[Mutation]:
 
 
 def hunt(mutation: Mutation, seeds_max: int = SEEDS_MAX, first: int = 1) -> Catch:
-    """Run seeds with the bug in until a checker finds it; a seed that fails without it proves nothing."""
+    """Run seeds with the bug in until a checker finds it, each of them under every plan.
+
+    A run that fails without the bug, too, proves nothing.
+    """
     for seed in range(first, first + seeds_max):
-        report = raft.run(seed, process_type=mutation.process_type)
-        if not report.is_good and raft.run(seed).is_good:
+        for plan in PLANS:
+            report = raft.run(seed, plan, process_type=mutation.process_type)
+            if report.is_good or not raft.run(seed, plan).is_good:
+                continue
             violation = report.violations[0]
             return Catch(
                 mutation=mutation.name,
                 what=mutation.what,
                 seeds_tried=seed - first + 1,
                 seed=seed,
+                plan=plan.name,
                 checker=violation.checker,
                 detail=violation.detail,
             )
@@ -73,11 +81,11 @@ def hunt(mutation: Mutation, seeds_max: int = SEEDS_MAX, first: int = 1) -> Catc
 def print_table(say: Callable[[str], None], only: Sequence[str], seeds_max: int | None) -> int:
     """One line a bug; 1 when one was not found."""
     missed = 0
-    say(f"{'bug':<26}{'seeds':>6}  {'found by':<22}what")
+    say(f"{'bug':<26}{'seeds':>5}  {'scenario':<11}{'found by':<22}what")
     for mutation in find(only):
         catch = hunt(mutation, seeds_max or SEEDS_MAX)
         missed += catch.seed is None
         found_by = catch.checker or f"NOT FOUND in {catch.seeds_tried}"
-        say(f"{catch.mutation:<26}{catch.seeds_tried:>6}  {found_by:<22}{catch.what}")
+        say(f"{catch.mutation:<26}{catch.seeds_tried:>5}  {catch.plan:<11}{found_by:<22}{catch.what}")
     say(f"{len(find(only)) - missed} of {len(find(only))} found")
     return 1 if missed else 0

@@ -1,12 +1,14 @@
 """Named stories, and pinned seeds of old failures.
 
-`raft` is chaos for a group of our own machines; `yardstick` gives the same clients to PySyncObj, the negative control.
+`raft` is chaos of all kinds for a group of our own machines; `elections`, `changes` and `reads` are harder on one
+part of it each; `yardstick` gives the same clients to PySyncObj, the negative control.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from simulations.scenarios import raft
+from simulations.scenarios.plans import PLANS, Plan
 from simulations.scenarios.report import Report
 
 
@@ -16,7 +18,11 @@ def _yardstick(seed: int, trace: Callable[[str], None] | None) -> Report:
     return yardstick.run(seed, trace)
 
 
+def _of(plan: Plan) -> Callable[[int, Callable[[str], None] | None], Report]:
+    return lambda seed, trace: raft.run(seed, plan, trace=trace)
+
+
 SCENARIOS: Final[dict[str, Callable[[int, Callable[[str], None] | None], Report]]] = {
-    raft.NAME: lambda seed, trace: raft.run(seed, trace=trace),
+    **{plan.name: _of(plan) for plan in PLANS},
     "yardstick": _yardstick,
 }

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from simulations.faults import calm
-from simulations.scenarios.raft import Plan
+from simulations.scenarios.plans import Plan
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from consensus.raft import AddLearner, RaftConfig
+from consensus.raft import AddLearner
 from orca.model.ids import NodeId
 from simulations.checkers import durability, linearizable
 from simulations.checkers.judge import Judge
 from simulations.checkers.promises import Promises
 from simulations.checkers.raft import ElectionSafety, LeaderCompleteness, LogMatching, StateMachineSafety
-from simulations.faults import Mood, draw_mood
+from simulations.faults import draw_mood
 from simulations.history import Ending, History
 from simulations.keeper import Keeper
 from simulations.nemesis import Nemesis
@@ -19,42 +17,14 @@ from simulations.network import Network
 from simulations.process import Process, Tuning
 from simulations.registers import Kind
 from simulations.scenarios import progress
+from simulations.scenarios.plans import CHAOS, Plan, draw_config
 from simulations.scenarios.report import Report
 from simulations.subjects.port import Subject
 from simulations.workload import Client, Manners, make_clients
-from simulations.world import Chance, World
+from simulations.world import World
 
-NAME: Final = "raft"
 HEALED_WITHIN_S: Final = 30.0
 """After everything is healed: an election takes 2 s, a snapshot and some rounds of catching up a few more."""
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is made of; None is drawn from the seed."""
-
-    voters: int | None = None
-    learners: int | None = None
-    clients: int | None = None
-    chaos_s: float = 30.0
-    mood: Mood | None = None
-    config: RaftConfig | None = None
-
-
-def draw_config(chance: Chance) -> RaftConfig:
-    """Limits so small that they are met: windows, pieces, what stays in memory after a compaction."""
-    return RaftConfig(
-        append_entries_max=chance.between(1, 16),
-        append_bytes_max=chance.between(64, 4096),
-        inflight_appends_max=chance.between(1, 8),
-        inflight_bytes_max=chance.between(256, 8192),
-        snapshot_chunk_bytes=chance.between(64, 1024),
-        trailing_entries_max=chance.between(1, 20),
-        uncommitted_entries_max=chance.between(20, 200),
-        reads_max=chance.between(4, 64),
-        forwards_max=chance.between(4, 64),
-        forward_timeout_s=chance.uniform(0.5, 3),
-        apply_entries_max=chance.between(1, 8),
-    )
 
 
 class RaftChaos:
@@ -204,7 +174,7 @@ class RaftChaos:
 
     def _report(self) -> Report:
         return Report(
-            scenario=NAME,
+            scenario=self.plan.name,
             seed=self.world.seed,
             digest=self.world.digest(),
             mood=self.mood,
@@ -252,4 +222,4 @@ def run(
     trace: Callable[[str], None] | None = None,
 ) -> Report:
     """One run of this scenario."""
-    return RaftChaos(seed, plan or Plan(), process_type=process_type, trace=trace).run()
+    return RaftChaos(seed, plan or CHAOS, process_type=process_type, trace=trace).run()

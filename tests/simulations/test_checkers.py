@@ -127,6 +127,7 @@ def ack(index: int, term: int = 2) -> Message:
     ("messages", "finding"),
     [
         ([(B, vote(2)), (B, ack(2)), (B, vote(2))], None),
+        ([(B, ack(3, term=1))], None),  # of an earlier term: another leader may have replaced it since
         ([(B, ack(3))], "acknowledged entry 3, and its disk ends with 2"),
         ([(B, ack(1, term=3))], "speaks in term 3, and term 2 is on its disk"),
         ([(NodeId("c"), vote(2))], "voted for c in term 2, and b is on disk"),

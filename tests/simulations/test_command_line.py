@@ -4,6 +4,7 @@ from simulations import __main__ as command
 from simulations.faults import KNOBS, calm
 from simulations.mutations.shells import SkipsSync
 from simulations.scenarios import SCENARIOS, raft
+from simulations.scenarios.plans import Plan
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_the_number_of_seeds_comes_from_the_environment(monkeypatch: pytest.Monk
 def test_a_fault_that_never_bites_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quiet = raft.run(1, raft.Plan(voters=1, chaos_s=1, mood=calm()))
+    quiet = raft.run(1, Plan(voters=1, chaos_s=1, mood=calm()))
     quiet.mood, quiet.effects = calm(loss=0.1), dict.fromkeys(KNOBS, 0)
     monkeypatch.setitem(SCENARIOS, "raft", lambda _seed, _trace: quiet)
     assert command.main(["--seeds", "50"]) == 1

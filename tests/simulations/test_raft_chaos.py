@@ -12,6 +12,7 @@ from simulations.__main__ import SEEDS_DEFAULT, replay_command
 from simulations.faults import calm
 from simulations.scenarios import raft
 from simulations.scenarios.pinned import PINNED, Pin
+from simulations.scenarios.plans import Plan
 from simulations.seeds import run_batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ def test_another_seed_gives_another_trace() -> None:
 
 @pytest.mark.parametrize("voters", [1, 2, 3, 5, 7])
 def test_a_group_without_faults_does_everything_that_it_is_asked(voters: int) -> None:
-    plan = raft.Plan(voters=voters, learners=1, chaos_s=10, mood=calm(), config=RaftConfig())
+    plan = Plan(voters=voters, learners=1, chaos_s=10, mood=calm(), config=RaftConfig())
     report = raft.run(1, plan)
     assert report.violations == []
     assert (report.unknown, report.failed) == (0, 0)
@@ -65,7 +66,7 @@ def test_a_group_without_faults_does_everything_that_it_is_asked(voters: int) ->
 
 def test_a_trace_tells_what_happened() -> None:
     lines: list[str] = []
-    report = raft.run(3, raft.Plan(voters=3, learners=0, chaos_s=5, mood=calm(crash=2)), trace=lines.append)
+    report = raft.run(3, Plan(voters=3, learners=0, chaos_s=5, mood=calm(crash=2)), trace=lines.append)
     text = "\n".join(lines)
     for words in ("n1 starts", "leads term", "AppendEntries(", "crashes", "heal", "c1.1"):
         assert words in text
