@@ -6,6 +6,7 @@ entry that is applied at that place is it only if the terms agree (Raft §8).
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import assert_never
 
 from consensus.raft import (
     Accepted,
@@ -14,9 +15,18 @@ from consensus.raft import (
     ReadId,
     ReadReady,
     ReadRejected,
+    RejectReason,
 )
 from consensus.state.cluster import Outcome
 from consensus.storage import Entry
+from orca.errors import (
+    ConflictError,
+    NotAvailableError,
+    NotLeaderError,
+    OrcaError,
+    PayloadTooLargeError,
+    StoreFullError,
+)
 from orca.model.ids import LogIndex, Term
 
 
@@ -146,3 +156,21 @@ class Answers:
             promise.settle()
         for read in self._reads.values():
             read.settle()
+
+
+def rejection(rejected: ProposalRejected) -> OrcaError:
+    """The error that tells a caller why a proposal did not happen."""
+    detail = rejected.detail or rejected.reason.value
+    match rejected.reason:
+        case RejectReason.NOT_LEADER:
+            return NotLeaderError(f"this node does not lead: {detail}")
+        case RejectReason.SAVE_FAILED:
+            return StoreFullError(f"the change could not be written: {detail}")
+        case RejectReason.TOO_LARGE:
+            return PayloadTooLargeError(f"the change is too large: {detail}")
+        case RejectReason.BUSY:
+            return NotAvailableError(f"the group takes no more changes at present: {detail}")
+        case RejectReason.REFUSED:
+            return ConflictError(f"the group cannot be changed so: {detail}")
+        case _:
+            assert_never(rejected.reason)

@@ -8,12 +8,13 @@ Messages that need not wait for this node's disk leave before the save begins.
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 import trio
 
-from consensus.answers import Answers, Promise
+from consensus.answers import Answers, Promise, rejection
+from consensus.outside import Alone, Listener, Offload, Transport
 from consensus.raft import (
     EntriesLearned,
     MembershipChange,
@@ -27,15 +28,14 @@ from consensus.raft import (
     ProposalId,
     ProposalRejected,
     RaftMachine,
-    RejectReason,
     SendMessage,
     SnapshotLearned,
     TransferRequested,
     collect_write,
+    recovery_write,
 )
 from consensus.replica import (
     Accepted,
-    AppliedCommand,
     Apply,
     Effect,
     Event,
@@ -55,13 +55,11 @@ from consensus.replica import (
 from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.state.commands import Command
-from consensus.storage import LogWrite
+from consensus.storage import LoadedLog, LogWrite
 from orca.errors import (
     ConflictError,
     NotAvailableError,
     NotLeaderError,
-    OrcaError,
-    PayloadTooLargeError,
     ProposalLostError,
     StoreFullError,
 )
@@ -78,62 +76,25 @@ UNLED_START_S = 5.0
 """So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
 
 
-class Transport(Protocol):
-    """Carries messages between replicas. Returns at once, and may lose what it was given."""
+class _NewLife:
+    """An order to go on with another log: what to write first, and what became of it."""
 
-    def send(self, to: NodeId, message: Message) -> None:
-        """Put `message` on its way to `to`."""
-        ...
-
-
-Offload = Callable[..., Awaitable[Any]]
-"""Runs a function with its arguments and gives its result, without stopping the loop: a thread, or a test's own way."""
-
-
-class _Alone:
-    """The transport of a replica that has no peers."""
-
-    def send(self, to: NodeId, message: Message) -> None:
-        """Nobody is there."""
-
-
-class Listener(Protocol):
-    """What the driver tells the rest of the node; every call returns at once."""
-
-    def applied(self, commands: list[AppliedCommand]) -> None:
-        """The state has changed by `commands`."""
-        ...
-
-    def noted(self, message: str) -> None:
-        """Something worth a line in the log."""
-        ...
-
-    def store_refused(self, reason: str) -> None:
-        """The disk or the store took no write."""
-        ...
-
-    def restored(self) -> None:
-        """The state was replaced by a snapshot of a peer."""
-        ...
-
-    def group_changed(self) -> None:
-        """The leader or the members of the group are others now."""
-        ...
-
-    def outranked(self, epoch: int) -> None:
-        """The group was started anew without this node; its log belongs to another past."""
-        ...
+    def __init__(self, make_write: Callable[[], LogWrite | None]) -> None:
+        self.make_write = make_write
+        self.done = trio.Event()
+        self.refused: StoreFullError | None = None
 
 
 class ReplicaDriver:
     """The trio shell of one replica.
 
     `write` makes one `LogWrite` durable and raises StoreFullError when nothing was
-    written; `offload` runs it, and whatever else takes long, off the loop. `beliefs` gives what
-    the scheduler may believe now. Without a `transport` the replica has to be its own quorum.
+    written; `load` gives what is stored, and without it the group cannot be started anew. `offload`
+    runs both, and whatever else takes long, off the loop. `beliefs` gives what the scheduler may
+    believe now. Without a `transport` the replica has to be its own quorum.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a replica needs of a node
         self,
         replica: Replica,
         clock: Clock,
@@ -141,6 +102,7 @@ class ReplicaDriver:
         write: Callable[[LogWrite], None],
         beliefs: Callable[[], Beliefs],
         listener: Listener,
+        load: Callable[[], LoadedLog] | None = None,
         transport: Transport | None = None,
         offload: Offload = trio.to_thread.run_sync,
     ) -> None:
@@ -150,7 +112,9 @@ class ReplicaDriver:
         self._beliefs = beliefs
         self._listener = listener
         self._offload = offload
-        self._transport = transport or _Alone()
+        self._load = load
+        self._new_life: _NewLife | None = None
+        self._transport = transport or Alone()
         self._inbox: deque[MessageReceived] = deque()
         self._orders: deque[Event] = deque()
         self._answers = Answers(self._ended)
@@ -217,6 +181,53 @@ class ReplicaDriver:
     def hand_over(self, to: NodeId | None = None) -> None:
         """Let another voter lead, if this one does; returns at once."""
         self._order(TransferRequested(to=to))
+
+    async def start_anew(self) -> None:
+        """Make this node the only voter of a new epoch, with its log as it is: for a quorum that is lost for good.
+
+        Raises StoreFullError; nothing changed then.
+        """
+        raft = self._replica.raft
+        await self._begin_life(lambda: recovery_write(raft.node, raft.term, raft.position))
+
+    async def start_blank(self, forget: Callable[[], None]) -> None:
+        """Go on as a node that knows nothing; `forget` empties the store, after what was in it was set aside.
+
+        The state stays until a peer's replaces it: what runs here goes on running.
+        """
+        await self._begin_life(forget)
+
+    async def _begin_life(self, make_write: Callable[[], LogWrite | None]) -> None:
+        assert self._load is not None, "a driver that cannot load a log cannot begin with another"
+        if self._new_life is not None:
+            raise ConflictError("the log of this node is being replaced already")
+        life = self._new_life = _NewLife(make_write)
+        self._wake.set()
+        await life.done.wait()
+        if life.refused is not None:
+            raise life.refused
+
+    async def _enter_new_life(self) -> None:
+        assert self._new_life is not None, "nobody asked"
+        assert self._load is not None, "a driver that cannot load a log cannot begin with another"
+        life = self._new_life
+        try:
+            with trio.CancelScope(shield=True):
+                write = await self._offload(life.make_write)
+                if write is not None:
+                    await self._offload(self._write, write)
+                loaded = await self._offload(self._load)
+        except StoreFullError as error:
+            life.refused = error
+            self._listener.store_refused(error.message)
+            return
+        finally:
+            self._new_life = None
+            life.done.set()
+        self._performed_index = LogIndex(0) if write is None else self._performed_index
+        self._answers.restore(loaded.last_index)
+        self._replica.begin_again(loaded, self._performed_index, must_compact=write is not None)
+        self._listener.group_changed()
 
     def _order(self, event: Event) -> None:
         if len(self._orders) < MESSAGES_MAX:
@@ -296,7 +307,7 @@ class ReplicaDriver:
     def _check(self, promise: Promise, deadline_s: float) -> None:
         """Raise what became of a proposal that was not applied."""
         if promise.rejected is not None:
-            raise _rejection(promise.rejected)
+            raise rejection(promise.rejected)
         if promise.is_lost:
             raise ProposalLostError(
                 "the change went to a node that may not lead any more; it may still happen. "
@@ -355,13 +366,15 @@ class ReplicaDriver:
             timeout_s = min(timeout_s, pause_s)
         elif wake_at_ms is not None and self._replica.is_leader:
             timeout_s = min(timeout_s, max(0.0, (wake_at_ms - self._clock.wall()) / 1000))
-        if not (self._inbox or self._orders):
+        if not (self._inbox or self._orders or self._new_life):
             with trio.move_on_after(timeout_s):
                 await self._wake.wait()
         self._wake = trio.Event()
 
     async def _turn(self) -> None:
         """Messages before a Tick that is due: after a pause they may say that a leader lives."""
+        if self._new_life is not None:
+            await self._enter_new_life()
         while self._inbox:
             messages = tuple(self._inbox)
             self._inbox.clear()
@@ -477,20 +490,3 @@ class ReplicaDriver:
             self._pause()
             if outcome is not None:
                 self._listener.noted(f"a plan was refused: {outcome.message}")
-
-
-def _rejection(rejected: ProposalRejected) -> OrcaError:
-    detail = rejected.detail or rejected.reason.value
-    match rejected.reason:
-        case RejectReason.NOT_LEADER:
-            return NotLeaderError(f"this node does not lead: {detail}")
-        case RejectReason.SAVE_FAILED:
-            return StoreFullError(f"the change could not be written: {detail}")
-        case RejectReason.TOO_LARGE:
-            return PayloadTooLargeError(f"the change is too large: {detail}")
-        case RejectReason.BUSY:
-            return NotAvailableError(f"the group takes no more changes at present: {detail}")
-        case RejectReason.REFUSED:
-            return ConflictError(f"the group cannot be changed so: {detail}")
-        case _:
-            assert_never(rejected.reason)

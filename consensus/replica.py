@@ -89,6 +89,8 @@ class Replica:
         self.raft = RaftMachine(node, voters, loaded, RaftConfig(), rng)
         self.blocked: dict[ServiceId, str] = {}
         self._ids = ids
+        self._rng = rng
+        self._must_compact = False
         self._log_entries_kept = log_entries_kept
         self._log_bytes_kept = log_bytes_kept
         self._changes_max = changes_max
@@ -140,6 +142,16 @@ class Replica:
     def restore(self, snapshot: Snapshot) -> None:
         """Begin anew with the state of `snapshot`; raises StoreCorruptError for one that is none."""
         self.state = decode_snapshot(snapshot.payload)
+        self._is_dirty = True
+
+    def begin_again(self, loaded: LoadedLog, applied: LogIndex, *, must_compact: bool = False) -> None:
+        """Go on with another log; the state stays as it is, with entry `applied` the last in it.
+
+        `must_compact`: make a snapshot soon, for readers that have to begin with one.
+        """
+        self.raft = RaftMachine(self.node, frozenset(), loaded, RaftConfig(), self._rng, applied)
+        self._plan_in_flight = None
+        self._must_compact = must_compact
         self._is_dirty = True
 
     def mark_dirty(self) -> None:
@@ -195,7 +207,7 @@ class Replica:
     def is_compaction_due(self) -> bool:
         """Whether the log has grown enough to be replaced by a snapshot."""
         has_grown = self.raft.tail_entries >= self._log_entries_kept or self.raft.tail_bytes >= self._log_bytes_kept
-        return has_grown and self.raft.applied_index > self.raft.snapshot_index
+        return (has_grown or self._must_compact) and self.raft.applied_index > self.raft.snapshot_index
 
     def compaction(self) -> SnapshotTaken:
         """The event that compacts the log.
@@ -203,6 +215,7 @@ class Replica:
         Encoding a large state takes long: a driver may call this in a thread, as long as it
         takes no other step meanwhile.
         """
+        self._must_compact = False
         return SnapshotTaken(upto=self.raft.applied_index, payload=encode_snapshot(self.state))
 
     def check_invariants(self) -> None:

@@ -154,6 +154,10 @@ class LogStore(Protocol):
         """The entries from `first` to `last`, both included; the log must have them all."""
         ...
 
+    def reset(self) -> None:
+        """Forget everything; on disk when it returns. Only for a log that was set aside."""
+        ...
+
     def close(self) -> None:
         """Give the store back; no other call may follow."""
         ...
@@ -233,6 +237,11 @@ class MemoryLogStore:
         lowest, highest = self._kept.snapshot_index + 1, self._kept.last_index
         assert lowest <= first <= last <= highest, f"{first} to {last} is not within {lowest} to {highest}"
         return self._kept.entries[first - lowest : last - lowest + 1]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._assert_open()
+        self._kept = LoadedLog()
 
     def close(self) -> None:
         """No other call may follow."""

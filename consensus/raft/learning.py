@@ -9,6 +9,7 @@ from consensus.raft.core import NO_TIMER
 from consensus.raft.effects import Outranked
 from consensus.raft.election import Elections
 from consensus.raft.events import EntriesLearned, SnapshotLearned
+from consensus.raft.recovery import LogPosition
 from consensus.storage import Entry, HardState, Snapshot
 from orca.model.ids import LogIndex, Term
 from orca.model.units import Instant
@@ -27,6 +28,11 @@ class Learning(Elections):
         """Entries `first` to `last`, both included, which are committed and held."""
         assert last <= self._commit_index, f"entry {last} is not committed, {self._commit_index} is"
         return self._log.slice(first, last)
+
+    @property
+    def position(self) -> LogPosition:
+        """How much this node's log holds."""
+        return LogPosition(self.epoch, self._log.last_term, self.last_index)
 
     @property
     def snapshot(self) -> Snapshot | None:

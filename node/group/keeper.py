@@ -11,7 +11,8 @@ from consensus.driver import ReplicaDriver
 from consensus.raft import AddLearner, PeerProgress, Promote, Remove
 from consensus.state.commands import AdmitNode
 from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
-from node.group.peers import Sighting, make_peers, seat_of
+from node.group.peers import make_peers, seat_of
+from node.membership.sightings import Sighting
 from orca.errors import OrcaError
 from orca.model.allocation import DesiredStatus
 from orca.model.event import EventKind, Severity

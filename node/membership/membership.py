@@ -34,9 +34,9 @@ from gossip.serf import (
     UserEventReceived,
 )
 from gossip.swim import PROFILES, JoinEnded, JoinRequested
-from node.group.peers import Sighting, sightings
 from node.membership.facts import KnownFacts
 from node.membership.kept import KeptGossip
+from node.membership.sightings import Sighting, sightings
 from node.membership.views import (
     CLUSTER_TAG,
     MESH_TAG,

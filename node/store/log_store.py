@@ -81,6 +81,16 @@ class LmdbLogStore:
 
         return self._environment.read(read)
 
+    def reset(self) -> None:
+        """Forget everything; on disk when it returns. Only for a log that was set aside."""
+
+        def forget(view: WriteView) -> None:
+            view.delete_range(Database.LOG)
+            view.delete_range(Database.SNAPSHOT)
+            view.delete_range(Database.RAFT)
+
+        self._environment.write_blocking(forget)
+
     def close(self) -> None:
         """Nothing to give back: the environment is its opener's."""
 

@@ -42,6 +42,7 @@ from orca.model.view import (
     NodeView,
     Observation,
     PlanReply,
+    QuorumReply,
     RevisionView,
     RollbackRequest,
     RolloutState,
@@ -191,6 +192,20 @@ class FakeControl:
             leader=NODE,
             nodes=(self.node(),),
             services=services,
+        )
+
+    def quorum(self) -> QuorumReply:
+        return QuorumReply(
+            observation=self.observation(),
+            term=1,
+            epoch=0,
+            leader=NODE,
+            commit_index=1,
+            applied_index=1,
+            wanted=1,
+            voters_alive=1,
+            has_quorum=True,
+            members=(),
         )
 
     def node(self) -> NodeView:

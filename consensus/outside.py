@@ -1,0 +1,55 @@
+"""What a replica's driver needs of the rest of the node. Pure: names and shapes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from consensus.raft import Message
+from consensus.replica import AppliedCommand
+from orca.model.ids import NodeId
+
+
+class Transport(Protocol):
+    """Carries messages between replicas. Returns at once, and may lose what it was given."""
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Put `message` on its way to `to`."""
+        ...
+
+
+class Listener(Protocol):
+    """What the driver tells the rest of the node; every call returns at once."""
+
+    def applied(self, commands: list[AppliedCommand]) -> None:
+        """The state has changed by `commands`."""
+        ...
+
+    def noted(self, message: str) -> None:
+        """Something worth a line in the log."""
+        ...
+
+    def store_refused(self, reason: str) -> None:
+        """The disk or the store took no write."""
+        ...
+
+    def restored(self) -> None:
+        """The state was replaced by a snapshot of a peer."""
+        ...
+
+    def group_changed(self) -> None:
+        """The leader or the members of the group are others now."""
+        ...
+
+    def outranked(self, epoch: int) -> None:
+        """The group was started anew without this node; its log belongs to another past."""
+        ...
+
+
+class Alone:
+    """The transport of a replica that has no peers."""
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Nobody is there."""
+
+
+Offload = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments and gives its result, without stopping the loop: a thread, or a test's own way."""

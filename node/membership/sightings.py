@@ -1,0 +1,41 @@
+"""Members of the gossip that are nodes of one cluster. Pure."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from node.membership.views import CLUSTER_TAG
+from orca.model.ids import NodeId
+from orca.model.view import MemberState, MemberView
+
+_ALIVE = frozenset({MemberState.ALIVE, MemberState.SUSPECT, MemberState.LEAVING})
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as gossip has it, or last had it."""
+
+    node: NodeId
+    name: str
+    zone: str
+    state: MemberState
+    state_age_s: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is believed to answer."""
+        return self.state in _ALIVE
+
+
+def sightings(members: Iterable[MemberView], cluster: str) -> dict[NodeId, Sighting]:
+    """The members that are nodes of `cluster`."""
+    return {
+        member.id: Sighting(
+            node=member.id,
+            name=member.name,
+            zone=member.zone,
+            state=member.state,
+            state_age_s=member.state_age_ms / 1000,
+        )
+        for member in members
+        if member.id is not None and member.tags.get(CLUSTER_TAG) == cluster
+    }
