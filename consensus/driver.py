@@ -9,12 +9,14 @@ Messages that need not wait for this node's disk leave before the save begins.
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import assert_never
 
 import trio
 
 from consensus.answers import Answers, Promise, rejection
-from consensus.outside import Alone, Listener, Offload, Transport
+from consensus.commits import KnownCommits
+from consensus.outside import Alone, Listener, NewLife, Offload, Transport
 from consensus.raft import (
     EntriesLearned,
     MembershipChange,
@@ -76,15 +78,6 @@ UNLED_START_S = 5.0
 """So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
 
 
-class _NewLife:
-    """An order to go on with another log: what to write first, and what became of it."""
-
-    def __init__(self, make_write: Callable[[], LogWrite | None]) -> None:
-        self.make_write = make_write
-        self.done = trio.Event()
-        self.refused: StoreFullError | None = None
-
-
 class ReplicaDriver:
     """The trio shell of one replica.
 
@@ -113,7 +106,8 @@ class ReplicaDriver:
         self._listener = listener
         self._offload = offload
         self._load = load
-        self._new_life: _NewLife | None = None
+        self._new_life: NewLife | None = None
+        self._commits = KnownCommits(replica.raft.commit_index, clock.now())
         self._transport = transport or Alone()
         self._inbox: deque[MessageReceived] = deque()
         self._orders: deque[Event] = deque()
@@ -201,9 +195,10 @@ class ReplicaDriver:
         assert self._load is not None, "a driver that cannot load a log cannot begin with another"
         if self._new_life is not None:
             raise ConflictError("the log of this node is being replaced already")
-        life = self._new_life = _NewLife(make_write)
+        ended = trio.Event()
+        life = self._new_life = NewLife(make_write, ended.set)
         self._wake.set()
-        await life.done.wait()
+        await ended.wait()
         if life.refused is not None:
             raise life.refused
 
@@ -223,7 +218,7 @@ class ReplicaDriver:
             return
         finally:
             self._new_life = None
-            life.done.set()
+            life.end()
         self._performed_index = LogIndex(0) if write is None else self._performed_index
         self._answers.restore(loaded.last_index)
         self._replica.begin_again(loaded, self._performed_index, must_compact=write is not None)
@@ -358,7 +353,9 @@ class ReplicaDriver:
         return self._clock.now() >= give_up_at
 
     async def _wait(self, until: float = math.inf) -> None:
-        deadline = min(until, self._replica.deadline() or math.inf)
+        deadline = min(
+            until, self._replica.deadline() or math.inf, self._commits.due_at(self._replica.raft.commit_index)
+        )
         timeout_s = max(0.0, deadline - self._clock.now())
         pause_s = self._pause_until - self._clock.now()
         wake_at_ms = self._replica.plan_wake_at_ms()
@@ -388,6 +385,8 @@ class ReplicaDriver:
         while batch:
             await self._step(ProposedMany(proposals=tuple(batch)))
             batch = self._take_batch()
+        if self._clock.now() >= self._commits.due_at(self._replica.raft.commit_index):
+            await self._save_commit()
         if self._clock.now() >= self._pause_until and self._replica.is_compaction_due:
             # This task alone changes the state, and it waits here.
             await self._step(await self._offload(self._replica.compaction))
@@ -407,7 +406,8 @@ class ReplicaDriver:
         return batch
 
     async def _step(self, event: Event) -> None:
-        before, write, rest = collect_write(self._replica.step(event, self._clock.now()))
+        effects = self._replica.step(event, self._clock.now())
+        before, write, rest = collect_write(effects, self._replica.raft.commit_index)
         for message in before:
             self._transport.send(message.to, message.message)
         if write is not None:
@@ -416,6 +416,7 @@ class ReplicaDriver:
                 # machine must learn which before anything else happens.
                 with trio.CancelScope(shield=True):
                     await self._offload(self._write, write)
+                self._commits.save(write.commit_index, self._clock.now())
             except StoreFullError as error:
                 self._listener.store_refused(error.message)
                 # Without a pause a full disk would make the planner spin.
@@ -426,6 +427,13 @@ class ReplicaDriver:
             if isinstance(effect, Apply):
                 # A long log comes in pieces, so that others run between them.
                 await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _save_commit(self) -> None:
+        """Write how far the log is committed, when nothing else is written: who restarts without a leader needs it."""
+        write = LogWrite(commit_index=self._replica.raft.commit_index)
+        with trio.CancelScope(shield=True), suppress(StoreFullError):
+            await self._offload(self._write, write)
+        self._commits.save(write.commit_index, self._clock.now())
 
     def _pause(self) -> None:
         """Plan and compact only after a while."""

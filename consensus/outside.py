@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from consensus.raft import Message
 from consensus.replica import AppliedCommand
+from consensus.storage import LogWrite
+from orca.errors import StoreFullError
 from orca.model.ids import NodeId
 
 
@@ -49,6 +51,15 @@ class Alone:
 
     def send(self, to: NodeId, message: Message) -> None:
         """Nobody is there."""
+
+
+class NewLife:
+    """An order to go on with another log: what to write first, and why that failed. `end` is called then."""
+
+    def __init__(self, make_write: Callable[[], LogWrite | None], end: Callable[[], None]) -> None:
+        self.make_write = make_write
+        self.end = end
+        self.refused: StoreFullError | None = None
 
 
 Offload = Callable[..., Awaitable[Any]]

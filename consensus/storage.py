@@ -102,11 +102,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a store holds; the default is what a new store holds."""
+    """All that a store holds; the default is what a new store holds.
+
+    `commit_index`: so far the log is known to be committed. More of it may be; who comes back
+    without a leader can act on this much at once.
+    """
 
     hard_state: HardState = HardState()
     snapshot: Snapshot | None = None
     entries: tuple[Entry, ...] = ()
+    commit_index: LogIndex = LogIndex(0)
 
     @property
     def snapshot_index(self) -> LogIndex:
@@ -125,13 +130,15 @@ class LogWrite(msgspec.Struct, frozen=True, kw_only=True):
     1. `hard_state` replaces the old one. 2. Entries from `truncate_from` on are removed.
     3. `entries` follow the last one without a gap. 4. `snapshot` replaces the old one,
     and the entries that it covers go. When the log has no entry with the index and the
-    term of the snapshot's last one, all entries go (Raft §7, a snapshot from a leader).
+    term of the snapshot's last one, all entries go (Raft §7, a snapshot from a leader). 5. So far as
+    `commit_index` the log that results is committed; a lower one than before changes nothing.
     """
 
     hard_state: HardState | None = None
     truncate_from: LogIndex | None = None
     entries: tuple[Entry, ...] = ()
     snapshot: Snapshot | None = None
+    commit_index: LogIndex | None = None
 
 
 class LogStore(Protocol):
@@ -180,7 +187,15 @@ def follow(loaded: LoadedLog, batch: LogWrite) -> LoadedLog:
         is_known = any(entry.index == meta.last_index and entry.term == meta.last_term for entry in entries)
         entries = tuple(entry for entry in entries if entry.index > meta.last_index) if is_known else ()
     hard_state = loaded.hard_state if batch.hard_state is None else batch.hard_state
-    return LoadedLog(hard_state=hard_state, snapshot=snapshot, entries=entries)
+    after = LoadedLog(hard_state=hard_state, snapshot=snapshot, entries=entries)
+    commit_index = LogIndex(max(loaded.commit_index, batch.commit_index or 0))
+    assert_commit(commit_index, after.last_index)
+    return msgspec.structs.replace(after, commit_index=commit_index)
+
+
+def assert_commit(commit_index: LogIndex, last_index: LogIndex) -> None:
+    """What is not there cannot be known to be committed."""
+    assert commit_index <= last_index, f"entry {commit_index} cannot be committed: the log ends with {last_index}"
 
 
 def assert_truncation(truncate_from: LogIndex, snapshot_index: LogIndex, last_index: LogIndex) -> None:

@@ -355,7 +355,7 @@ class Process:
         return effects
 
     def _perform(self, effects: Sequence[Effect]) -> None:
-        before, write, after = collect_write(effects)
+        before, write, after = collect_write(effects, self.machine.commit_index)
         for effect in before:
             self._perform_one(effect)
         if write is None:

@@ -93,7 +93,8 @@ class RaftCore:
 
     `loaded` is what its store holds. `voters` are the group of an empty log, and of one that names no
     group; a node with none waits until a leader contacts it. Entries up to `applied` (None: up to the snapshot)
-    were applied before and are not handed out again.
+    were applied before and are not handed out again; those after them that the store knows to be
+    committed are handed out in the first step.
     """
 
     def __init__(
@@ -118,8 +119,8 @@ class RaftCore:
             f"entry {self._applied_index} cannot have been applied: "
             f"the log holds {self._log.snapshot_index + 1} to {self._log.last_index}"
         )
-        # What was applied was committed; more is known only from a leader, or as one.
-        self._commit_index = self._applied_index
+        # What was applied was committed; more than what is known here only a leader knows.
+        self._commit_index = LogIndex(max(self._applied_index, loaded.commit_index))
         self._role = Role.FOLLOWER
         self._leader: NodeId | None = None
         self._leader_contact_at = Instant(float("-inf"))

@@ -146,8 +146,12 @@ Effect: TypeAlias = (
 )
 
 
-def collect_write(effects: Sequence[Effect]) -> tuple[list[SendMessage], LogWrite | None, list[Effect]]:
+def collect_write(
+    effects: Sequence[Effect], commit_index: LogIndex | None = None
+) -> tuple[list[SendMessage], LogWrite | None, list[Effect]]:
     """The effects of one step as a driver performs them: before its write, the write, after it.
+
+    `commit_index` is the machine's after the step: a write takes it along, since it costs nothing there.
 
     What comes before are messages that need not wait for this node's disk. The saves are one
     transaction, None when there are none; then every effect is in the third part. A step gives at most one
@@ -185,5 +189,6 @@ def collect_write(effects: Sequence[Effect]) -> tuple[list[SendMessage], LogWrit
         truncate_from=None if saved_entries is None else saved_entries.truncate_from,
         entries=() if saved_entries is None else saved_entries.entries,
         snapshot=snapshot,
+        commit_index=commit_index,
     )
     return before, write, list(effects[end:])

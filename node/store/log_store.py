@@ -21,6 +21,7 @@ from consensus.storage import (
     LogWrite,
     Snapshot,
     SnapshotMeta,
+    assert_commit,
     assert_contiguous,
     assert_newer_snapshot,
     assert_truncation,
@@ -45,6 +46,7 @@ _TERM_MAX: Final = 2**56 - 1
 _KINDS: Final = {kind.value: kind for kind in EntryKind}
 _HARD_STATE: Final = b"hard_state"
 _SNAPSHOT_META: Final = b"snapshot_meta"
+_COMMITTED: Final = b"committed"
 
 
 class _SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,12 @@ class _SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     meta: SnapshotMeta
     payload_bytes: int
+
+
+class _CommittedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """So far the log is known to be committed."""
+
+    index: LogIndex
 
 
 class LmdbLogStore:
@@ -111,7 +119,17 @@ class LmdbLogStore:
                 )
             entries = self._read_entries(view, first, last)
         hard_state = self._read_record(view, _HARD_STATE, HardState) or HardState()
-        return LoadedLog(hard_state=hard_state, snapshot=snapshot, entries=entries)
+        committed = self._committed(view)
+        last_index = entries[-1].index if entries else snapshot_index
+        if committed > last_index:
+            raise StoreCorruptError(
+                f"{self._what('the log')} ends with entry {last_index}, and {committed} was committed: {WAY_OUT}"
+            )
+        return LoadedLog(hard_state=hard_state, snapshot=snapshot, entries=entries, commit_index=committed)
+
+    def _committed(self, view: ReadView) -> LogIndex:
+        record = self._read_record(view, _COMMITTED, _CommittedRecord)
+        return LogIndex(0) if record is None else record.index
 
     def _read_entries(self, view: ReadView, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
         found: list[Entry] = []
@@ -183,6 +201,9 @@ class LmdbLogStore:
                 view.put(Database.LOG, key, seal(head + entry.payload, salt=key))
         if batch.snapshot is not None:
             self._write_snapshot(view, batch.snapshot)
+        if batch.commit_index is not None and batch.commit_index > self._committed(view):
+            assert_commit(batch.commit_index, self._last_index(view))
+            _put_record(view, _COMMITTED, _CommittedRecord(index=batch.commit_index))
 
     def _term_at(self, view: ReadView, index: LogIndex) -> Term | None:
         """The term of one entry, None for one that is not there."""

@@ -5,8 +5,8 @@ the search remembers which sets of operations led to which value, and never look
 Registers are independent, so each key is judged alone (Herlihy, Wing 1990: linearizability is local).
 
 An operation whose outcome nobody knows may take effect at any time after its call, or never. One of those
-whose word nobody ever saw can be left out: whatever an answered operation says, it would say without it too
-(every answer to a write shows the whole value after it). That keeps the search small.
+whose word nobody ever saw, and no swap expected, can be left out: whatever an answered operation says, it would say
+without it too (every answer to a write shows the whole value after it). That keeps the search small.
 """
 
 from typing import Final
@@ -56,6 +56,7 @@ def _relevant(records: list[Record]) -> list[Record]:
     for record in records:
         if record.outcome is not None:
             seen.update(record.outcome.value.split())
+        seen.update(record.operation.expected.split())
     kept = []
     for record in records:
         if record.ending is Ending.FAILED:

@@ -14,8 +14,8 @@ from consensus.replica import AppliedCommand, Replica
 from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import Outcome
 from consensus.state.commands import AdmitNode
-from consensus.storage import LogWrite, MemoryLogStore
-from orca.errors import ConflictError, NotAvailableError, NotLeaderError, OrcaError, ProposalLostError
+from consensus.storage import LoadedLog, LogWrite, MemoryLogStore
+from orca.errors import ConflictError, NotAvailableError, NotLeaderError, OrcaError, ProposalLostError, StoreFullError
 from orca.model.ids import NodeId
 from orca.model.units import Instant, WallMs
 from tests.consensus.intent import CountingIds
@@ -40,6 +40,8 @@ class Peer:
         self.scope = trio.CancelScope()
         self.applied_names: list[str] = []
         self.restores = 0
+        self.outranked_by: list[int] = []
+        self.lost = LoadedLog()
         self.driver = self.make()
 
     def make(self) -> ReplicaDriver:
@@ -55,6 +57,7 @@ class Peer:
             replica,
             Clock(),
             write=self.write,
+            load=self.load,
             beliefs=Beliefs,
             listener=self,
             transport=_Wire(self.group, self.node),
@@ -64,6 +67,9 @@ class Peer:
     def write(self, batch: LogWrite) -> None:
         self.store.write(batch)
 
+    def load(self) -> LoadedLog:
+        return self.store.load()
+
     def applied(self, commands: list[AppliedCommand]) -> None:
         self.applied_names += [one.command.name for one in commands if isinstance(one.command, AdmitNode)]
 
@@ -72,7 +78,13 @@ class Peer:
 
     def group_changed(self) -> None: ...
 
-    def outranked(self, epoch: int) -> None: ...
+    def outranked(self, epoch: int) -> None:
+        self.outranked_by.append(epoch)
+        self.group.nursery.start_soon(self.driver.start_blank, self.set_aside)
+
+    def set_aside(self) -> None:
+        self.lost = self.store.load()
+        self.store.reset()
 
     def noted(self, message: str) -> None: ...
 
@@ -276,3 +288,68 @@ async def test_leadership_is_handed_over_when_asked(autojump_clock: object) -> N
         heir = next(peer for peer in peers if peer is not leader)
         leader.driver.hand_over(heir.node)
         await until(lambda: heir.driver.is_leader, "the heir leads")
+
+
+async def test_who_restarts_without_a_leader_knows_what_it_knew(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        leader = await made.leader()
+        for number in range(20):
+            await leader.admit(f"x{number}")
+        await until(lambda: all(len(peer.names) == 20 for peer in peers), "all have it")
+        await trio.sleep(1.0)
+        for peer in peers:
+            peer.crash()
+        peers[0].restart()
+        await trio.sleep(6.0)
+        assert peers[0].driver.raft.leader is None
+        assert len(peers[0].names) == 20
+
+
+async def test_a_group_without_a_quorum_goes_on_from_one_survivor(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        leader = await made.leader()
+        for number in range(20):
+            await leader.admit(f"x{number}")
+        survivor, *lost = sorted(peers, key=lambda peer: peer is leader)
+        await until(lambda: len(survivor.names) == 20, "the survivor has it")
+        made.isolate(survivor)
+        await leader.admit("of the old life")
+        for peer in lost:
+            peer.crash()
+        made.heal()
+
+        await survivor.driver.start_anew()
+        await until(lambda: survivor.driver.is_leader, "it leads alone")
+        assert survivor.driver.raft.epoch == 1
+        await survivor.admit("of the new life")
+        assert len(survivor.names) == 21
+
+        # Those who come back with another past set it aside, and follow.
+        for peer in lost:
+            peer.restart()
+        for peer in lost:
+            await until(lambda peer=peer: peer.outranked_by == [1], "it meets the new life")  # type: ignore[misc]
+            assert peer.lost.last_index > 20, "nothing of the old log was lost"
+        for peer in lost:
+            await survivor.driver.change_group(AddLearner(node=peer.node))
+            await until(lambda peer=peer: peer.names == survivor.names, "it has the new life")  # type: ignore[misc]
+            await survivor.driver.change_group(Promote(node=peer.node))
+        assert all("of the old life" not in peer.names for peer in peers)
+        survivor.crash()
+        await until(lambda: any(peer.driver.is_leader for peer in lost), "the others can lead again")
+
+
+async def test_a_full_disk_lets_no_new_life_begin(autojump_clock: object) -> None:
+    async with group() as (made, peers):
+        await (await made.leader()).admit("x")
+        survivor, *lost = peers
+        for peer in lost:
+            peer.crash()
+        await trio.sleep(5.0)
+        survivor.store.bytes_max = 0
+        with pytest.raises(StoreFullError):
+            await survivor.driver.start_anew()
+        assert survivor.driver.raft.epoch == 0
+        survivor.store.bytes_max = None
+        await survivor.driver.start_anew()
+        await until(lambda: survivor.driver.is_leader, "it leads alone")

@@ -176,6 +176,33 @@ def check_a_wrong_batch_changes_nothing(open_store: OpenStore) -> None:
     assert open_store().load() == before
 
 
+def check_what_is_committed_is_known_after_reopening(open_store: OpenStore) -> None:
+    store = open_store()
+    store.write(LogWrite(entries=entries_from(1, 1, 1, 1), commit_index=LogIndex(1)))
+    store.write(LogWrite(commit_index=LogIndex(2)))
+    store.write(LogWrite(commit_index=LogIndex(1)))  # an older write says less, and takes nothing back
+    store.write(LogWrite(hard_state=HardState(term=Term(2))))
+    store.close()
+    store = open_store()
+    assert store.load().commit_index == 2
+    with pytest.raises(AssertionError):
+        store.write(LogWrite(commit_index=LogIndex(4)))
+    assert store.load().commit_index == 2
+
+
+def check_a_reset_store_is_a_new_one(open_store: OpenStore) -> None:
+    store = open_store()
+    store.write(LogWrite(hard_state=HardState(term=Term(3), epoch=1), entries=entries_from(1, 1, 1, 2, 3)))
+    store.write(LogWrite(snapshot=snapshot_at(2, 1), commit_index=LogIndex(3)))
+    store.reset()
+    assert store.load() == LoadedLog()
+    store.close()
+    store = open_store()
+    assert store.load() == LoadedLog()
+    store.write(LogWrite(entries=entries_from(1, 1)))
+    assert store.load().entries == entries_from(1, 1)
+
+
 LOG_STORE_CHECKS: tuple[Callable[[OpenStore], None], ...] = (
     check_new_store_is_empty,
     check_hard_state_survives_reopening,
@@ -189,6 +216,8 @@ LOG_STORE_CHECKS: tuple[Callable[[OpenStore], None], ...] = (
     check_snapshot_of_another_history_drops_all_entries,
     check_a_shorter_snapshot_leaves_nothing_of_a_longer_one,
     check_a_wrong_batch_changes_nothing,
+    check_what_is_committed_is_known_after_reopening,
+    check_a_reset_store_is_a_new_one,
 )
 
 

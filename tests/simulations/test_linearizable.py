@@ -45,6 +45,7 @@ GOOD: dict[str, list[Record]] = {
     "appends in the order of their values": [op(1, 4, A, "x", "y x"), op(2, 3, A, "y", "y")],
     "a swap that fails": [op(1, 2, W, "x", "x"), op(3, 4, S, "z", "x", expected="y", is_done=False)],
     "a swap that wins": [op(1, 2, W, "x", "x"), op(3, 4, S, "z", "z", expected="x"), op(5, 6, R, told="z")],
+    "a swap of what only an unknown write can have left": [op(1, 2, W, "x"), op(3, 4, S, "z", "z", expected="x")],
 }
 BAD: dict[str, list[Record]] = {
     "a stale read": [op(1, 2, W, "x", "x"), op(3, 4, W, "y", "y"), op(5, 6, R, told="x")],
