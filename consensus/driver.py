@@ -176,13 +176,13 @@ class ReplicaDriver:
         """Let another voter lead, if this one does; returns at once."""
         self._order(TransferRequested(to=to))
 
-    async def start_anew(self) -> None:
-        """Make this node the only voter of a new epoch, with its log as it is: for a quorum that is lost for good.
+    async def start_anew(self, epoch: int) -> None:
+        """Make this node the only voter of `epoch`, with its log as it is: for a quorum that is lost for good.
 
         Raises StoreFullError; nothing changed then.
         """
         raft = self._replica.raft
-        await self._begin_life(lambda: recovery_write(raft.node, raft.term, raft.position))
+        await self._begin_life(lambda: recovery_write(raft.node, raft.term, raft.position, epoch))
 
     async def start_blank(self, forget: Callable[[], None]) -> None:
         """Go on as a node that knows nothing; `forget` empties the store, after what was in it was set aside.

@@ -32,7 +32,7 @@ from node.api.server import ApiAddresses, ApiListen, serve_api
 from node.beliefs import BeliefTable
 from node.control import Control
 from node.endings import EndedJobs
-from node.group import GroupKeeper, RaftTransport
+from node.group import GroupKeeper, Quorum, RaftTransport, Recovery
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
@@ -41,7 +41,7 @@ from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.facts import KnownFacts
 from node.membership.membership import make_ring
-from node.mesh.driver import Mesh
+from node.mesh.driver import Mesh, listening_host
 from node.mesh.hello import Purpose
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
@@ -55,6 +55,7 @@ from node.store.environment import Environment
 from node.store.events import EventLog
 from node.store.identity import Identity, read_identity, start_identity
 from node.store.log_store import LmdbLogStore
+from node.store.set_aside import SetAside
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
 ADMIT_RETRY_S = 1.0
-MESH_HOST = "127.0.0.1"
 
 
 def run_node(config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None) -> None:
@@ -201,6 +201,8 @@ class _Agent:
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
 
+        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+
     def _rng(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
 
@@ -240,9 +242,22 @@ class _Agent:
             replica,
             self._clock,
             write=store.write,
+            load=store.load,
             beliefs=self._beliefs.view,
             listener=self._wiring,
             transport=self._transport,
+        )
+
+    def _make_recovery(self, aside: SetAside) -> Recovery:
+        return Recovery(
+            self._replica,
+            self._mesh,
+            self._clock,
+            self._rng(),
+            self._ids,
+            alive=self._other_nodes,
+            set_aside=lambda: aside.set_aside(self._clock.wall()),
+            record=self._wiring.record,
         )
 
     async def run(self, task_status: trio.TaskStatus[NodeView]) -> None:
@@ -282,13 +297,16 @@ class _Agent:
             Purpose.RAFT: self._transport.serve,
             Purpose.INTENT: self._feed.serve,
             Purpose.CONTENT: self._contents.serve,
+            Purpose.STANDING: self._recovery.serve,
         }
-        run_mesh = partial(self._mesh.run, handlers, MESH_HOST, mesh_port, unreachable=self._replica.unreachable)
+        host = listening_host(config.gossip.advertise or config.gossip.host)
+        run_mesh = partial(self._mesh.run, handlers, host, mesh_port, unreachable=self._replica.unreachable)
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
         await nursery.start(self._membership.run, gossip_port, address.port)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(self._feed.follow)
+        nursery.start_soon(self._recovery.run)
 
     def _other_nodes(self) -> list[NodeId]:
         """The living nodes of this cluster, without this one."""
@@ -312,7 +330,7 @@ class _Agent:
             blobs=self._blobs,
             runtimes=self._runtimes,
             membership=self._membership,
-            keeper=self._keeper,
+            quorum=Quorum(self._keeper, self._recovery),
             age_s=self._feed.age_s,
             builder=None if self._docker is None else _Builder(self._docker),
             describe_node=self._describe,

@@ -8,7 +8,6 @@ import heapq
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 
 import msgspec
 import trio
@@ -19,7 +18,7 @@ from consensus.state.commands import Command, RemoveService, RestartService, Sca
 from node import changes
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
-from node.group import GroupKeeper
+from node.group import Quorum
 from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
@@ -43,7 +42,6 @@ from orca.model.view import (
     NodeView,
     Observation,
     PlanReply,
-    QuorumReply,
     RollbackRequest,
     ScaleRequest,
     ServiceReply,
@@ -76,7 +74,7 @@ class Control:
         blobs: BlobStore,
         runtimes: Mapping[RuntimeKind, Runtime],
         membership: Membership,
-        keeper: GroupKeeper,
+        quorum: Quorum,
         age_s: Callable[[], float],
         builder: ImageBuilder | None,
         describe_node: Callable[[], NodeView],
@@ -91,7 +89,7 @@ class Control:
         self._blobs = blobs
         self._runtimes = runtimes
         self.membership = membership
-        self._keeper = keeper
+        self.quorum = quorum
         self._age_s = age_s
         self._builder = builder
         self._describe_node = describe_node
@@ -122,10 +120,6 @@ class Control:
         return StatusReply(
             observation=found.observation, cluster=self._cluster, leader=leader, nodes=nodes, services=found.services
         )
-
-    def quorum(self) -> QuorumReply:
-        """The group that decides, as this node knows it."""
-        return self._keeper.describe(partial(QuorumReply, observation=self.observation()))
 
     def node(self) -> NodeView:
         """What this node says of itself."""

@@ -17,6 +17,7 @@ from node.beliefs import BeliefTable
 from node.changes import blobs_of
 from node.endings import EndedJobs
 from node.group.contents import ContentSharing
+from node.group.recovery import Recovery
 from node.health.probes import HealthDriver, ProbeSet, exec_through
 from node.health.verdict import BecameReady, BecameUnready, HealthTransition, LivenessFailed, StartupFailed
 from node.history import Happening, happenings
@@ -57,14 +58,15 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica`, `reconciler`, `membership` and `contents` are set by the agent before anything runs: they need
-    this object to be made.
+    `replica`, `reconciler`, `membership`, `contents` and `recovery` are set by the agent before anything
+    runs: they need this object to be made.
     """
 
     replica: ReplicaDriver
     reconciler: ReconcilerDriver
     membership: Membership
     contents: ContentSharing
+    recovery: Recovery
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -134,10 +136,7 @@ class Wiring:
 
     def outranked(self, epoch: int) -> None:
         """The group was started anew by hand, without this node: what it knows is another past."""
-        message = (
-            f"the group of voters was started anew (epoch {epoch}); this node's own log is set aside at its next start"
-        )
-        self._record(Happening(kind=EventKind.GROUP_OUTRANKED, message=message, severity=Severity.ERROR))
+        self.recovery.outranked(epoch)
 
     def noted(self, message: str) -> None:
         """A replica has something to say."""

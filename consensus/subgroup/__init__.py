@@ -28,9 +28,24 @@ load (in quarters), then the smallest node id: every leader would choose the sam
 
 Nothing is removed that leaves fewer voters alive than a quorum of what remains: such a
 change could never be committed, or would be the last one.
+
+When a quorum of the voters is gone for good no rule helps, and a person starts the group anew from
+a survivor; `objections` says what speaks against it.
 """
 
 from consensus.subgroup.choice import Change, ChangeKind, SubgroupConfig, next_change, target_size
 from consensus.subgroup.peers import Peer, Seat
+from consensus.subgroup.recovery import Objection, Standing, objections
 
-__all__ = ["Change", "ChangeKind", "Peer", "Seat", "SubgroupConfig", "next_change", "target_size"]
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Objection",
+    "Peer",
+    "Seat",
+    "Standing",
+    "SubgroupConfig",
+    "next_change",
+    "objections",
+    "target_size",
+]

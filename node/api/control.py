@@ -66,6 +66,18 @@ class MembershipControl(Protocol):
         ...
 
 
+class GroupControl(Protocol):
+    """The group that decides, as the API drives it."""
+
+    def describe(self, observation: Observation) -> QuorumReply:
+        """The group as this node knows it."""
+        ...
+
+    async def recover(self, *, is_forced: bool) -> None:
+        """Start it anew from this node. Raises ConflictError with what speaks against it."""
+        ...
+
+
 class Control(Protocol):
     """The node as the API drives it. Reads are of memory and do not wait.
 
@@ -79,16 +91,17 @@ class Control(Protocol):
         """The node's gossip."""
         ...
 
+    @property
+    def quorum(self) -> GroupControl:
+        """The group that decides."""
+        ...
+
     def observation(self) -> Observation:
         """Who says so, and how fresh it is."""
         ...
 
     async def status(self) -> StatusReply:
         """The cluster at a glance."""
-        ...
-
-    def quorum(self) -> QuorumReply:
-        """The group that decides."""
         ...
 
     def node(self) -> NodeView:

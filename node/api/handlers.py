@@ -46,6 +46,7 @@ from orca.model.view import (
     NodeView,
     PlanReply,
     QuorumReply,
+    RecoverRequest,
     RollbackRequest,
     ScaleRequest,
     ServiceReply,
@@ -83,7 +84,13 @@ async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
 
 async def show_quorum(call: Call[NoQuery, NoBody]) -> QuorumReply:
     """`GET /v1/quorum`."""
-    return call.control.quorum()
+    return call.control.quorum.describe(call.control.observation())
+
+
+async def recover_quorum(call: Call[NoQuery, RecoverRequest]) -> QuorumReply:
+    """`POST /v1/quorum/recover`: answers when this node leads a group of its own."""
+    await call.control.quorum.recover(is_forced=call.body.force)
+    return call.control.quorum.describe(call.control.observation())
 
 
 async def list_services(call: Call[ServicesQuery, NoBody]) -> ServicesReply:

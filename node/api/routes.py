@@ -55,6 +55,7 @@ from orca.model.view import (
     NodeView,
     PlanReply,
     QuorumReply,
+    RecoverRequest,
     RollbackRequest,
     RotateRequest,
     ScaleRequest,
@@ -166,6 +167,15 @@ _CLUSTER: Final = (
         handler=handlers.show_quorum,
         summary="The group of nodes that decides, as this node knows it",
         tag="cluster",
+        reply=QuorumReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/quorum/recover",
+        handler=handlers.recover_quorum,
+        summary="Start the group anew from this node's log, after a quorum was lost for good",
+        tag="cluster",
+        request=RecoverRequest,
         reply=QuorumReply,
     ),
     Route(

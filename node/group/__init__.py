@@ -7,9 +7,15 @@ a new node starts, which cluster its peers belong to.
 
 A node that joins begins with an empty log and no group: it waits, and the leader, which sees
 it in the gossip with the cluster's name on it, admits it and seats it when there is a seat.
+
+When a quorum of voters is gone for good, `Recovery` starts the group anew from one survivor, after it asked all
+others that live how much they know. A node that comes back with a log of the old life sets it aside in a file
+and follows.
 """
 
 from node.group.keeper import GroupKeeper
+from node.group.quorum import Quorum
+from node.group.recovery import Recovery
 from node.group.transport import RaftTransport
 
-__all__ = ["GroupKeeper", "RaftTransport"]
+__all__ = ["GroupKeeper", "Quorum", "RaftTransport", "Recovery"]

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from consensus.driver import ReplicaDriver
-from consensus.raft import AddLearner, PeerProgress, Promote, Remove
+from consensus.raft import AddLearner, PeerProgress, Promote, Remove, epoch_number
 from consensus.state.commands import AdmitNode
 from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
 from node.group.peers import make_peers, seat_of
@@ -19,7 +19,7 @@ from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
 from orca.model.units import Instant
-from orca.model.view import QuorumMember, QuorumReply, QuorumRole
+from orca.model.view import Observation, QuorumMember, QuorumReply, QuorumRole
 from orca.sources import Clock
 
 _log = structlog.get_logger("orca.group")
@@ -102,7 +102,7 @@ class GroupKeeper:
         self._note(change)
 
     def _note(self, change: Change) -> None:
-        name = self._name_of(change.node)
+        name = self.name_of(change.node)
         words = {
             ChangeKind.ADD_LEARNER: f"{name} is to vote and gets the log",
             ChangeKind.PROMOTE: f"{name} votes",
@@ -142,17 +142,18 @@ class GroupKeeper:
 
     # --------------------------------------------------------------------- for people
 
-    def describe(self, reply: Callable[..., QuorumReply]) -> QuorumReply:
-        """The group as this node knows it; `reply` adds who says so. Only a leader knows how far others are."""
+    def describe(self, observation: Observation) -> QuorumReply:
+        """The group as this node knows it. Only a leader knows how far others are."""
         raft, seen, progress = self._replica.raft, self._seen(), self._progress()
         nodes = self._replica.state.nodes
         alive = sum(node == self._node or (node in seen and seen[node].is_alive) for node in raft.membership.voters)
         members = tuple(
             self._member(node, seen, progress) for node in sorted({*raft.membership.members, *nodes, *seen})
         )
-        return reply(
+        return QuorumReply(
+            observation=observation,
             term=raft.term,
-            epoch=raft.epoch,
+            epoch=epoch_number(raft.epoch),
             leader=raft.leader,
             commit_index=raft.commit_index,
             applied_index=self._replica.applied_index,
@@ -172,7 +173,7 @@ class GroupKeeper:
         is_own = node == self._node
         return QuorumMember(
             id=node,
-            name=self._name_of(node),
+            name=self.name_of(node),
             role=QuorumRole.LEADER if node == raft.leader else QuorumRole(seat_of(node, raft.membership).value),
             zone="" if sight is None else sight.zone,
             state=None if sight is None else sight.state,
@@ -183,7 +184,8 @@ class GroupKeeper:
             reason=self._reasons.get(node, ""),
         )
 
-    def _name_of(self, node: NodeId) -> str:
+    def name_of(self, node: NodeId) -> str:
+        """What people call `node`."""
         sight = self._seen().get(node)
         record = self._replica.state.nodes.get(node)
         if sight is not None:

@@ -51,6 +51,11 @@ class MeshAddress(NamedTuple):
     port: int
 
 
+def listening_host(wanted: str) -> str:
+    """Where the mesh of a node that others see at `wanted` may listen: there, or on 127.0.0.1 outside of loopback."""
+    return wanted if ip_address(wanted).is_loopback else "127.0.0.1"
+
+
 Handler = Callable[[NodeId, FrameStream], Awaitable[None]]
 """Serves one welcomed connection until it ends; the stream is closed for it."""
 
@@ -71,6 +76,7 @@ class Mesh:
         self._handlers: Mapping[Purpose, Handler] = {}
         self._links: dict[NodeId, _Link] = {}
         self._nursery: trio.Nursery | None = None
+        self._host: str | None = None
         self._connections = 0
         self._unreachable: Callable[[NodeId], None] = lambda _peer: None
 
@@ -97,7 +103,7 @@ class Mesh:
         except OSError as error:
             raise AddressInUseError(f"the mesh cannot listen on {host}:{port}: {error.strerror or error}") from error
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._nursery, self._host = nursery, host
             bound = listeners[0].socket.getsockname()
             task_status.started(MeshAddress(host, bound[1]))
             await trio.serve_listeners(self._serve, listeners, handler_nursery=nursery)
@@ -141,7 +147,8 @@ class Mesh:
             raise NodeUnreachableError(f"nobody knows where {to} is at present")
         with trio.move_on_after(CONNECT_TIMEOUT_S):
             try:
-                stream = await trio.open_tcp_stream(address.host, address.port)
+                # Peers and firewalls know us by the address that we listen on.
+                stream = await trio.open_tcp_stream(address.host, address.port, local_address=self._host)
             except OSError as error:
                 raise NodeUnreachableError(f"{to} does not answer at {address.host}:{address.port}: {error}") from error
             stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)

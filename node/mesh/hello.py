@@ -19,6 +19,7 @@ class Purpose(enum.Enum):
     RAFT = "raft"
     INTENT = "intent"
     CONTENT = "content"
+    STANDING = "standing"
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):

@@ -54,6 +54,18 @@ def start_identity(
     return environment.write_blocking(start)
 
 
+def give_up_founding(environment: Environment) -> None:
+    """From now on the node waits to be taken in, like one that joined. Blocks; on disk when it returns."""
+
+    def give_up(view: WriteView) -> None:
+        kept = _read(view, environment)
+        if kept is not None and kept.is_founder:
+            identity = msgspec.structs.replace(kept, is_founder=False)
+            view.put(Database.LOCAL, _KEY, seal(msgspec.msgpack.encode(identity), salt=_KEY))
+
+    environment.write_blocking(give_up)
+
+
 def read_identity(environment: Environment) -> Identity | None:
     """The identity as it is, None in a new store. Raises `StoreCorruptError`."""
     return environment.read(lambda view: _read(view, environment))

@@ -1,4 +1,4 @@
-"""Verbs about members: nodes, quorum, gossip."""
+"""Verbs about members: nodes, gossip."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -6,11 +6,10 @@ from orca.cli.program import Session, argument, option, verb
 
 if TYPE_CHECKING:
     from orca.cli.console import Console
-    from orca.model.view import GossipReply, KeysReply, NodesReply, QuorumMember, QuorumReply
+    from orca.model.view import GossipReply, KeysReply, NodesReply
 
 _ACTIONS: Final = ("status", "keys list", "keys rotate", "pause", "resume", "send NAME [TEXT]")
-_ROLE_STYLES: Final = {"leader": "green bold", "voter": "green", "learner": "cyan"}
-_STATE_STYLES: Final = {"alive": "green", "suspect": "yellow", "leaving": "yellow", "left": "dim", "failed": "red"}
+STATE_STYLES: Final = {"alive": "green", "suspect": "yellow", "leaving": "yellow", "left": "dim", "failed": "red"}
 
 
 @verb("nodes", is_plain=True)
@@ -41,9 +40,9 @@ def show_nodes(reply: "NodesReply", console: "Console") -> None:
         [
             clean(member.name) + (" *" if member.is_observer else ""),
             member.address,
-            Cell(member.state.value, _STATE_STYLES[member.state.value]),
-            _span(member.state_age_ms),
-            "-" if member.heard_age_ms is None else f"{_span(member.heard_age_ms)} ago",
+            Cell(member.state.value, STATE_STYLES[member.state.value]),
+            span(member.state_age_ms),
+            "-" if member.heard_age_ms is None else f"{span(member.heard_age_ms)} ago",
             "-" if member.rtt_ms is None else f"{member.rtt_ms:.1f} ms",
             clean(member.zone) or "-",
             clean(member.version) or "serf",
@@ -60,71 +59,11 @@ def show_nodes(reply: "NodesReply", console: "Console") -> None:
         )
 
 
-def _span(milliseconds: int) -> str:
+def span(milliseconds: int) -> str:
+    """How long, for people."""
     from orca.model.units import format_duration
 
     return format_duration(milliseconds / 1000 if milliseconds < 1000 else round(milliseconds / 1000))
-
-
-@verb("quorum", is_plain=True)
-async def quorum_command(session: Session) -> int:
-    """Voters."""
-    reply = await session.reads().quorum()
-    if session.console.as_json:
-        session.console.data(reply)
-    else:
-        show_quorum(reply, session.console)
-    return 0 if reply.leader is not None else 5
-
-
-def show_quorum(reply: "QuorumReply", console: "Console") -> None:
-    """NODE ROLE STATE INDEX LAG HEARD WHY, voters first, and what the group is at."""
-    from orca.cli.text import Cell, Column, clean
-
-    columns = (
-        Column("NODE", shrinks_to=10),
-        Column("ROLE"),
-        Column("STATE"),
-        Column("INDEX", is_number=True),
-        Column("LAG", is_number=True),
-        Column("HEARD", is_number=True),
-        Column("WHY", shrinks_to=12),
-    )
-    order = {"leader": 0, "voter": 1, "learner": 2, "none": 3}
-    rows: list[list[Cell | str]] = [
-        [
-            clean(member.name) + (" *" if member.id == reply.observation.observer else ""),
-            Cell(member.role.value if member.role.value != "none" else "-", _ROLE_STYLES.get(member.role.value, "")),
-            _state_cell(member),
-            "-" if member.index is None else str(member.index),
-            "-" if member.lag is None else str(member.lag),
-            "-" if member.contact_age_ms is None else f"{_span(member.contact_age_ms)} ago",
-            clean(member.reason),
-        ]
-        for member in sorted(reply.members, key=lambda one: (order[one.role.value], one.name))
-    ]
-    console.table(columns, rows)
-    voters = sum(member.role.value in {"leader", "voter"} for member in reply.members)
-    console.line(
-        f"term {reply.term}, epoch {reply.epoch}, committed {reply.commit_index}, applied here {reply.applied_index}; "
-        f"{reply.voters_alive} of {voters} voters alive, {reply.wanted} wanted",
-        "dim",
-    )
-    if reply.last_change:
-        console.line(f"last change: {clean(reply.last_change)}", "dim")
-    if not reply.has_quorum and voters:
-        console.line("no quorum: what runs goes on running, and nothing new can be decided", "red")
-    elif reply.leader is None:
-        console.line("no leader is known here at present", "yellow")
-
-
-def _state_cell(member: "QuorumMember") -> Any:
-    from orca.cli.text import Cell
-
-    if member.state is None:
-        return Cell("unknown", "yellow")
-    age = "" if member.state_age_ms is None else f" {_span(member.state_age_ms)}"
-    return Cell(member.state.value + age, _STATE_STYLES[member.state.value])
 
 
 @verb(

@@ -63,12 +63,12 @@ def _global_options() -> list[click.Parameter]:
 
 
 def verb(
-    name: str, *params: click.Parameter, more: str = "", is_plain: bool = False, **settings: Any
+    name: str, *params: click.Parameter, more: str = "", is_plain: bool | Callable[..., bool] = False, **settings: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function the command `name` of the table.
 
-    An `async` function runs inside trio, unless `is_plain` says that it awaits only what never
-    waits (`Session.reads`); any other runs outside. It gets the session and its
+    An `async` function runs inside trio, unless `is_plain` says (of its parameters, when it is a function)
+    that it awaits only what never waits (`Session.reads`); any other runs outside. It gets the session and its
     parameters, and returns an exit code or None for 0. `more` follows the table's summary
     in the verb's help.
     """
@@ -83,7 +83,8 @@ def verb(
             session = Session(console, node or root["node"])
             # CO_COROUTINE: asking `inspect` would import it
             is_async = bool(function.__code__.co_flags & 0x80)
-            return Invocation(session, partial(function, session, **values), is_async and not is_plain)
+            awaits_nothing = is_plain(**values) if callable(is_plain) else is_plain
+            return Invocation(session, partial(function, session, **values), is_async and not awaits_nothing)
 
         return click.Command(
             name,

@@ -23,7 +23,7 @@ VERBS = (
     Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
     Verb("status", "Look", "orca.cli.reads", "The cluster at a glance: leader, nodes, services."),
     Verb("nodes", "Look", "orca.cli.members", "Who is in the cluster, as this node sees it."),
-    Verb("quorum", "Look", "orca.cli.members", "The nodes that decide: who votes, how far each is, and why."),
+    Verb("quorum", "Look", "orca.cli.quorum", "The nodes that decide: who votes, how far each is, and why."),
     Verb("ps", "Look", "orca.cli.reads", "The copies of services and why each is where it is."),
     Verb("logs", "Look", "orca.cli.streams", "Output of a service or of one copy."),
     Verb("stats", "Look", "orca.cli.reads", "CPU, memory and traffic of copies."),

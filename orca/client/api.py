@@ -30,6 +30,8 @@ from orca.model.view import (
     KeysReply,
     LogRecord,
     PlanReply,
+    QuorumReply,
+    RecoverRequest,
     RollbackRequest,
     RotateRequest,
     ScaleRequest,
@@ -44,6 +46,7 @@ SSE_SILENCE_S: Final = 45.0
 ERROR_BYTES_MAX: Final = 2**20
 BLOB_TIMEOUT_S: Final = 300.0
 ROTATION_TIMEOUT_S: Final = 90.0
+RECOVERY_TIMEOUT_S: Final = 60.0
 _JSON: Final[Headers] = (("content-type", "application/json"),)
 
 
@@ -134,6 +137,12 @@ class NodeClient(NodeReads):
     async def rotate_gossip_keys(self, request: RotateRequest) -> KeysReply:
         """Replace the keys of all members; takes as long as they need."""
         return await self._post("/v1/gossip/keys/rotate", request, KeysReply, timeout_s=ROTATION_TIMEOUT_S)
+
+    async def recover_quorum(self, *, force: bool = False) -> QuorumReply:
+        """Start the group anew from the node that is asked."""
+        return await self._post(
+            "/v1/quorum/recover", RecoverRequest(force=force), QuorumReply, timeout_s=RECOVERY_TIMEOUT_S
+        )
 
     async def send_event(self, request: UserEventRequest) -> None:
         """Tell every member."""

@@ -39,6 +39,7 @@ class EventKind(enum.Enum):
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"
     GROUP_CHANGED = "group.changed"
+    GROUP_RECOVERED = "group.recovered"
     GROUP_OUTRANKED = "group.outranked"
     MEMBER_JOINED = "member.joined"
     MEMBER_FAILED = "member.failed"

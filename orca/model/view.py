@@ -424,6 +424,12 @@ class UserEventRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     payload: str = ""
 
 
+class RecoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Start the group anew from the node that is asked. With `force` also when others may know more."""
+
+    force: bool = False
+
+
 class QuorumRole(enum.Enum):
     """A node's place in the group that decides."""
 

@@ -318,7 +318,7 @@ async def test_a_group_without_a_quorum_goes_on_from_one_survivor(autojump_clock
             peer.crash()
         made.heal()
 
-        await survivor.driver.start_anew()
+        await survivor.driver.start_anew(1)
         await until(lambda: survivor.driver.is_leader, "it leads alone")
         assert survivor.driver.raft.epoch == 1
         await survivor.admit("of the new life")
@@ -348,8 +348,8 @@ async def test_a_full_disk_lets_no_new_life_begin(autojump_clock: object) -> Non
         await trio.sleep(5.0)
         survivor.store.bytes_max = 0
         with pytest.raises(StoreFullError):
-            await survivor.driver.start_anew()
+            await survivor.driver.start_anew(1)
         assert survivor.driver.raft.epoch == 0
         survivor.store.bytes_max = None
-        await survivor.driver.start_anew()
+        await survivor.driver.start_anew(1)
         await until(lambda: survivor.driver.is_leader, "it leads alone")

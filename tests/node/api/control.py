@@ -194,9 +194,18 @@ class FakeControl:
             services=services,
         )
 
-    def quorum(self) -> QuorumReply:
+    @property
+    def quorum(self) -> "FakeControl":
+        return self
+
+    async def recover(self, *, is_forced: bool) -> None:
+        self.calls.append(("recover", "", is_forced))
+        if not is_forced:
+            raise ConflictError("the group is not started anew: a quorum lives")
+
+    def describe(self, observation: Observation) -> QuorumReply:
         return QuorumReply(
-            observation=self.observation(),
+            observation=observation,
             term=1,
             epoch=0,
             leader=NODE,

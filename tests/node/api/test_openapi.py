@@ -56,7 +56,7 @@ def test_the_agreed_surface_is_served() -> None:
         "POST /v1/services/{project}/{name}/restart", "POST /v1/services/{project}/{name}/rollback",
         "POST /v1/deploys", "POST /v1/plan", "GET /v1/allocations", "GET /v1/watch", "GET /v1/events", "GET /v1/logs",
         "GET /v1/stats", "GET /v1/allocations/{id}/exec", "PUT /v1/blobs/{digest}", "HEAD /v1/blobs/{digest}",
-        "POST /v1/builds", "GET /v1/nodes", "GET /v1/quorum", "GET /v1/gossip",
+        "POST /v1/builds", "GET /v1/nodes", "GET /v1/quorum", "POST /v1/quorum/recover", "GET /v1/gossip",
         "POST /v1/gossip/pause", "POST /v1/gossip/resume",
         "POST /v1/gossip/events", "GET /v1/gossip/keys", "POST /v1/gossip/keys/rotate",
     }  # fmt: skip
