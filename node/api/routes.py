@@ -175,8 +175,10 @@ _CLUSTER: Final = (
         handler=handlers.recover_quorum,
         summary="Start the group anew from this node's log, after a quorum was lost for good",
         tag="cluster",
-        request=RecoverRequest,
         reply=QuorumReply,
+        body=BodyKind.JSON_OR_EMPTY,
+        request=RecoverRequest,
+        errors=(ConflictError, NotAvailableError, UnsupportedMediaTypeError, PayloadTooLargeError),
     ),
     Route(
         method="GET",

@@ -4,7 +4,7 @@ import pytest
 
 from node.api.server import ApiListen
 from orca.client import NodeAddress, NodeClient, open_client
-from orca.errors import InvalidRequestError
+from orca.errors import ConflictError, InvalidRequestError
 from orca.model.event import EventKind
 from orca.model.view import MemberState, RotateRequest, UserEventRequest
 from tests.node.api.control import FakeControl, event
@@ -63,6 +63,18 @@ async def test_keys_are_listed_and_rotated_and_a_stop_is_an_answer() -> None:
             await client.rotate_gossip_keys(RotateRequest(key="bad"))
 
     await ask(FakeControl(), what)
+
+
+async def test_the_group_is_started_anew_only_when_nothing_speaks_against_it() -> None:
+    control = FakeControl()
+
+    async def what(client: NodeClient) -> None:
+        with pytest.raises(ConflictError, match="a quorum lives"):
+            await client.recover_quorum()
+        assert (await client.recover_quorum(force=True)).has_quorum
+
+    await ask(control, what)
+    assert [call for call in control.calls if call[0] == "recover"] == [("recover", "", False), ("recover", "", True)]
 
 
 async def test_events_of_the_cluster_are_told_apart() -> None:
