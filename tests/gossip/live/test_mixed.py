@@ -47,6 +47,25 @@ async def mixed(key: bytes, agents: int = 3, ours: int = 3) -> AsyncIterator[tup
         yield real, own
 
 
+async def heard_by_all(agent: Agent, *words: str, until: str = "") -> str:
+    """What `serf WORDS...` says once nobody missed it, at the fifth attempt at the latest.
+
+    A query is not repeated by push/pull, and the `local` profile sends each broadcast twice: among four members
+    one in 27 queries misses somebody. The real command fails then, and whoever gave it gives it again.
+    """
+    said = ""
+    for attempt in range(5):
+        try:
+            said = " ".join((await agent.command(*words)).split())
+        except AssertionError as error:
+            if attempt == 4 or "nodes reported success" not in str(error):
+                raise
+            continue
+        if until in said:
+            return said
+    raise AssertionError(f"serf {words} never said {until!r}: {said}")
+
+
 @WAYS
 async def test_all_list_all_with_their_tags(key: bytes) -> None:
     async with mixed(key) as (real, ours):
@@ -79,10 +98,9 @@ async def test_queries_are_answered_both_ways(key: bytes) -> None:
                 member.driver.tell(QueryAnswered(key=query.key, payload=b"here is " + member.name.encode()))  # type: ignore[attr-defined]
 
             member.on_query = answer
-        said = await real[0].command("query", "-timeout=3s", "where")
+        said = await heard_by_all(real[0], "query", "-timeout=3s", "where", until="Total Responses: 2")
         assert "here is ours0" in said
         assert "here is ours1" in said
-        assert "Total Responses: 2" in said
         ours[0].driver.tell(QueryRequested(handle=1, name="where", timeout_s=3.0))
         await ours[0].until(
             lambda: [one for one in ours[0].news if isinstance(one, QueryAnswer) and one.node == "ours1"], "an answer"
@@ -133,11 +151,12 @@ async def test_a_kill_is_seen_as_a_failure_on_both_sides(key: bytes) -> None:
 async def test_keys_are_rotated_by_the_real_command() -> None:
     async with mixed(KEY, 2, 2) as (real, ours):
         old, new = (base64.b64encode(key).decode() for key in (KEY, NEW_KEY))
-        assert f"{old} [4/4]" in " ".join((await real[0].command("keys", "-list")).split())
-        await real[0].command("keys", "-install", new)
-        await real[0].command("keys", "-use", new)
-        await real[0].command("keys", "-remove", old)
-        assert f"{new} [4/4]" in " ".join((await real[0].command("keys", "-list")).split())
+        await heard_by_all(real[0], "keys", "-list", until=f"{old} [4/4]")
+        await heard_by_all(real[0], "keys", "-install", new)
+        await heard_by_all(real[0], "keys", "-use", new)
+        await heard_by_all(real[0], "keys", "-remove", old)
+        said = await heard_by_all(real[0], "keys", "-list", until=f"{new} [4/4]")
+        assert old not in said
         for member in ours:
             assert member.ring is not None
             assert list(member.ring.keys) == [NEW_KEY]
