@@ -61,9 +61,10 @@ class Cursor:
         """The next piece; None while the reader has everything."""
         if self._sending is not None:
             return self._next_part()
-        is_known = self._epoch == source.epoch and source.term_at(self._index) == self._term
-        if self._index > source.commit_index and self._epoch == source.epoch:
+        is_same_life = self._epoch == source.epoch or (not self._index and self._epoch < source.epoch)
+        if self._epoch > source.epoch or (is_same_life and self._index > source.commit_index):
             return None  # the reader knows more than this source: it must wait, or ask another
+        is_known = is_same_life and source.term_at(self._index) == self._term
         if not is_known:
             return self._begin(source)
         self._epoch = source.epoch

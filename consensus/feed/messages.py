@@ -51,6 +51,7 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
 class Current(msgspec.Struct, frozen=True, kw_only=True, tag="current"):
     """Nothing is newer than `commit_index`, as far as this source knew `age_ms` ago."""
 
+    epoch: int
     commit_index: LogIndex
     age_ms: int
     term: Term

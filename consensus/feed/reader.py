@@ -61,6 +61,8 @@ class FeedReader:
             case SnapshotPart():
                 return self._on_part(message)
             case Current():
+                if message.epoch < self.epoch:
+                    raise PeerProtocolError(f"a source is of epoch {message.epoch}, which epoch {self.epoch} outranks")
                 return message
             case _:
                 raise PeerProtocolError("a source of intent asked to follow its own reader")

@@ -62,7 +62,7 @@ class Learning(Elections):
             if not self._is_blank:
                 self._outrank(epoch)
                 return False
-            self._hard_state = HardState(term=self.term, voted_for=None, epoch=epoch)
+            self._adopt(epoch)
         return epoch == self.epoch
 
     def _reach_term(self, term: Term) -> None:
@@ -92,8 +92,13 @@ class Learning(Elections):
 
     @property
     def _is_blank(self) -> bool:
-        """Whether it holds nothing that could contradict anybody."""
-        return self.last_index == 0 and self.term == 0 and not self.membership.members
+        """Whether it holds nothing that could contradict anybody: a term alone belongs to no life of the group."""
+        return self.last_index == 0 and not self.membership.members
+
+    def _adopt(self, epoch: int) -> None:
+        """Belong to this life of the group from now on: its votes and leaders are others."""
+        self._become_follower(self.term, None)
+        self._hard_state = HardState(term=self.term, voted_for=None, epoch=epoch)
 
     def _outrank(self, epoch: int) -> None:
         """Do nothing any more: what this node knows was given up."""

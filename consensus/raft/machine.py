@@ -223,7 +223,7 @@ class RaftMachine(Learning):
                 self._send_late(sender, EpochNotice(term=self.term, epoch=self.epoch))
             return False
         if self._is_blank:
-            self._hard_state = HardState(term=self.term, voted_for=None, epoch=message.epoch)
+            self._adopt(message.epoch)
             return True
         self._outrank(message.epoch)
         return False

@@ -107,6 +107,7 @@ class IntentFeed:
     def _current(self) -> Current:
         raft = self._replica.raft
         return Current(
+            epoch=raft.epoch,
             commit_index=self._replica.applied_index,
             age_ms=round(self.age_s() * 1000),
             term=raft.term,
@@ -173,7 +174,7 @@ class IntentFeed:
                 if self._replica.applied_index >= news.commit_index:
                     self._freshness.heard(self._clock.now(), news.age_ms / 1000)
                 if (news.term, news.leader) != known:
-                    event = EntriesLearned(epoch=reader.epoch, term=news.term, entries=(), leader=news.leader)
+                    event = EntriesLearned(epoch=news.epoch, term=news.term, entries=(), leader=news.leader)
                     self._replica.learn(event)
                 return news.term, news.leader
         return known

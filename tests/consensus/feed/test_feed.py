@@ -142,6 +142,22 @@ def test_a_new_epoch_comes_with_its_snapshot() -> None:
     assert pupil.entries == recovered.entries
 
 
+def test_a_node_that_has_nothing_gets_entries_of_any_epoch() -> None:
+    """The group was started anew and nothing was compacted since: there is no snapshot to begin with."""
+    recovered, pupil = Copy([entry(index) for index in range(1, 31)], epoch=3), Pupil()
+    pupil.listen(recovered)
+    assert pupil.entries == recovered.entries
+    assert pupil.reader.epoch == 3
+
+
+def test_a_source_of_an_epoch_that_was_given_up_is_left() -> None:
+    reader = FeedReader(2, LogIndex(0), Term(0))
+    with pytest.raises(PeerProtocolError, match="epoch 1, which epoch 2 outranks"):
+        reader.read(Current(epoch=1, commit_index=LogIndex(9), age_ms=0, term=Term(7)))
+    old = Copy([entry(index) for index in range(1, 31)], base=20, epoch=1)
+    assert Cursor(reader.follow()).next(old) is None
+
+
 def test_a_gap_is_refused() -> None:
     reader = FeedReader(0, LogIndex(4), Term(2))
     with pytest.raises(PeerProtocolError, match="entry 6 of term 2 does not follow entry 4"):
@@ -164,7 +180,7 @@ def test_a_damaged_snapshot_is_refused_and_can_be_had_again() -> None:
 
 def test_how_current_a_source_is_passes_through() -> None:
     reader = FeedReader(0, LogIndex(0), Term(0))
-    word = Current(commit_index=LogIndex(0), age_ms=3, term=Term(1))
+    word = Current(epoch=0, commit_index=LogIndex(0), age_ms=3, term=Term(1))
     assert reader.read(decode_feed(encode_feed(word))) == word
 
 

@@ -108,6 +108,15 @@ def test_a_blank_node_takes_the_epoch_and_one_with_a_log_is_outranked() -> None:
     assert learn(blank, entry(2), epoch=3) == []
 
 
+def test_a_node_that_knows_a_term_and_nothing_else_still_takes_the_epoch() -> None:
+    """It heard of a term from somebody who did not know yet that the group was started anew."""
+    machine = make()
+    learn(machine, term=4, leader=NodeId("old"))
+    assert (machine.term, machine.leader, machine.epoch) == (4, NodeId("old"), 0)
+    assert applied(learn(machine, entry(1), epoch=2)) == [1]
+    assert (machine.epoch, machine.leader) == (2, None)
+
+
 def test_entries_of_an_older_epoch_are_ignored() -> None:
     machine = make()
     learn(machine, entry(1), epoch=2)
