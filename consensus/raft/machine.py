@@ -41,7 +41,6 @@ from consensus.raft.messages import (
     VoteReply,
 )
 from consensus.raft.quorum import Verdict
-from consensus.storage import HardState
 from orca.model.ids import LogIndex, NodeId
 from orca.model.units import Instant
 
