@@ -25,6 +25,7 @@ from orca.errors import (
     NotLeaderError,
     OrcaError,
     PayloadTooLargeError,
+    ProposalLostError,
     StoreFullError,
 )
 from orca.model.ids import LogIndex, Term
@@ -156,6 +157,25 @@ class Answers:
             promise.settle()
         for read in self._reads.values():
             read.settle()
+
+
+def failure_of(promise: Promise, deadline_s: float, *, is_stopped: bool) -> OrcaError | None:
+    """Why a proposal that was waited for until now was not applied; None when it was."""
+    if promise.rejected is not None:
+        return rejection(promise.rejected)
+    if promise.is_lost:
+        return ProposalLostError(
+            "the change went to a node that may not lead any more; it may still happen. "
+            "Look first, or send it again under the same request id"
+        )
+    if promise.is_committed:
+        return None
+    if is_stopped:
+        return ProposalLostError("this node stopped before the change was confirmed; it may still have happened")
+    return ProposalLostError(
+        f"the change was not confirmed within {deadline_s:g} s; it may still happen. "
+        "Look first, or send it again under the same request id"
+    )
 
 
 def rejection(rejected: ProposalRejected) -> OrcaError:

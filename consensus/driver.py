@@ -8,13 +8,13 @@ Messages that need not wait for this node's disk leave before the save begins.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import assert_never
 
 import trio
 
-from consensus.answers import Answers, Promise, rejection
+from consensus.answers import Answers, Promise, failure_of
 from consensus.commits import KnownCommits
 from consensus.outside import Alone, Listener, NewLife, Offload, Transport
 from consensus.raft import (
@@ -62,7 +62,7 @@ from orca.errors import (
     ConflictError,
     NotAvailableError,
     NotLeaderError,
-    ProposalLostError,
+    OrcaError,
     StoreFullError,
 )
 from orca.model.ids import LogIndex, NodeId, ServiceId
@@ -76,6 +76,10 @@ MESSAGES_MAX = 4096
 """Messages of peers that wait for the disk of this node; the oldest make room, and Raft sends again."""
 UNLED_START_S = 5.0
 """So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
+
+
+def _full() -> NotAvailableError:
+    return NotAvailableError(f"{PROPOSALS_MAX} changes are waiting for the disk of this node already; try again later")
 
 
 class ReplicaDriver:
@@ -117,7 +121,7 @@ class ReplicaDriver:
         self.dropped_messages = 0
         self._pause_until = clock.now()
         self._wake = trio.Event()
-        self._send, self._receive = trio.open_memory_channel[Proposed](PROPOSALS_MAX)
+        self._proposals: deque[Proposed] = deque()
         self._is_stopped = False
 
     @property
@@ -240,24 +244,46 @@ class ReplicaDriver:
         Raises NotLeaderError, NotAvailableError, StoreFullError or PayloadTooLargeError when it
         certainly did not happen and never will, and ProposalLostError when the outcome is unknown after `deadline_s`.
         """
+        (end,) = await self.propose_all((command,), deadline_s=deadline_s)
+        if isinstance(end, OrcaError):
+            raise end
+        return end
+
+    async def propose_all(self, commands: Sequence[Command], *, deadline_s: float = 30.0) -> list[Outcome | OrcaError]:
+        """The same for several at once, in their order; each has an end of its own: what `propose` returns or raises.
+
+        Waits for one that is slow; costs much less than a task for each.
+        """
         if self._is_stopped:
-            raise NotAvailableError("this node is stopping and takes no change any more")
-        proposal = self._replica.propose(command)
-        done = trio.Event()
-        promise = self._answers.open(proposal.proposal_id, done.set)
+            return [NotAvailableError("this node is stopping and takes no change any more")] * len(commands)
+        room = PROPOSALS_MAX - len(self._proposals)
+        proposals = [self._replica.propose(command) for command in commands[:room]]
+        done, left = trio.Event(), len(proposals)
+
+        def settle() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set()
+
+        promises = [self._answers.open(proposal.proposal_id, settle) for proposal in proposals]
         try:
-            try:
-                self._send.send_nowait(proposal)
-            except trio.WouldBlock:
-                raise NotAvailableError(
-                    f"{PROPOSALS_MAX} changes are waiting for the disk of this node already; try again later"
-                ) from None
+            self._proposals += proposals
             self._wake.set()
-            with trio.move_on_after(deadline_s):
-                await done.wait()
+            if proposals:
+                with trio.move_on_after(deadline_s):
+                    await done.wait()
         finally:
-            self._answers.close(proposal.proposal_id)
-        self._check(promise, deadline_s)
+            for proposal in proposals:
+                self._answers.close(proposal.proposal_id)
+        return [self._end_of(promise, deadline_s) for promise in promises] + [_full()] * (
+            len(commands) - len(proposals)
+        )
+
+    def _end_of(self, promise: Promise, deadline_s: float) -> Outcome | OrcaError:
+        failure = failure_of(promise, deadline_s, is_stopped=self._is_stopped)
+        if failure is not None:
+            return failure
         assert promise.outcome is not None, "a command that was applied has an outcome"
         return promise.outcome
 
@@ -275,7 +301,9 @@ class ReplicaDriver:
                 await done.wait()
         finally:
             self._answers.close(proposal_id)
-        self._check(promise, deadline_s)
+        failure = failure_of(promise, deadline_s, is_stopped=self._is_stopped)
+        if failure is not None:
+            raise failure
 
     async def read_barrier(self, *, deadline_s: float = 5.0) -> LogIndex:
         """Return when this node's state holds everything that was committed when this was called (§6.4).
@@ -298,23 +326,6 @@ class ReplicaDriver:
         if promise.is_rejected:
             raise NotLeaderError("no leader is known that could say what was committed; try again shortly")
         raise NotAvailableError(f"no quorum confirmed the read within {deadline_s:g} s")
-
-    def _check(self, promise: Promise, deadline_s: float) -> None:
-        """Raise what became of a proposal that was not applied."""
-        if promise.rejected is not None:
-            raise rejection(promise.rejected)
-        if promise.is_lost:
-            raise ProposalLostError(
-                "the change went to a node that may not lead any more; it may still happen. "
-                "Look first, or send it again under the same request id"
-            )
-        if not promise.is_committed and self._is_stopped:
-            raise ProposalLostError("this node stopped before the change was confirmed; it may still have happened")
-        if not promise.is_committed:
-            raise ProposalLostError(
-                f"the change was not confirmed within {deadline_s:g} s; it may still happen. "
-                "Look first, or send it again under the same request id"
-            )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started()` once the log is applied.
@@ -397,13 +408,8 @@ class ReplicaDriver:
                 self._wake.set()
 
     def _take_batch(self) -> list[Proposed]:
-        batch: list[Proposed] = []
-        while len(batch) < BATCH_MAX:
-            try:
-                batch.append(self._receive.receive_nowait())
-            except trio.WouldBlock:
-                break
-        return batch
+        waiting = self._proposals
+        return [waiting.popleft() for _ in range(min(len(waiting), BATCH_MAX))]
 
     async def _step(self, event: Event) -> None:
         effects = self._replica.step(event, self._clock.now())

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, deploy, heal, idle, wasm
+from simulations.bench import cli, consensus, deploy, heal, idle, wasm
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -12,6 +12,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "heal": heal.main,
     "idle": idle.main,
     "cli": cli.main,
+    "consensus": consensus.main,
     "wasm": wasm.measure,
 }
 

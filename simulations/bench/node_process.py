@@ -65,7 +65,7 @@ def route_of(name: str) -> tuple[RouteSpec, ...]:
 @contextmanager
 def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterator[NodeProcess]:
     """A node with its data below `directory`; stopped at the end."""
-    api, ingress = _free_port(), _free_port()
+    api, ingress = free_port(), free_port()
     settings = directory / "cluster.toml"
     settings.write_text(f'docker_url = "{docker_url}"\n')
     command = [
@@ -92,7 +92,7 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
             process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
