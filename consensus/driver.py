@@ -8,20 +8,19 @@ Messages that need not wait for this node's disk leave before the save begins.
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import assert_never
 
 import trio
 
-from consensus.answers import Answers, Promise, failure_of
+from consensus.answers import Answers
+from consensus.asking import Asking
 from consensus.commits import KnownCommits
 from consensus.outside import Alone, Listener, NewLife, Offload, Transport
 from consensus.raft import (
     EntriesLearned,
-    MembershipChange,
     MembershipChanged,
-    MembershipProposed,
     Message,
     MessageReceived,
     MessagesReceived,
@@ -32,6 +31,7 @@ from consensus.raft import (
     RaftMachine,
     SendMessage,
     SnapshotLearned,
+    SnapshotTaken,
     TransferRequested,
     collect_write,
     recovery_write,
@@ -48,7 +48,6 @@ from consensus.replica import (
     ProposedMany,
     ReadReady,
     ReadRejected,
-    ReadRequested,
     Replica,
     RestoreSnapshot,
     SaveFailed,
@@ -56,20 +55,15 @@ from consensus.replica import (
 )
 from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import ClusterState, Outcome
-from consensus.state.commands import Command
 from consensus.storage import LoadedLog, LogWrite
 from orca.errors import (
     ConflictError,
-    NotAvailableError,
-    NotLeaderError,
-    OrcaError,
     StoreFullError,
 )
 from orca.model.ids import LogIndex, NodeId, ServiceId
 from orca.model.units import Instant
 from orca.sources import Clock
 
-PROPOSALS_MAX = 1024
 BATCH_MAX = 256
 RETRY_S = 1.0
 MESSAGES_MAX = 4096
@@ -78,16 +72,12 @@ UNLED_START_S = 5.0
 """So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
 
 
-def _full() -> NotAvailableError:
-    return NotAvailableError(f"{PROPOSALS_MAX} changes are waiting for the disk of this node already; try again later")
-
-
-class ReplicaDriver:
+class ReplicaDriver(Asking):
     """The trio shell of one replica.
 
     `write` makes one `LogWrite` durable and raises StoreFullError when nothing was
     written; `load` gives what is stored, and without it the group cannot be started anew. `offload`
-    runs both, and whatever else takes long, off the loop. `beliefs` gives what the scheduler may
+    runs that, and whatever else takes long, off the loop. `beliefs` gives what the scheduler may
     believe now. Without a `transport` the replica has to be its own quorum.
     """
 
@@ -96,14 +86,14 @@ class ReplicaDriver:
         replica: Replica,
         clock: Clock,
         *,
-        write: Callable[[LogWrite], None],
+        write: Callable[[LogWrite], Awaitable[None]],
         beliefs: Callable[[], Beliefs],
         listener: Listener,
         load: Callable[[], LoadedLog] | None = None,
         transport: Transport | None = None,
         offload: Offload = trio.to_thread.run_sync,
     ) -> None:
-        self._replica = replica
+        super().__init__(replica, Answers(self._ended))
         self._clock = clock
         self._write = write
         self._beliefs = beliefs
@@ -114,15 +104,9 @@ class ReplicaDriver:
         self._commits = KnownCommits(replica.raft.commit_index, clock.now())
         self._transport = transport or Alone()
         self._inbox: deque[MessageReceived] = deque()
-        self._orders: deque[Event] = deque()
-        self._answers = Answers(self._ended)
-        self._applied = trio.Event()
-        self._performed_index = replica.raft.applied_index
         self.dropped_messages = 0
         self._pause_until = clock.now()
-        self._wake = trio.Event()
-        self._proposals: deque[Proposed] = deque()
-        self._is_stopped = False
+        self._is_compacting = False
 
     @property
     def state(self) -> ClusterState:
@@ -145,11 +129,6 @@ class ReplicaDriver:
         return self._replica.blocked
 
     @property
-    def applied_index(self) -> LogIndex:
-        """The last entry of the log that the state contains."""
-        return self._performed_index
-
-    @property
     def raft(self) -> RaftMachine:
         """The machine, to look at."""
         return self._replica.raft
@@ -165,12 +144,6 @@ class ReplicaDriver:
     def learn(self, event: EntriesLearned | SnapshotLearned) -> None:
         """Take in what another node says is committed; returns at once."""
         self._order(event)
-
-    async def wait_applied(self, index: LogIndex) -> None:
-        """Return when the state holds entry `index`."""
-        while self._performed_index < index:
-            applied = self._applied
-            await applied.wait()
 
     def unreachable(self, peer: NodeId) -> None:
         """Messages to `peer` were lost; returns at once."""
@@ -214,7 +187,7 @@ class ReplicaDriver:
             with trio.CancelScope(shield=True):
                 write = await self._offload(life.make_write)
                 if write is not None:
-                    await self._offload(self._write, write)
+                    await self._write(write)
                 loaded = await self._offload(self._load)
         except StoreFullError as error:
             life.refused = error
@@ -228,104 +201,10 @@ class ReplicaDriver:
         self._replica.begin_again(loaded, self._performed_index, must_compact=write is not None)
         self._listener.group_changed()
 
-    def _order(self, event: Event) -> None:
-        if len(self._orders) < MESSAGES_MAX:
-            self._orders.append(event)
-            self._wake.set()
-
     def beliefs_changed(self) -> None:
         """Something that the scheduler looks at is different: plan again soon."""
         self._replica.mark_dirty()
         self._wake.set()
-
-    async def propose(self, command: Command, *, deadline_s: float = 30.0) -> Outcome:
-        """Get `command` committed and applied; its outcome may be a refusal.
-
-        Raises NotLeaderError, NotAvailableError, StoreFullError or PayloadTooLargeError when it
-        certainly did not happen and never will, and ProposalLostError when the outcome is unknown after `deadline_s`.
-        """
-        (end,) = await self.propose_all((command,), deadline_s=deadline_s)
-        if isinstance(end, OrcaError):
-            raise end
-        return end
-
-    async def propose_all(self, commands: Sequence[Command], *, deadline_s: float = 30.0) -> list[Outcome | OrcaError]:
-        """The same for several at once, in their order; each has an end of its own: what `propose` returns or raises.
-
-        Waits for one that is slow; costs much less than a task for each.
-        """
-        if self._is_stopped:
-            return [NotAvailableError("this node is stopping and takes no change any more")] * len(commands)
-        room = PROPOSALS_MAX - len(self._proposals)
-        proposals = [self._replica.propose(command) for command in commands[:room]]
-        done, left = trio.Event(), len(proposals)
-
-        def settle() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                done.set()
-
-        promises = [self._answers.open(proposal.proposal_id, settle) for proposal in proposals]
-        try:
-            self._proposals += proposals
-            self._wake.set()
-            if proposals:
-                with trio.move_on_after(deadline_s):
-                    await done.wait()
-        finally:
-            for proposal in proposals:
-                self._answers.close(proposal.proposal_id)
-        return [self._end_of(promise, deadline_s) for promise in promises] + [_full()] * (
-            len(commands) - len(proposals)
-        )
-
-    def _end_of(self, promise: Promise, deadline_s: float) -> Outcome | OrcaError:
-        failure = failure_of(promise, deadline_s, is_stopped=self._is_stopped)
-        if failure is not None:
-            return failure
-        assert promise.outcome is not None, "a command that was applied has an outcome"
-        return promise.outcome
-
-    async def change_group(self, change: MembershipChange, *, deadline_s: float = 30.0) -> None:
-        """Change the group by one member; returns when that is committed.
-
-        Raises like `propose`, and ConflictError for a change that makes no sense.
-        """
-        proposal_id = self._replica.fresh_proposal_id()
-        done = trio.Event()
-        promise = self._answers.open(proposal_id, done.set)
-        try:
-            self._order(MembershipProposed(proposal_id=proposal_id, change=change))
-            with trio.move_on_after(deadline_s):
-                await done.wait()
-        finally:
-            self._answers.close(proposal_id)
-        failure = failure_of(promise, deadline_s, is_stopped=self._is_stopped)
-        if failure is not None:
-            raise failure
-
-    async def read_barrier(self, *, deadline_s: float = 5.0) -> LogIndex:
-        """Return when this node's state holds everything that was committed when this was called (§6.4).
-
-        Raises NotLeaderError when no leader can be asked, NotAvailableError when none answers in time.
-        """
-        done = trio.Event()
-        read_id, promise = self._answers.open_read(done.set)
-        try:
-            self._order(ReadRequested(read_id=read_id))
-            with trio.move_on_after(deadline_s):
-                await done.wait()
-                while promise.index is not None:
-                    if self.applied_index >= promise.index:
-                        return promise.index
-                    applied = self._applied
-                    await applied.wait()
-        finally:
-            self._answers.close_read(read_id)
-        if promise.is_rejected:
-            raise NotLeaderError("no leader is known that could say what was committed; try again shortly")
-        raise NotAvailableError(f"no quorum confirmed the read within {deadline_s:g} s")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started()` once the log is applied.
@@ -398,14 +277,27 @@ class ReplicaDriver:
             batch = self._take_batch()
         if self._clock.now() >= self._commits.due_at(self._replica.raft.commit_index):
             await self._save_commit()
-        if self._clock.now() >= self._pause_until and self._replica.is_compaction_due:
-            # This task alone changes the state, and it waits here.
-            await self._step(await self._offload(self._replica.compaction))
+        if self._clock.now() >= self._pause_until and self._replica.is_compaction_due and not self._is_compacting:
+            self._is_compacting = True
+            trio.lowlevel.spawn_system_task(self._compact, self._replica.raft, self._replica.compaction())
         if self._clock.now() >= self._pause_until:
             plan = self._replica.plan(self._beliefs(), self._clock.wall())
             if plan is not None:
                 await self._step(plan)
                 self._wake.set()
+
+    async def _compact(self, raft: RaftMachine, make: Callable[[], SnapshotTaken]) -> None:
+        """Changes go on meanwhile; the snapshot is of the state as it was."""
+        try:
+            taken = await self._offload(make)
+        except StoreFullError as error:
+            self._listener.store_refused(error.message)
+            self._pause()
+            return
+        finally:
+            self._is_compacting = False
+        if raft is self._replica.raft:  # not of a log that was given up meanwhile
+            self._order(taken)
 
     def _take_batch(self) -> list[Proposed]:
         waiting = self._proposals
@@ -421,7 +313,7 @@ class ReplicaDriver:
                 # Shielded: a transaction that is on its way is either on disk or not, and the
                 # machine must learn which before anything else happens.
                 with trio.CancelScope(shield=True):
-                    await self._offload(self._write, write)
+                    await self._write(write)
                 self._commits.save(write.commit_index, self._clock.now())
             except StoreFullError as error:
                 self._listener.store_refused(error.message)
@@ -438,7 +330,7 @@ class ReplicaDriver:
         """Write how far the log is committed, when nothing else is written: who restarts without a leader needs it."""
         write = LogWrite(commit_index=self._replica.raft.commit_index)
         with trio.CancelScope(shield=True), suppress(StoreFullError):
-            await self._offload(self._write, write)
+            await self._write(write)
         self._commits.save(write.commit_index, self._clock.now())
 
     def _pause(self) -> None:

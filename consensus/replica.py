@@ -8,8 +8,8 @@ is why entries are carried out when `Apply` is *performed*, by `take_applied`, a
 when raft hands them out.
 """
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -57,6 +57,10 @@ Event: TypeAlias = RaftEvent
 Effect: TypeAlias = RaftEffect
 
 
+_SNAPSHOT_SHARE: Final = 4
+"""A log is compacted once it is worth a quarter of the snapshot, so that little is written again and again."""
+
+
 class AppliedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """One command of the log and what it did here."""
 
@@ -80,7 +84,7 @@ class Replica:
         rng: Rng,
         ids: IdSource,
         *,
-        log_entries_kept: int = 2000,
+        log_entries_kept: int = 10_000,
         log_bytes_kept: int = 32 * 2**20,
         changes_max: int = 2000,
     ) -> None:
@@ -129,13 +133,14 @@ class Replica:
         replica must stop there rather than skip what others apply.
         """
         applied = []
+        before = self.state.plan_revision
         for entry in entries:
             if not entry.payload or entry.kind is not EntryKind.NORMAL:
                 continue  # what Raft says to itself
             command = decode_command(entry.payload)
             outcome = apply(self.state, entry.index, command)
             applied.append(AppliedCommand(index=entry.index, command=command, outcome=outcome))
-        if applied:
+        if self.state.plan_revision != before:
             self._is_dirty = True
         return applied
 
@@ -206,17 +211,25 @@ class Replica:
     @property
     def is_compaction_due(self) -> bool:
         """Whether the log has grown enough to be replaced by a snapshot."""
-        has_grown = self.raft.tail_entries >= self._log_entries_kept or self.raft.tail_bytes >= self._log_bytes_kept
+        entries, size = self.raft.tail_entries, self.raft.tail_bytes
+        snapshot = self.raft.snapshot
+        is_worth_it = snapshot is None or size * _SNAPSHOT_SHARE >= len(snapshot.payload)
+        has_grown = (
+            (entries >= self._log_entries_kept and is_worth_it)
+            or entries >= self._log_entries_kept * _SNAPSHOT_SHARE
+            or size >= self._log_bytes_kept
+        )
         return (has_grown or self._must_compact) and self.raft.applied_index > self.raft.snapshot_index
 
-    def compaction(self) -> SnapshotTaken:
-        """The event that compacts the log.
+    def compaction(self) -> Callable[[], SnapshotTaken]:
+        """What makes the event that compacts the log: of the state as it is now, whatever is applied meanwhile.
 
-        Encoding a large state takes long: a driver may call this in a thread, as long as it
-        takes no other step meanwhile.
+        Encoding a large state takes long: call it in a thread. It raises StoreFullError for a state that
+        no release reads back.
         """
         self._must_compact = False
-        return SnapshotTaken(upto=self.raft.applied_index, payload=encode_snapshot(self.state))
+        upto, state = self.raft.applied_index, self.state.freeze()
+        return lambda: SnapshotTaken(upto=upto, payload=encode_snapshot(state))
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the machine or the state contradicts itself."""

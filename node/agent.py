@@ -241,7 +241,7 @@ class _Agent:
         return ReplicaDriver(
             replica,
             self._clock,
-            write=store.write,
+            write=store.save,
             load=store.load,
             beliefs=self._beliefs.view,
             listener=self._wiring,

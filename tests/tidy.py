@@ -33,7 +33,7 @@ CORES = (
     "node/alerts/rules.py",
 )
 # The IO halves of packages that are pure otherwise.
-DRIVERS = ("/driver.py", "orca/specs/files.py")
+DRIVERS = ("/driver.py", "consensus/asking.py", "orca/specs/files.py")
 # Where `await` may stand, beside every `driver.py`.
 ASYNC_PLACES = (
     "orca/http/",
@@ -146,7 +146,7 @@ def impure_calls(module: Module) -> Iterator[str]:
 
 def stray_awaits(module: Module) -> Iterator[str]:
     """Only what may block is async; a core is never interrupted."""
-    if not module.is_core and (module.stem == "driver" or module.path.startswith(ASYNC_PLACES)):
+    if not module.is_core and (module.path.endswith(DRIVERS) or module.path.startswith(ASYNC_PLACES)):
         return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):

@@ -17,6 +17,8 @@ class Snapshots(RaftCore):
         assert event.upto <= self._applied_index, (
             f"a snapshot up to {event.upto} cannot be: entries are applied up to {self._applied_index}"
         )
+        if self._snapshot is not None and event.upto <= self._snapshot.meta.last_index:
+            return  # a leader's came meanwhile
         meta = self._log.compact(event.upto, self.config.trailing_entries_max, self.config.trailing_bytes_max)
         self._snapshot = self._compacted = Snapshot(meta=meta, payload=event.payload)
 

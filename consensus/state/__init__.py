@@ -18,7 +18,7 @@ What is in the state and what is not:
 - The nodes' table is the list of who is trusted: a certificate that it does not name is not good,
   whoever signed it. A removed node stays in `revoked` for ever; one that left may come back.
 - Leases have a clock of their own (`applying.leases`), and numbers that only grow.
-- The audit has the last `AUDIT_KEPT` changes that somebody asked for, refused ones too.
+- The audit has at least the last `AUDIT_KEPT` changes that somebody asked for, refused ones too.
 - Two revisions: `revision` moves with everything that people or nodes act on, `plan_revision`
   only with what plans are made from. A token does not make a plan void.
 

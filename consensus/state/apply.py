@@ -12,7 +12,14 @@ from consensus.state.applying.sealed import apply_secret
 from consensus.state.applying.services import REVISIONS_KEPT, apply_service, is_settled_by
 from consensus.state.applying.tokens import apply_token
 from consensus.state.applying.webhooks import apply_webhook
-from consensus.state.cluster import REQUEST_CHANGES_KEPT, REQUESTS_KEPT, ClusterState, FrozenState, Outcome
+from consensus.state.cluster import (
+    REQUEST_CHANGES_KEPT,
+    REQUESTS_KEPT,
+    TRIMMED_AT_ONCE,
+    ClusterState,
+    FrozenState,
+    Outcome,
+)
 from consensus.state.commands import (
     AdmitNode,
     Change,
@@ -87,11 +94,14 @@ def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
 def _remember(state: ClusterState, request_id: RequestId, outcome: Outcome) -> None:
     state.requests[request_id] = outcome
     state.request_changes += len(outcome.changes)
-    while len(state.requests) > REQUESTS_KEPT or (
-        state.request_changes > REQUEST_CHANGES_KEPT and len(state.requests) > 1
-    ):
-        oldest = state.requests.pop(next(iter(state.requests)))
-        state.request_changes -= len(oldest.changes)
+    surplus = len(state.requests) - REQUESTS_KEPT
+    if surplus < TRIMMED_AT_ONCE and state.request_changes <= REQUEST_CHANGES_KEPT:
+        return
+    for oldest in list(state.requests)[:-1]:
+        if surplus <= 0 and state.request_changes <= REQUEST_CHANGES_KEPT:
+            break
+        state.request_changes -= len(state.requests.pop(oldest).changes)
+        surplus -= 1
 
 
 __all__ = ["REVISIONS_KEPT", "apply", "is_settled_by"]

@@ -1,5 +1,6 @@
 """The replicated state as a whole: its tables, a frozen view of them, what must always hold."""
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -43,6 +44,9 @@ REQUESTS_KEPT = 10_000
 """How many answers are remembered for callers that ask twice."""
 REQUEST_CHANGES_KEPT = 100_000
 """How many changes of services these answers may name in all: a large deploy has thousands."""
+TRIMMED_AT_ONCE = 256
+"""A table whose oldest records go is cut when it is so much longer: finding the first key of a dict costs more the
+more were taken from its front."""
 AUDIT_KEPT = 10_000
 
 
@@ -113,9 +117,9 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         self._check_services()
         self._check_nodes()
         self._check_trust()
-        assert len(self.audit) <= AUDIT_KEPT, "the audit has grown"
+        assert len(self.audit) <= AUDIT_KEPT + TRIMMED_AT_ONCE, "the audit has grown"
         assert list(self.audit) == sorted(self.audit), "the audit is out of order"
-        assert len(self.requests) <= REQUESTS_KEPT, "the window of requests has grown"
+        assert len(self.requests) <= REQUESTS_KEPT + TRIMMED_AT_ONCE, "the window of requests has grown"
         counted = sum(len(outcome.changes) for outcome in self.requests.values())
         assert self.request_changes == counted, f"{self.request_changes} changes in answers, {counted} counted"
 
@@ -158,12 +162,20 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert secret.key_version in self.data_keys, f"the key of {secret.id} is gone"
 
 
+def trim(table: dict[Any, Any], kept: int) -> None:
+    """Take the oldest away once there are `TRIMMED_AT_ONCE` more than `kept`."""
+    if len(table) >= kept + TRIMMED_AT_ONCE:
+        for key in list(islice(table, len(table) - kept)):
+            del table[key]
+
+
 class FrozenState(ClusterState, frozen=True):  # type: ignore[misc] # msgspec can, dataclasses cannot
     """A state at one moment, for readers in other threads; `apply` refuses it."""
 
 
 __all__ = [
     "AUDIT_KEPT",
+    "TRIMMED_AT_ONCE",
     "REQUESTS_KEPT",
     "REQUEST_CHANGES_KEPT",
     "ApiTokenRecord",

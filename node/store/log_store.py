@@ -12,6 +12,7 @@ import struct
 from typing import Final, TypeVar
 
 import msgspec
+import trio
 
 from consensus.storage import (
     Entry,
@@ -31,11 +32,12 @@ from node.store.environment import Environment
 from node.store.records import seal, unseal
 from node.store.soundness import WAY_OUT
 from node.store.views import Database, ReadView, WriteView
-from orca.errors import StoreCorruptError
+from orca.errors import StoreCorruptError, StoreStalledError
 from orca.model.ids import LogIndex, Term
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+STALLED_S: Final = 60.0
 PIECE_BYTES: Final = 256 * 2**10
 """A value needs its pages side by side; small pieces find a place in a fragmented map."""
 
@@ -63,7 +65,7 @@ class _CommittedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LmdbLogStore:
-    """The log in the environment of the node. Its calls block: make them from a thread.
+    """The log in the environment of the node. All calls but `save` block: make them from a thread.
 
     The environment belongs to whoever opened it; `close` leaves it open.
     """
@@ -78,6 +80,15 @@ class LmdbLogStore:
     def write(self, batch: LogWrite) -> None:
         """Make `batch` durable. Raises `StoreFullError` with nothing written, `StoreStalledError` when unknown."""
         self._environment.write_blocking(lambda view: self._write(view, batch))
+
+    async def save(self, batch: LogWrite) -> None:
+        """`write` from the trio loop; cancelled, it is written or not."""
+        with trio.move_on_after(STALLED_S) as scope:
+            await self._environment.write(lambda view: self._write(view, batch))
+        if scope.cancelled_caught:
+            raise StoreStalledError(
+                f"the disk did not confirm a write of the log in {STALLED_S:g} s; it may still be made"
+            )
 
     def entries(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
         """The entries from `first` to `last`, both included; the log must have them all."""

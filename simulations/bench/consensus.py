@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -32,12 +33,31 @@ SIZES: Final = (100, 1_024)
 VOTERS: Final = 3
 LOAD_S: Final = 5.0
 COMMANDS: Final = 100_000
-KEPT: Final = 2_000
+KEPT: Final = 10_000
 CATCH_UP_S: Final = 10.0
 RSS_MB: Final = 60.0
 IDLE_PERCENT: Final = 0.5
 SYNCS: Final = 200
 _SETTLE_S: Final = 30.0
+_GOALS: Final = {1: 1.2, 64: 0.5, 1_000: 0.5}
+_PEERS: Final[dict[str, tuple[str, dict[int, float]]]] = {
+    "grpc": ("etcd from Python", _GOALS),
+    "etcd": ("etcd, bare client", {}),
+    "pysyncobj": ("PySyncObj, not synced", {}),
+}
+"""What each is called in the table, and the goals beside it."""
+
+
+class Group(Protocol):
+    """Three voters under load."""
+
+    def load(self, in_flight: int, size: int) -> Load:
+        """Puts on the leader."""
+        ...
+
+    def stop(self) -> None:
+        """End all of them."""
+        ...
 
 
 class Worker:
@@ -56,7 +76,10 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{' '.join(self.words[:2])} ended by itself: {self._process.wait()}")
-        return msgspec.json.decode(line, type=dict[str, Any])
+        try:
+            return msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise RuntimeError(f"{' '.join(self.words[:2])} said {line!r}") from error
 
     def ask(self, *words: object) -> dict[str, Any]:
         """Its answer to an order."""
@@ -112,16 +135,16 @@ class Orca:
 class Etcd:
     """Three etcd servers with their defaults."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, client: str = "etcd") -> None:
         clients = [free_port() for _ in range(VOTERS)]
         peers = [free_port() for _ in range(VOTERS)]
         cluster = ",".join(f"e{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
         self._processes = []
         for number in range(VOTERS):
-            client, peer = (f"http://127.0.0.1:{ports[number]}" for ports in (clients, peers))
+            own, peer = (f"http://127.0.0.1:{ports[number]}" for ports in (clients, peers))
             command = [
                 "etcd", "--name", f"e{number}", "--data-dir", str(folder / f"e{number}"), "--log-level", "error",
-                "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                "--listen-client-urls", own, "--advertise-client-urls", own, "--listen-peer-urls", peer,
                 "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
             ]  # fmt: skip
             environment = {**os.environ, "ETCD_UNSUPPORTED_ARCH": os.uname().machine}
@@ -129,6 +152,7 @@ class Etcd:
                 subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
         self._leader = 0
+        self._client = client
 
         def is_led() -> bool:
             leaders = [port for port in clients if "\netcd_server_is_leader 1" in _metrics(port)]
@@ -139,7 +163,7 @@ class Etcd:
 
     def load(self, in_flight: int, size: int) -> Load:
         """Puts on the leader."""
-        return _load("etcd", self._leader, in_flight, size)
+        return _load(self._client, self._leader, in_flight, size)
 
     def stop(self) -> None:
         """Kill them."""
@@ -179,6 +203,18 @@ class PySyncObj:
         """Kill them."""
         for worker in self._workers:
             worker.kill()
+
+
+def _missing() -> dict[str, str]:
+    """What cannot be compared here, and why."""
+    missing: dict[str, str] = {}
+    if shutil.which("etcd") is None:
+        missing |= dict.fromkeys(("etcd", "grpc"), "etcd is not installed (Debian: etcd-server)")
+    elif find_spec("grpc") is None:
+        missing["grpc"] = "grpcio is not installed (the extra `bench`)"
+    if find_spec("pysyncobj") is None:
+        missing["pysyncobj"] = "PySyncObj is not installed (the extra `bench`)"
+    return missing
 
 
 def _metrics(port: int) -> str:
@@ -224,10 +260,16 @@ def _sync_ms(folder: Path) -> float:
 def measure_loads() -> list[Line]:
     """Throughput and latency of each kind in turn."""
     found: dict[tuple[str, int, int], Load] = {}
-    for kind, make in (("orca", Orca), ("etcd", Etcd), ("pysyncobj", PySyncObj)):
-        if kind == "etcd" and shutil.which("etcd") is None:
-            say("etcd is not installed (Debian: etcd-server), so nothing is compared with it")
-            continue
+    kinds: dict[str, Callable[[Path], Group]] = {
+        "orca": Orca,
+        "grpc": lambda folder: Etcd(folder, "grpc"),
+        "etcd": Etcd,
+        "pysyncobj": PySyncObj,
+    }
+    for kind, missing in _missing().items():
+        say(f"{missing}, so nothing is compared with {kind}")
+        del kinds[kind]
+    for kind, make in kinds.items():
         with _folder() as folder:
             group = make(folder)
             try:
@@ -243,29 +285,26 @@ def measure_loads() -> list[Line]:
     return [line for size in SIZES for in_flight in IN_FLIGHT for line in _lines(found, size, in_flight)]
 
 
-def _lines(found: dict[tuple[str, int, int], Load], size: int, in_flight: int) -> list[Line]:
+def _lines(found: dict[tuple[str, int, int], Load], size: int, in_flight: int) -> Iterator[Line]:
     """Time a put is the measure, so that less is better everywhere."""
-    ours, theirs = found["orca", size, in_flight], found.get(("etcd", size, in_flight))
-    what = f"{size} B, {in_flight} in flight"
-    lines = []
-    if in_flight == 1:
-        limit = None if theirs is None else theirs.p50_s * 1000
-        lines.append(
-            Line(bench="consensus", what=f"p50, {what}", unit="ms", result=ours.p50_s * 1000, limit=limit,
-                 limit_name="etcd", goal=1.2)
-        )  # fmt: skip
-    else:
-        limit = None if theirs is None else 1e6 / theirs.rate
-        lines.append(
-            Line(bench="consensus", what=f"a put ({ours.rate:,.0f}/s), {what}", unit="us", result=1e6 / ours.rate,
-                 limit=limit, limit_name="etcd", goal=0.5)
-        )  # fmt: skip
-    other = found["pysyncobj", size, in_flight]
-    lines.append(
-        Line(bench="consensus", what=f"a put ({ours.rate:,.0f}/s), {what}", unit="us", result=1e6 / ours.rate,
-             limit=1e6 / other.rate, limit_name="PySyncObj, not synced")
-    )  # fmt: skip
-    return lines
+    ours = found["orca", size, in_flight]
+    for kind, (name, goals) in _PEERS.items():
+        theirs = found.get((kind, size, in_flight))
+        if theirs is None:
+            continue
+        if in_flight == 1:
+            what, unit, result, limit = "p50", "ms", ours.p50_s * 1000, theirs.p50_s * 1000
+        else:
+            what, unit, result, limit = f"a put ({ours.rate:,.0f}/s)", "us", 1e6 / ours.rate, 1e6 / theirs.rate
+        yield Line(
+            bench="consensus",
+            what=f"{what}, {size} B, {in_flight} in flight",
+            unit=unit,
+            result=result,
+            limit=limit,
+            limit_name=name,
+            goal=goals.get(in_flight),
+        )
 
 
 def _rss_mb(pid: int) -> float:

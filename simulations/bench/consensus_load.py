@@ -1,10 +1,12 @@
-"""Load from a process of its own: `python -m simulations.bench.consensus_load orca|etcd PORT IN_FLIGHT BYTES SECONDS`.
+"""Load from a process of its own: `consensus_load orca|etcd|grpc PORT IN_FLIGHT BYTES SECONDS`.
 
-Keeps so many puts in flight on one connection and prints one JSON object. For etcd it speaks
-just enough HTTP/2 (RFC 9113) and gRPC: every request has the same header block, written
-as literals without a table, so that the client costs as little as ours does and the server is what is measured.
+Keeps so many puts in flight on one connection and prints one JSON object. etcd is loaded in two ways. `grpc` uses
+grpcio, which is what a Python program has, and which shares the processors with the servers. `etcd` speaks just
+enough HTTP/2 (RFC 9113) and gRPC: every request has the same header block, written as literals
+without a table, so that the client costs as little as ours does and the server alone is measured.
 """
 
+import queue
 import selectors
 import socket
 import struct
@@ -211,9 +213,44 @@ def drive(connection: socket.socket, door: Door, in_flight: int, seconds: float,
                         times.append(took)
                         failed += not is_done
         now = time.monotonic()
-    times.sort()
+    return load_of(times, failed, seconds)
+
+
+def drive_grpc(port: int, size: int, in_flight: int, seconds: float) -> Load:
+    """The same through grpcio; its callbacks come on a thread of its own."""
+    import grpc
+
+    value = _field(2, bytes(size))
+    ended: queue.SimpleQueue[tuple[float, float, bool]] = queue.SimpleQueue()
+    times: list[float] = []
+    failed = number = waiting = 0
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/etcdserverpb.KV/Put")
+        counts_from = time.monotonic() + WARM_UP_S
+        ends_at = counts_from + seconds
+        now = time.monotonic()
+        while now < ends_at:
+            while waiting < in_flight:
+                began = time.monotonic()
+                future = call.future(_field(1, b"bench/key%d" % (number % NAMES)) + value)
+                future.add_done_callback(
+                    lambda one, began=began: ended.put((began, time.monotonic(), one.exception() is None))
+                )
+                number += 1
+                waiting += 1
+            began, now, is_done = ended.get()
+            waiting -= 1
+            if now >= counts_from:
+                times.append(now - began)
+                failed += not is_done
+    return load_of(times, failed, seconds)
+
+
+def load_of(times: list[float], failed: int, seconds: float) -> Load:
+    """The figures of a run; raises SystemExit when nothing was answered."""
     if not times:
         raise SystemExit("nothing was answered")
+    times.sort()
     return Load(
         done=len(times) - failed,
         failed=failed,
@@ -226,6 +263,9 @@ def drive(connection: socket.socket, door: Door, in_flight: int, seconds: float,
 def main() -> None:
     """Make the load, print what came of it."""
     kind, port, in_flight, size, seconds = sys.argv[1:]
+    if kind == "grpc":
+        print(msgspec.json.encode(drive_grpc(int(port), int(size), int(in_flight), float(seconds))).decode())
+        return
     with socket.create_connection(("127.0.0.1", int(port))) as connection:
         if kind == "etcd":
             etcd = EtcdDoor(int(size))

@@ -39,7 +39,6 @@ from orca.model.units import Instant, WallMs
 
 NAMES: Final = 1_000
 """So many different secrets are put, again and again."""
-WINDOW: Final = 1_024
 MAP_BYTES: Final = 2 * 2**30
 
 
@@ -106,7 +105,7 @@ class Member:
         self.driver = ReplicaDriver(
             replica,
             self._clock,
-            write=store.write,
+            write=store.save,
             load=store.load,
             beliefs=Beliefs,
             listener=Quiet(),
@@ -186,21 +185,16 @@ class Member:
     async def _serve(self, stream: trio.SocketStream) -> None:
         frames = FrameStream(stream)
         sending = trio.Lock()
-        room = trio.Semaphore(WINDOW)
 
         async def put(values: Sequence[bytes]) -> None:
             ends = await self.driver.propose_all([self._command(value) for value in values])
             answers = [b"" if isinstance(end, Outcome) and not end.error else b"failed" for end in ends]
             async with sending:
                 await frames.send(answers)
-            for _ in values:
-                room.release()
 
         try:
             async with trio.open_nursery() as nursery:
                 while values := await frames.receive_some():
-                    for _ in values:
-                        await room.acquire()
                     nursery.start_soon(put, values)
         except* NodeUnreachableError:
             pass  # the load has ended

@@ -4,6 +4,7 @@ Its journal is on, which writes without ever syncing. The load is made inside th
 spares it the door that the others have to be reached through.
 """
 
+import logging
 import selectors
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 from pysyncobj import SyncObj, SyncObjConf, replicated
 
-from simulations.bench.consensus_load import NAMES, WARM_UP_S, Load
+from simulations.bench.consensus_load import NAMES, WARM_UP_S, Load, load_of
 
 
 class Table(SyncObj):  # type: ignore[misc]
@@ -55,18 +56,12 @@ def drive(table: Table, in_flight: int, size: int, seconds: float) -> Load:
             if now >= counts_from:
                 times.append(now - began)
                 failed += error != 0
-    times.sort()
-    return Load(
-        done=len(times) - failed,
-        failed=failed,
-        took_s=seconds,
-        p50_s=times[len(times) // 2],
-        p99_s=times[len(times) * 99 // 100],
-    )
+    return load_of(times, failed, seconds)
 
 
 def main() -> None:
     """Follow, or when an order comes on standard input and this node leads, load."""
+    logging.disable(logging.CRITICAL)  # it often says that it truncates what was applied
     *names, journal = sys.argv[1:]
     table = Table(names[0], names[1:], journal)
     orders = selectors.DefaultSelector()

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-import consensus.driver
+import consensus.asking
 from consensus.driver import ReplicaDriver
 from consensus.replica import AppliedCommand, Replica
 from consensus.scheduler.beliefs import Beliefs
@@ -68,7 +68,10 @@ class Rig:
         replica = Replica(NODE, frozenset({NODE}), self.store.load(), random.Random(1), ids or CountingIds(), **limits)
         self.driver = ReplicaDriver(replica, Clock(), write=self.write, beliefs=lambda: self.beliefs, listener=self)
 
-    def write(self, batch: LogWrite) -> None:
+    async def write(self, batch: LogWrite) -> None:
+        await trio.to_thread.run_sync(self._write, batch)
+
+    def _write(self, batch: LogWrite) -> None:
         self.tries += 1
         if self.gate is not None:
             assert self.gate.wait(20), "nobody opened the gate"
@@ -280,7 +283,7 @@ async def test_a_node_that_stops_says_so_to_those_who_wait_and_takes_nothing_mor
 
 
 async def test_more_changes_than_fit_into_the_queue_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consensus.driver, "PROPOSALS_MAX", 2)
+    monkeypatch.setattr(consensus.asking, "PROPOSALS_MAX", 2)
     rig = Rig()
     async with trio.open_nursery() as nursery:
         for number in range(2):

@@ -64,8 +64,8 @@ class Peer:
             offload=at_once,
         )
 
-    def write(self, batch: LogWrite) -> None:
-        self.store.write(batch)
+    async def write(self, batch: LogWrite) -> None:
+        await at_once(self.store.write, batch)
 
     def load(self) -> LoadedLog:
         return self.store.load()

@@ -99,7 +99,7 @@ def test_a_restart_finds_everything_that_was_saved_also_after_a_compaction() -> 
     for number in range(12):
         bench.put(make_spec(image=f"web:{number}"), request=f"r{number}")
         if bench.replica.is_compaction_due:
-            bench.step(bench.replica.compaction())
+            bench.step(bench.replica.compaction()())
             assert not bench.replica.is_compaction_due
     loaded = bench.store.load()
     assert loaded.snapshot is not None
@@ -131,7 +131,7 @@ def test_an_entry_of_a_newer_release_stops_the_replica_before_it_skips_anything(
 def test_a_damaged_snapshot_is_never_taken_for_an_empty_state() -> None:
     bench = Bench()
     bench.put(make_spec())
-    bench.step(bench.replica.compaction())
+    bench.step(bench.replica.compaction()())
     loaded = bench.store.load()
     assert loaded.snapshot is not None
     damaged = bytearray(loaded.snapshot.payload)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from consensus.state.cluster import AUDIT_KEPT, ClusterState
+from consensus.state.cluster import AUDIT_KEPT, ClusterState, trim
 from consensus.state.commands import AdmitNode, Change, DeleteSecrets, PutSecrets, PutServices, ResealSecrets
 from consensus.state.records import AuditRecord, Outcome
 from orca.model.ids import LogIndex, ServiceId, display_name
@@ -35,8 +35,7 @@ def note(state: ClusterState, index: LogIndex, command: Change | AdmitNode, outc
         result=outcome.error or "ok",
         message=_shown(outcome.message),
     )
-    while len(state.audit) > AUDIT_KEPT:
-        del state.audit[next(iter(state.audit))]
+    trim(state.audit, AUDIT_KEPT)
 
 
 def subject_of(command: Change | AdmitNode) -> str:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from consensus.state.apply import REVISIONS_KEPT, apply
-from consensus.state.cluster import REQUESTS_KEPT
+from consensus.state.cluster import REQUESTS_KEPT, TRIMMED_AT_ONCE
 from consensus.state.commands import AdmitNode, CommitPlan, RolloutUpdate, StopService
 from orca.model.allocation import Allocation, DesiredStatus
 from orca.model.ids import AllocationId, LogIndex, NodeId, RequestId, ServiceId, SpecRevision, StateRevision
@@ -92,11 +92,11 @@ def test_a_refusal_is_remembered_under_its_request_too() -> None:
 
 def test_the_window_of_requests_is_bounded() -> None:
     cluster = Cluster()
-    for number in range(REQUESTS_KEPT + 5):
+    for number in range(REQUESTS_KEPT + TRIMMED_AT_ONCE):
         stop = StopService(request_id=RequestId(f"x{number}"), at_ms=WallMs(0), actor="ann", service=WEB)
         apply(cluster.state, LogIndex(number), stop)
     assert len(cluster.state.requests) == REQUESTS_KEPT
-    assert RequestId("x4") not in cluster.state.requests
+    assert RequestId(f"x{TRIMMED_AT_ONCE - 1}") not in cluster.state.requests
 
 
 def test_a_deploy_that_takes_a_route_of_another_service_changes_nothing_at_all() -> None:

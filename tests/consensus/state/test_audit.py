@@ -66,10 +66,11 @@ def test_what_the_cluster_does_by_itself_and_what_comes_twice_leaves_nothing() -
 
 def test_the_audit_has_an_end_and_long_words_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consensus.state.applying.auditing.AUDIT_KEPT", 5)
+    monkeypatch.setattr("consensus.state.cluster.TRIMMED_AT_ONCE", 4)
     cluster = Cluster()
-    for _ in range(9):
+    for _ in range(13):
         ask(cluster, StopService, service=ServiceId("x" * 5_000), actor="a" * 5_000)
-    assert list(cluster.state.audit) == [5, 6, 7, 8, 9]
+    assert list(cluster.state.audit) == [9, 10, 11, 12, 13]
     record = cluster.state.audit[next(iter(cluster.state.audit))]
     assert max(len(record.actor), len(record.subject), len(record.message)) == 300
 
