@@ -84,7 +84,7 @@ class Replica:
         rng: Rng,
         ids: IdSource,
         *,
-        log_entries_kept: int = 10_000,
+        log_entries_kept: int = 5_000,
         log_bytes_kept: int = 32 * 2**20,
         changes_max: int = 2000,
     ) -> None:

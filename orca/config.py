@@ -74,7 +74,7 @@ class StoreConfig(_Section, frozen=True):
     events_kept: int = 50_000
     """Events of this node that `orca events` can show."""
 
-    log_entries_kept: int = 10_000
+    log_entries_kept: int = 5_000
     """Entries applied since the last snapshot after which the log is compacted."""
 
 

@@ -40,7 +40,7 @@ from orca.model.ids import (
 )
 from orca.model.spec import ServiceSpec
 
-REQUESTS_KEPT = 10_000
+REQUESTS_KEPT = 4_096
 """How many answers are remembered for callers that ask twice."""
 REQUEST_CHANGES_KEPT = 100_000
 """How many changes of services these answers may name in all: a large deploy has thousands."""
@@ -175,9 +175,9 @@ class FrozenState(ClusterState, frozen=True):  # type: ignore[misc] # msgspec ca
 
 __all__ = [
     "AUDIT_KEPT",
-    "TRIMMED_AT_ONCE",
     "REQUESTS_KEPT",
     "REQUEST_CHANGES_KEPT",
+    "TRIMMED_AT_ONCE",
     "ApiTokenRecord",
     "AuditRecord",
     "CertificateRecord",

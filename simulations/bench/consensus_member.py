@@ -9,6 +9,7 @@ Orders come as lines on standard input, answers leave as lines of JSON.
 """
 
 import gc
+import logging
 import random
 import secrets
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 import trio
 
 from consensus.driver import ReplicaDriver
@@ -209,6 +211,10 @@ def _check(ends: Sequence[Outcome | OrcaError]) -> None:
 
 def main() -> None:
     """Be a member."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
     name, folder, door, kept, *peers = sys.argv[1:]
     ports = {peer: int(port) for peer, _, port in (one.partition("=") for one in peers)}
     member = Member(name, Path(folder), ports, int(kept))

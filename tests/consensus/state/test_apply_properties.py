@@ -99,7 +99,7 @@ def draw_many() -> list[list[Command]]:
     found: list[list[Command]] = []
 
     @settings(
-        max_examples=100, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        max_examples=250, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(logs(60))
