@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, heal, idle, wasm
+from simulations.bench import cli, consensus, deploy, failover, heal, idle, wasm
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "deploy": deploy.main,
+    "failover": failover.main,
     "heal": heal.main,
     "idle": idle.main,
     "cli": cli.main,

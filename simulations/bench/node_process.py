@@ -20,10 +20,10 @@ from simulations.bench.sandbox import ROOT, body_of, until
 class NodeProcess:
     """A running node. Its doors are on 127.0.0.1."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", api: int, ingress: int) -> None:
-        self.pid = process.pid
+    def __init__(self, pid: int, api: int, ingress: int, timeout_s: float = 30.0) -> None:
+        self.pid = pid
         self.api, self.ingress = api, ingress
-        self._api = http.client.HTTPConnection("127.0.0.1", api, timeout=30)
+        self._api = http.client.HTTPConnection("127.0.0.1", api, timeout=timeout_s)
 
     def call(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
         """The reply of one API call. Raises RuntimeError when it is refused."""
@@ -33,6 +33,10 @@ class NodeProcess:
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {content.decode(errors='replace')}")
         return msgspec.json.decode(content) if content[:1] == b"{" else None
+
+    def fresh(self, timeout_s: float) -> "NodeProcess":
+        """The same node through a connection of its own, which gives up after `timeout_s`."""
+        return NodeProcess(self.pid, self.api, self.ingress, timeout_s)
 
     def deploy(self, *specs: ServiceSpec) -> None:
         """Put services; they are `routed` by their names."""
@@ -83,7 +87,7 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
 
     try:
         until(answers, "the node's API answers")
-        yield NodeProcess(process, api, ingress)
+        yield NodeProcess(process.pid, api, ingress)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -93,6 +97,7 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
 
 
 def free_port() -> int:
+    """One that nobody has at present."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

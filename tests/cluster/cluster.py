@@ -5,11 +5,13 @@ after a minute still finds its own free, and its peers find it where it was. Non
 """
 
 import contextlib
+import faulthandler
 import os
 import random
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,9 +122,11 @@ class Peer(Node):
         found: dict[str, Any] | None = reply.json() if reply.status == 200 else None
         return found
 
-    def write(self, name: str, word: str, request_id: str = "", timeout_s: float = 10.0) -> Reply:
+    def write(self, name: str, word: str, request_id: str = "", timeout_s: float = 10.0, padding: int = 0) -> Reply:
         """Put service `name`, of no copies, so that its newest revision says `word`; OSError when nobody answers."""
-        spec = ServiceSpec(name=ServiceName(name), source=ContainerImage(image=f"word:{word}"), replicas=0)
+        image = ContainerImage(image=f"word:{word}")
+        env = {"PADDING": "x" * padding} if padding else {}
+        spec = ServiceSpec(name=ServiceName(name), source=image, replicas=0, env=env)
         body = msgspec.to_builtins(DeployRequest(specs=(spec,)))
         if request_id:
             body["request_id"] = request_id
@@ -235,7 +239,9 @@ class Cluster:
             show_views(seen)
             raise
 
-    def write(self, name: str, word: str, request_id: str = "", through: Peer | None = None) -> dict[str, Any]:
+    def write(
+        self, name: str, word: str, request_id: str = "", through: Peer | None = None, padding: int = 0
+    ) -> dict[str, Any]:
         """Write, through anybody who takes it, under one request id; asserts that it is done within `SETTLE_S`."""
         request_id = request_id or f"{name}-{word}-{time.monotonic_ns()}"
         order = [through] if through else self.living
@@ -243,7 +249,7 @@ class Cluster:
         def attempt() -> dict[str, Any] | None:
             for node in order:
                 with contextlib.suppress(OSError):
-                    reply = node.write(name, word, request_id, timeout_s=3)
+                    reply = node.write(name, word, request_id, timeout_s=3, padding=padding)
                     if reply.status in CHANGED:
                         done: dict[str, Any] = reply.json()
                         return done
@@ -260,6 +266,11 @@ class Cluster:
 def same_words(node: Peer, name: str, words: list[str]) -> Callable[[], bool]:
     """Whether `node` knows these words and no others."""
     return lambda: node.words(name) == words
+
+
+def allow_more_time(seconds: float = 300.0) -> None:
+    """A long test lives: the watchdog of pytest begins anew."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
 def show_views(seen: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.cluster.clients import Clients
-from tests.cluster.cluster import Cluster, Peer, running_cluster
+from tests.cluster.cluster import Cluster, Peer, allow_more_time, running_cluster
 
 BUDGET_S = float(os.environ.get("ORCA_KILL_S", "25"))
 SEED = int(os.environ.get("ORCA_KILL_SEED", str(time.time_ns() % 1_000_000)))
@@ -35,6 +35,7 @@ class Harm:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             _never.wait(self._rng.uniform(0.3, 2.5))
+            allow_more_time()
             self._bring_back(time.monotonic())
             self._harm()
         self._bring_back(float("inf"))

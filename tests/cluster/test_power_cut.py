@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.cluster.cluster import SETTLE_S, running_cluster, same_words
+from tests.cluster.cluster import SETTLE_S, allow_more_time, running_cluster, same_words
 from tests.integration.node import until
 
 TIMES = int(os.environ.get("ORCA_POWER_CUTS", "10"))
@@ -23,6 +23,7 @@ def test_write_acknowledged_just_before_all_are_killed_is_there_afterwards() -> 
         cluster.wait_settled()
         words: list[str] = []
         for number in range(TIMES):
+            allow_more_time()
             words.append(f"w{number}")
             cluster.write("kept", words[-1], through=cluster.nodes[number % 4])
             cluster.kill_all()
