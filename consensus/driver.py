@@ -33,6 +33,7 @@ from consensus.raft import (
     SnapshotLearned,
     SnapshotTaken,
     TransferRequested,
+    blank_write,
     collect_write,
     recovery_write,
 )
@@ -161,19 +162,25 @@ class ReplicaDriver(Asking):
         raft = self._replica.raft
         await self._begin_life(lambda: recovery_write(raft.node, raft.term, raft.position, epoch))
 
-    async def start_blank(self, forget: Callable[[], None]) -> None:
-        """Go on as a node that knows nothing; `forget` empties the store, after what was in it was set aside.
+    async def start_blank(self, forget: Callable[[], None], epoch: int) -> None:
+        """Go on as a node that knows nothing but `epoch`, whose life it waits for.
 
+        `forget` empties the store, after what was in it was set aside.
         The state stays until a peer's replaces it: what runs here goes on running.
         """
-        await self._begin_life(forget)
 
-    async def _begin_life(self, make_write: Callable[[], LogWrite | None]) -> None:
+        def make_write() -> LogWrite:
+            forget()
+            return blank_write(epoch)
+
+        await self._begin_life(make_write, is_blank=True)
+
+    async def _begin_life(self, make_write: Callable[[], LogWrite], *, is_blank: bool = False) -> None:
         assert self._load is not None, "a driver that cannot load a log cannot begin with another"
         if self._new_life is not None:
             raise ConflictError("the log of this node is being replaced already")
         ended = trio.Event()
-        life = self._new_life = NewLife(make_write, ended.set)
+        life = self._new_life = NewLife(make_write, ended.set, is_blank=is_blank)
         self._wake.set()
         await ended.wait()
         if life.refused is not None:
@@ -185,9 +192,7 @@ class ReplicaDriver(Asking):
         life = self._new_life
         try:
             with trio.CancelScope(shield=True):
-                write = await self._offload(life.make_write)
-                if write is not None:
-                    await self._write(write)
+                await self._write(await self._offload(life.make_write))
                 loaded = await self._offload(self._load)
         except StoreFullError as error:
             life.refused = error
@@ -196,9 +201,9 @@ class ReplicaDriver(Asking):
         finally:
             self._new_life = None
             life.end()
-        self._performed_index = LogIndex(0) if write is None else self._performed_index
+        self._performed_index = LogIndex(0) if life.is_blank else self._performed_index
         self._answers.restore(loaded.last_index)
-        self._replica.begin_again(loaded, self._performed_index, must_compact=write is not None)
+        self._replica.begin_again(loaded, self._performed_index, must_compact=not life.is_blank)
         self._listener.group_changed()
 
     def beliefs_changed(self) -> None:

@@ -54,11 +54,15 @@ class Alone:
 
 
 class NewLife:
-    """An order to go on with another log: what to write first, and why that failed. `end` is called then."""
+    """An order to go on with another log: what to write first, and why that failed. `end` is called then.
 
-    def __init__(self, make_write: Callable[[], LogWrite | None], end: Callable[[], None]) -> None:
+    `is_blank`: that log is empty, and what is applied is to come again.
+    """
+
+    def __init__(self, make_write: Callable[[], LogWrite], end: Callable[[], None], *, is_blank: bool) -> None:
         self.make_write = make_write
         self.end = end
+        self.is_blank = is_blank
         self.refused: StoreFullError | None = None
 
 

@@ -122,6 +122,7 @@ class Process:
         self.clock = DriftingClock()
         self.disk = SimulatedDisk(world.chance(f"{node}/disk"))
         self.on_crash: Callable[[Process], None] = lambda _: None
+        self.on_outranked: Callable[[Process, int], None] = lambda _process, _epoch: None
         self.is_gone_for_good = False
         self._chance = world.chance(f"{node}/process")
         self._machine: RaftMachine | None = None
@@ -424,6 +425,17 @@ class Process:
                 self._send(effect.to, effect.message)
             case Apply():
                 self._apply(effect.entries)
+            case RestoreSnapshot():
+                self._restore(effect.snapshot)
+            case Outranked():
+                self.world.note(f"{self.node} is outranked by epoch {effect.epoch}")
+                self.on_outranked(self, effect.epoch)
+            case _:
+                self._tell(effect)
+
+    def _tell(self, effect: Effect) -> None:
+        """What somebody asked about, or wants to know."""
+        match effect:
             case Accepted():
                 self.state.accepted(effect)
             case ProposalRejected():
@@ -434,13 +446,11 @@ class Process:
                 self.state.read_ready(effect)
             case ReadRejected():
                 self.state.read_rejected(effect.read_id)
-            case RestoreSnapshot():
-                self._restore(effect.snapshot)
             case MembershipChanged():
                 self.world.note(f"{self.node} has group {effect.membership} as of {effect.index}")
             case LeaderChanged():
                 self.world.note(f"{self.node} follows {effect.leader} in term {effect.term}")
-            case Noted() | Outranked():
+            case Noted():
                 self.world.note(f"{self.node} notes {effect}")
             case _:
                 raise AssertionError(f"{effect} is neither before nor after the saves")

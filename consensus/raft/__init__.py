@@ -104,7 +104,7 @@ from consensus.raft.events import (
 from consensus.raft.machine import RaftMachine
 from consensus.raft.messages import MESSAGE_BYTES_MAX, Message, decode_message, encode_message
 from consensus.raft.progress import PeerProgress, PeerState
-from consensus.raft.recovery import LogPosition, epoch_number, next_epoch, recovery_write
+from consensus.raft.recovery import LogPosition, blank_write, epoch_number, next_epoch, recovery_write
 from consensus.raft.requests import ProposalId, ReadId, RejectReason
 
 __all__ = [
@@ -154,6 +154,7 @@ __all__ = [
     "SnapshotTaken",
     "Tick",
     "TransferRequested",
+    "blank_write",
     "collect_write",
     "decode_message",
     "encode_message",

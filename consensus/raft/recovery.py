@@ -47,3 +47,8 @@ def recovery_write(node: NodeId, term: Term, position: LogPosition, epoch: int) 
     )
     assert epoch > position.epoch, f"epoch {epoch} does not come after {position.epoch}"
     return LogWrite(hard_state=HardState(term=next_term, voted_for=None, epoch=epoch), entries=(entry,))
+
+
+def blank_write(epoch: int) -> LogWrite:
+    """What an emptied store begins with after `epoch` outranked it: its old life finds nobody here any more."""
+    return LogWrite(hard_state=HardState(term=Term(0), voted_for=None, epoch=epoch))

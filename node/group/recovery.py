@@ -185,20 +185,27 @@ class Recovery:
             await self._is_outranked.wait()
             self._is_outranked = trio.Event()
             assert self._outranked_by is not None, "somebody outranks it"
-            await self._give_up(epoch_number(self._outranked_by))
+            await self._give_up(self._outranked_by)
 
-    async def _give_up(self, number: int) -> None:
+    async def _give_up(self, epoch: int) -> None:
         kept: list[str] = []
-        while not kept:
+
+        def forget() -> None:
+            if not kept:  # a second try after the store was emptied has nothing to keep
+                kept.append(self._set_aside())
+
+        is_done = False
+        while not is_done:
             try:
-                await self._replica.start_blank(lambda: kept.append(self._set_aside()))
+                await self._replica.start_blank(forget, epoch)
+                is_done = True
             except (StoreFullError, ConflictError) as error:
                 _log.error("the log of this node's old group cannot be set aside", reason=error.message)
                 await trio.sleep(RETRY_S)
         self._record(
             EventKind.GROUP_OUTRANKED,
-            f"the group of voters was started anew without this node (epoch {number}); what this node had in its own "
-            f"log is kept in {kept[0]}, and it follows the others now",
+            f"the group of voters was started anew without this node (epoch {epoch_number(epoch)}); what this node had "
+            f"in its own log is kept in {kept[0]}, and it follows the others now",
             Severity.ERROR,
         )
 

@@ -1,13 +1,14 @@
 """Named stories, and pinned seeds of old failures.
 
 `raft` is chaos of all kinds for a group of our own machines; `elections`, `changes` and `reads` are harder on one
-part of it each; `yardstick` gives the same clients to PySyncObj, the negative control.
+part of it each; `recovery` starts a group anew that lost its quorum; `yardstick` gives the same clients to PySyncObj,
+the negative control.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-from simulations.scenarios import raft
+from simulations.scenarios import raft, recovery
 from simulations.scenarios.plans import PLANS, Plan
 from simulations.scenarios.report import Report
 
@@ -24,5 +25,6 @@ def _of(plan: Plan) -> Callable[[int, Callable[[str], None] | None], Report]:
 
 SCENARIOS: Final[dict[str, Callable[[int, Callable[[str], None] | None], Report]]] = {
     **{plan.name: _of(plan) for plan in PLANS},
+    recovery.NAME: recovery.run,
     "yardstick": _yardstick,
 }

@@ -44,16 +44,7 @@ class RaftChaos:
         self.mood = plan.mood or draw_mood(self.world.chance("mood"))
         self.network: Network[bytes] = Network(self.world)
         self.processes: dict[NodeId, Process] = {}
-        self.judge = Judge(
-            self.world,
-            [
-                ElectionSafety(),
-                LogMatching(),
-                LeaderCompleteness(),
-                StateMachineSafety(),
-                Promises(lambda node: self.processes[node].durable()),
-            ],
-        )
+        self.judge = self._make_judge()
         self._process_type = process_type
         self._config = plan.config or draw_config(self.world.chance("config"))
         self._nemesis = Nemesis(self.world, self.network, self.processes, self.mood)
@@ -69,6 +60,17 @@ class RaftChaos:
         subjects: dict[NodeId, Subject] = self.processes  # type: ignore[assignment]
         self.clients = make_clients(clients, self.world, subjects, self.history, manners)
         self._last_client = Client("last", self.world, subjects, self.history, manners)
+
+    def _make_judge(self) -> Judge:
+        """For one life of the group."""
+        checkers = [
+            ElectionSafety(),
+            LogMatching(),
+            LeaderCompleteness(),
+            StateMachineSafety(),
+            Promises(lambda node: self.processes[node].durable()),
+        ]
+        return Judge(self.world, checkers)
 
     def _tuning(self) -> Tuning:
         return Tuning(

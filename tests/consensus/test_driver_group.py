@@ -80,7 +80,7 @@ class Peer:
 
     def outranked(self, epoch: int) -> None:
         self.outranked_by.append(epoch)
-        self.group.nursery.start_soon(self.driver.start_blank, self.set_aside)
+        self.group.nursery.start_soon(self.driver.start_blank, self.set_aside, epoch)
 
     def set_aside(self) -> None:
         self.lost = self.store.load()
