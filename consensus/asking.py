@@ -10,6 +10,7 @@ from consensus.raft import MembershipChange, MembershipProposed
 from consensus.replica import Event, Proposed, ReadRequested, Replica
 from consensus.state.cluster import Outcome
 from consensus.state.commands import Command
+from consensus.state.schema import check_proposable
 from orca.errors import NotAvailableError, NotLeaderError, OrcaError
 from orca.model.ids import LogIndex
 
@@ -64,8 +65,11 @@ class Asking:
     async def propose_all(self, commands: Sequence[Command], *, deadline_s: float = 30.0) -> list[Outcome | OrcaError]:
         """The same for several at once, in their order; each has an end of its own: what `propose` returns or raises.
 
-        Waits for one that is slow; costs much less than a task for each.
+        Waits for one that is slow; costs much less than a task for each. Raises NotAvailableError with nothing
+        proposed when a node of the cluster has a release that would not understand one of them.
         """
+        for command in commands:
+            check_proposable(self._replica.state, command)
         if self._is_stopped:
             return [NotAvailableError("this node is stopping and takes no change any more")] * len(commands)
         room = PROPOSALS_MAX - len(self._proposals)

@@ -251,6 +251,7 @@ class ReplicaDriver(Asking):
         deadline = min(
             until, self._replica.deadline() or math.inf, self._commits.due_at(self._replica.raft.commit_index)
         )
+        deadline = min(deadline, self._replica.duty_at(self._clock.now()))
         timeout_s = max(0.0, deadline - self._clock.now())
         pause_s = self._pause_until - self._clock.now()
         wake_at_ms = self._replica.plan_wake_at_ms()
@@ -287,9 +288,11 @@ class ReplicaDriver(Asking):
             trio.lowlevel.spawn_system_task(self._compact, self._replica.raft, self._replica.compaction())
         if self._clock.now() >= self._pause_until:
             plan = self._replica.plan(self._beliefs(), self._clock.wall())
-            if plan is not None:
-                await self._step(plan)
-                self._wake.set()
+            duty = self._replica.duty(self._clock.now(), self._clock.wall())
+            for proposal in (plan, duty):
+                if proposal is not None:
+                    await self._step(proposal)
+                    self._wake.set()
 
     async def _compact(self, raft: RaftMachine, make: Callable[[], SnapshotTaken]) -> None:
         """Changes go on meanwhile; the snapshot is of the state as it was."""
@@ -394,6 +397,7 @@ class ReplicaDriver(Asking):
 
     def _ended(self, proposal: ProposalId, outcome: Outcome | None) -> None:
         """A proposal is settled; the planner's next one may be made."""
+        self._replica.duty_ended(proposal, self._clock.now())
         if not self._replica.plan_ended(proposal):
             return
         if outcome is None or outcome.error:

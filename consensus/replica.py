@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from consensus.duties import LeaderDuties
 from consensus.raft import (
     Accepted,
     Apply,
@@ -100,6 +101,8 @@ class Replica:
         self._changes_max = changes_max
         self._next_proposal = 0
         self._plan_in_flight: ProposalId | None = None
+        self._duties = LeaderDuties(ids)
+        self._duty_in_flight: ProposalId | None = None
         self._plan_wake_at_ms: WallMs | None = None
         self._leads_since_ms: WallMs | None = None
         self._is_dirty = True
@@ -191,6 +194,30 @@ class Replica:
         proposal = self.propose(plan.command)
         self._plan_in_flight = proposal.proposal_id
         return proposal
+
+    def duty(self, now: Instant, now_ms: WallMs) -> Proposed | None:
+        """What a leader has to propose of itself, one at a time; see `consensus.duties`."""
+        self._duties.follow(self.raft, self.state, now)
+        command = self._duties.next_command(self.state, now, now_ms)
+        if command is None:
+            return None
+        proposal = self.propose(command)
+        self._duty_in_flight = proposal.proposal_id
+        return proposal
+
+    def duty_ended(self, proposal: ProposalId, now: Instant) -> None:
+        """`proposal` is settled; if it was a duty the next one may come."""
+        if proposal == self._duty_in_flight:
+            self._duty_in_flight = None
+            self._duties.ended(now)
+
+    def duty_at(self, now: Instant) -> float:
+        """When there may be a duty though nothing changes."""
+        return self._duties.due_at(self.state, now)
+
+    def lease_time_ms(self, now: Instant) -> int | None:
+        """Lease time, for a leader."""
+        return self._duties.lease_time_ms(now)
 
     def is_plan_due(self, now_ms: WallMs) -> bool:
         """Whether something changed since the last plan, or its time has come."""

@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ import trio
 from consensus.driver import ReplicaDriver
 from consensus.replica import Replica
 from consensus.state.commands import AdmitNode
+from consensus.state.commands.base import SCHEMA
 from consensus.subgroup import SubgroupConfig
 from gossip.codec import PacketCodec
 from node import changes
@@ -67,6 +67,7 @@ from orca.model.node import NodeFacts
 from orca.model.spec import RuntimeKind
 from orca.model.units import Bytes, MilliCpu
 from orca.model.view import ImageBuild, IngressView, NodeView
+from orca.version import VERSION
 
 if TYPE_CHECKING:
     from node.runtime.docker import DockerRuntime
@@ -350,15 +351,20 @@ class _Agent:
         )
 
     async def _admit(self) -> None:
-        """Make this node part of its cluster, once, or note its new name; tried until the group takes it."""
+        """Make this node part of its cluster, or note its new name or release; tried until the group takes it."""
         while True:
             known = self._replica.state.nodes.get(self._identity.node)
-            if known is not None and known.name == self._identity.name:
+            wanted = AdmitNode(
+                node=self._identity.node,
+                name=self._identity.name,
+                schema=SCHEMA,
+                release=VERSION,
+                at_ms=self._clock.wall(),
+            )
+            if known is not None and (known.name, known.schema, known.release) == (wanted.name, SCHEMA, VERSION):
                 return
             try:
-                await self._replica.propose(
-                    AdmitNode(node=self._identity.node, name=self._identity.name, at_ms=self._clock.wall())
-                )
+                await self._replica.propose(wanted)
             except OrcaError as error:
                 _log.debug("not admitted yet", reason=error.message)
                 await trio.sleep(ADMIT_RETRY_S)
@@ -397,7 +403,7 @@ def _own_facts(identity: Identity, config: NodeConfig) -> NodeFacts:
     return NodeFacts(
         id=identity.node,
         name=identity.name,
-        version=version("orca"),
+        version=VERSION,
         architecture=platform.machine(),
         cpu_milli=MilliCpu((os.cpu_count() or 1) * 1000),
         memory_bytes=Bytes(psutil.virtual_memory().total),

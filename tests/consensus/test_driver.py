@@ -16,7 +16,7 @@ from consensus.driver import ReplicaDriver
 from consensus.replica import AppliedCommand, Replica
 from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import Outcome
-from consensus.state.commands import AdmitNode, PutServices, SpecEntry
+from consensus.state.commands import AcquireLease, AdmitNode, PutServices, SpecEntry, StopService
 from consensus.storage import Entry, HardState, LogWrite, MemoryLogStore
 from orca.errors import (
     NotAvailableError,
@@ -25,7 +25,7 @@ from orca.errors import (
     ProposalLostError,
     StoreFullError,
 )
-from orca.model.ids import LogIndex, NodeId, RequestId, ServiceId, Term
+from orca.model.ids import LeaseName, LogIndex, NodeId, RequestId, ServiceId, Term
 from orca.model.units import Instant, WallMs
 from orca.model.view import RolloutState
 from orca.sources import IdSource
@@ -120,6 +120,43 @@ async def eventually(is_so: Callable[[], bool]) -> None:
     with trio.fail_after(20):
         while not is_so():  # noqa: ASYNC110 - what it waits for has no event
             await trio.sleep(0.005)
+
+
+async def test_a_lease_that_nobody_renews_is_ended_by_the_leader() -> None:
+    async with running(Rig()) as rig:
+        await rig.admit()
+        lease = AcquireLease(lease=LeaseName("one"), node=NODE, holder="h", ttl_ms=1000, clock_ms=0, at_ms=WallMs(0))
+        outcome = await rig.driver.propose(lease)
+        assert not outcome.error
+        assert rig.driver.state.leases
+        await eventually(lambda: not rig.driver.state.leases)
+        assert rig.driver.state.clock_ms >= 1050
+
+
+async def test_a_command_that_an_older_release_would_not_understand_is_not_proposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(StopService, "since", 2)
+    async with running(Rig()) as rig:
+        await rig.admit()
+        stop = StopService(request_id=RequestId("r"), at_ms=WallMs(0), actor="ann", service=ServiceId("default/web"))
+        with pytest.raises(NotAvailableError, match="needs schema 2"):
+            await rig.driver.propose(stop)
+
+
+async def test_several_changes_at_once_have_ends_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Rig()) as rig:
+        await rig.admit()
+        monkeypatch.setattr(consensus.asking, "PROPOSALS_MAX", 3)
+        names = [AdmitNode(node=NODE, name=name, at_ms=WallMs(0)) for name in ("b", "", "d", "e")]
+        first, bad, last, late = await rig.driver.propose_all(names)
+        assert isinstance(first, Outcome)
+        assert not first.error
+        assert isinstance(bad, Outcome)
+        assert bad.error == "invalid_request"
+        assert isinstance(last, Outcome)
+        assert rig.driver.state.nodes[NODE].name == "d"
+        assert isinstance(late, NotAvailableError), "there was room for three"
 
 
 async def test_a_change_is_answered_when_it_is_on_disk_and_applied() -> None:
