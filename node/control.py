@@ -24,7 +24,7 @@ from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
-from node.views import revision_views, service_view
+from node.views import node_views, revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError, NotFoundError, OrcaError
 from orca.model.allocation import Allocation
 from orca.model.ids import AllocationId, BlobDigest, ClusterId, NodeId, ProjectName, RequestId, ServiceId
@@ -115,7 +115,8 @@ class Control:
 
     async def status(self) -> StatusReply:
         """The whole cluster at a glance."""
-        nodes, leader = (self._describe_node(),), self._replica.leader
+        leader = self._replica.leader
+        nodes = node_views(self._replica.state, self._describe_node(), self._beliefs.nodes, leader)
         found = await self.services()
         return StatusReply(
             observation=found.observation, cluster=self._cluster, leader=leader, nodes=nodes, services=found.services

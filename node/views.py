@@ -1,13 +1,15 @@
 """What this node shows of intent and beliefs. Pure: values in, views out."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.differences import field_changes
 from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus, Phase
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, NodeId
+from orca.model.node import NodeFacts
 from orca.model.spec import ServiceSpec, WasmModule
-from orca.model.view import AllocationView, RevisionView, RolloutState, RolloutView, ServiceView
+from orca.model.view import AllocationView, NodeView, RevisionView, RolloutState, RolloutView, ServiceView
 
 Statuses = Mapping[AllocationId, AllocationStatus]
 
@@ -120,3 +122,16 @@ def revision_views(record: ServiceRecord) -> tuple[RevisionView, ...]:
         )
         before = one.spec
     return tuple(reversed(views))
+
+
+def node_views(
+    state: ClusterState, own: NodeView, alive: Mapping[NodeId, NodeFacts], leader: NodeId | None
+) -> tuple[NodeView, ...]:
+    """First this node, then the others that live, by name."""
+    placed = Counter(one.node for one in state.allocations.values())
+    others = [
+        NodeView(facts=facts, is_leader=facts.id == leader, allocations=placed[facts.id])
+        for facts in sorted(alive.values(), key=lambda facts: (facts.name, facts.id))
+        if facts.id != own.facts.id
+    ]
+    return own, *others

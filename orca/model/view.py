@@ -140,12 +140,12 @@ class IngressView(_View, frozen=True):
 
 
 class NodeView(_View, frozen=True):
-    """A node as itself or its peers know it."""
+    """A node as itself or its peers know it; only the node itself tells when it started and where it listens."""
 
     facts: NodeFacts
     is_leader: bool
     allocations: int
-    started_at_ms: WallMs
+    started_at_ms: WallMs | None = None
     api: str = ""
     ingress: tuple[IngressView, ...] = ()
     data_dir: str = ""

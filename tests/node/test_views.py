@@ -1,10 +1,12 @@
 """What is shown is what is known: without a belief a copy is pending."""
 
-from node.views import allocation_view, revision_views, service_view
+from consensus.state.cluster import ClusterState
+from node.views import allocation_view, node_views, revision_views, service_view
 from orca.model.allocation import Phase
 from orca.model.ids import BlobDigest
 from orca.model.spec import RestartPolicy, RestartSpec, ServiceSpec, WasmModule
-from orca.model.view import RolloutState, ServiceView
+from orca.model.units import WallMs
+from orca.model.view import NodeView, RolloutState, ServiceView
 from tests.consensus.intent import make_spec
 from tests.consensus.scheduler.fake_world import World, make_node
 
@@ -76,3 +78,13 @@ def test_history_shows_the_newest_first_with_what_each_changed() -> None:
     assert [one.is_current for one in shown] == [True, False, False]
     assert [one.cause for one in shown] == ["deploy", "scale 1 to 3", "deploy: first try"]
     assert [[field.key for field in one.fields] for one in shown] == [["source.image"], ["replicas"], []]
+
+
+def test_a_node_shows_itself_first_and_then_whoever_else_lives() -> None:
+    nodes = {name: make_node(name) for name in ("c", "a", "b")}
+    own = NodeView(facts=nodes["b"], is_leader=False, allocations=0, started_at_ms=WallMs(5))
+    alive = {facts.id: facts for facts in nodes.values()}
+    views = node_views(ClusterState(), own, alive, nodes["c"].id)
+    assert [view.facts.name for view in views] == ["b", "a", "c"]
+    assert [view.is_leader for view in views] == [False, False, True]
+    assert views[1].started_at_ms is None, "only a node itself knows"
