@@ -68,7 +68,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     run = {canonicalize_name(Requirement(text).name) for text in RUN}
     dev = {canonicalize_name(Requirement(text).name) for text in DEV}
     for module in tidy.read_modules(ROOT):
-        is_measuring = module.is_test or module.path.startswith("simulations/subjects/")
+        is_measuring = module.is_test or module.path.startswith(("simulations/subjects/", "simulations/bench/"))
         allowed = run | dev if is_measuring else run
         for name in imported(module):
             found = {canonicalize_name(owner) for owner in owners.get(name, [name])}
