@@ -59,6 +59,8 @@ class Peer(Node):
     name: str = "n1"
     host: str = "127.0.0.1"
     join: tuple[str, ...] = ()
+    api: int = field(default_factory=quiet_port)
+    ingress: int = field(default_factory=quiet_port)
     gossip: int = field(default_factory=quiet_port)
     mesh: int = field(default_factory=quiet_port)
     id: str = ""
