@@ -1,15 +1,12 @@
 """Several nodes in processes of their own, and what befalls them: kills, pauses, power cuts.
 
-Nodes have fixed ports, below those that the system gives to outgoing connections: a node that comes back
-after a minute still finds its own free, and its peers find it where it was. None runs Docker.
+Nodes have fixed ports: their peers find them where they were when they come back. None runs Docker.
 """
 
 import contextlib
 import faulthandler
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +21,7 @@ import msgspec
 from orca.model.ids import ServiceName
 from orca.model.spec import ContainerImage, ServiceSpec
 from orca.model.view import DeployRequest
-from tests.integration.node import ROOT, Node, Reply, fetch, until
+from tests.integration.node import ROOT, Node, Reply, fetch, free_port, until
 
 SETTLE_S = 60.0
 """How long a group may take to be as wanted, on a computer with two busy cores."""
@@ -32,24 +29,6 @@ ELECTION_TIMEOUT_S = 1.5
 """The longest that a follower of default timing waits before it campaigns."""
 CHANGED = (200, 201, 202)
 """Statuses of a change that was made."""
-_PORTS = range(20_000, 32_000)
-_given: set[int] = set()
-
-
-def quiet_port(host: str = "127.0.0.1") -> int:
-    """A TCP and UDP port that nobody has, and that no outgoing connection gets."""
-    while True:
-        port = random.choice(_PORTS)
-        if port in _given:
-            continue
-        try:
-            with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-                tcp.bind((host, port))
-                udp.bind((host, port))
-        except OSError:
-            continue
-        _given.add(port)
-        return port
 
 
 @dataclass
@@ -59,10 +38,8 @@ class Peer(Node):
     name: str = "n1"
     host: str = "127.0.0.1"
     join: tuple[str, ...] = ()
-    api: int = field(default_factory=quiet_port)
-    ingress: int = field(default_factory=quiet_port)
-    gossip: int = field(default_factory=quiet_port)
-    mesh: int = field(default_factory=quiet_port)
+    gossip: int = field(default_factory=free_port)
+    mesh: int = field(default_factory=free_port)
     id: str = ""
     is_paused: bool = False
 

@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -45,11 +46,25 @@ def until(look: Callable[[], T | None], what: str, timeout_s: float = PATIENCE_S
         pause(0.05)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+_PORTS = range(20_000, 32_000)
+"""Below those that the system gives to outgoing connections: who comes back after a minute finds its own still free."""
+_given: set[int] = set()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP and UDP port that nobody has, and that no outgoing connection gets."""
+    while True:
+        port = random.choice(_PORTS)
+        if port in _given:
+            continue
+        try:
+            with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+                tcp.bind((host, port))
+                udp.bind((host, port))
+        except OSError:
+            continue
+        _given.add(port)
+        return port
 
 
 @dataclass(frozen=True)
