@@ -16,10 +16,15 @@ from orca.model.ids import LogIndex
 
 PROPOSALS_MAX = 1024
 ORDERS_MAX = 4096
+"""What waits for a turn beside proposals and messages; what does not fit is told so, or comes again by itself."""
 
 
 def _full() -> NotAvailableError:
     return NotAvailableError(f"{PROPOSALS_MAX} changes are waiting for the disk of this node already; try again later")
+
+
+def _too_busy() -> NotAvailableError:
+    return NotAvailableError(f"{ORDERS_MAX} questions wait for this node already; try again later")
 
 
 class Asking:
@@ -46,10 +51,12 @@ class Asking:
             applied = self._applied
             await applied.wait()
 
-    def _order(self, event: Event) -> None:
-        if len(self._orders) < ORDERS_MAX:
+    def _order(self, event: Event) -> bool:
+        has_room = len(self._orders) < ORDERS_MAX
+        if has_room:
             self._orders.append(event)
             self._wake.set()
+        return has_room
 
     async def propose(self, command: Command, *, deadline_s: float = 30.0) -> Outcome:
         """Get `command` committed and applied; its outcome may be a refusal.
@@ -112,7 +119,8 @@ class Asking:
         done = trio.Event()
         promise = self._answers.open(proposal_id, done.set)
         try:
-            self._order(MembershipProposed(proposal_id=proposal_id, change=change))
+            if not self._order(MembershipProposed(proposal_id=proposal_id, change=change)):
+                raise _too_busy()
             with trio.move_on_after(deadline_s):
                 await done.wait()
         finally:
@@ -129,7 +137,8 @@ class Asking:
         done = trio.Event()
         read_id, promise = self._answers.open_read(done.set)
         try:
-            self._order(ReadRequested(read_id=read_id))
+            if not self._order(ReadRequested(read_id=read_id)):
+                raise _too_busy()
             with trio.move_on_after(deadline_s):
                 await done.wait()
                 while promise.index is not None:

@@ -57,10 +57,7 @@ from consensus.replica import (
 from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.storage import LoadedLog, LogWrite
-from orca.errors import (
-    ConflictError,
-    StoreFullError,
-)
+from orca.errors import ConflictError, StoreFullError
 from orca.model.ids import LogIndex, NodeId, ServiceId
 from orca.model.units import Instant
 from orca.sources import Clock
@@ -249,9 +246,11 @@ class ReplicaDriver(Asking):
 
     async def _wait(self, until: float = math.inf) -> None:
         deadline = min(
-            until, self._replica.deadline() or math.inf, self._commits.due_at(self._replica.raft.commit_index)
+            until,
+            self._replica.deadline() or math.inf,
+            self._commits.due_at(self._replica.raft.commit_index),
+            max(self._pause_until, self._replica.duty_at()),
         )
-        deadline = min(deadline, self._replica.duty_at(self._clock.now()))
         timeout_s = max(0.0, deadline - self._clock.now())
         pause_s = self._pause_until - self._clock.now()
         wake_at_ms = self._replica.plan_wake_at_ms()

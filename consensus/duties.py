@@ -4,21 +4,27 @@ import math
 from typing import Final
 
 from consensus.raft import RaftMachine
-from consensus.state.applying.leases import DRIFT, LeaseClock, expirable
+from consensus.state.applying.leases import DRIFT, TTL_MS_MIN, LeaseClock, expirable
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import Command, ExpireLeases, RaiseSchema
 from consensus.state.schema import raisable_schema
-from orca.model.ids import RequestId, Term
+from orca.model.ids import RequestId, StateRevision, Term
 from orca.model.units import Instant, WallMs
 from orca.sources import IdSource
 
 ACTOR: Final = "leader"
 PAUSE_S: Final = 1.0
 """At least so long from one to the next: one that is refused must not fill the log."""
+LOOK_S: Final = TTL_MS_MIN / 1000
+"""No lease is shorter, so whoever looks so often at those that are new comes in time for all."""
 
 
 class LeaderDuties:
-    """One command at a time; `next_command` is asked again after `ended`."""
+    """One command at a time; `next_command` is asked again after `ended`.
+
+    Both it and `due_at` are asked at each turn of the leader, so the leases are looked through only when the
+    first of those that were seen may have ended, or `LOOK_S` after others may have come.
+    """
 
     def __init__(self, ids: IdSource) -> None:
         self._ids = ids
@@ -26,6 +32,9 @@ class LeaderDuties:
         self._clock: LeaseClock | None = None
         self._is_in_flight = False
         self._not_before = -math.inf
+        self._seen = StateRevision(-1)
+        self._looked_at = -math.inf
+        self._soonest = math.inf
 
     def follow(self, raft: RaftMachine, state: ClusterState, now: Instant) -> None:
         """Begin or end, as this node leads or not.
@@ -38,6 +47,7 @@ class LeaderDuties:
         elif self._term != raft.term and raft.term_of(raft.applied_index) == raft.term:
             self._term, self._clock = raft.term, LeaseClock(state.clock_ms, now)
             self._is_in_flight = False
+            self._seen, self._looked_at, self._soonest = StateRevision(-1), -math.inf, math.inf
 
     def lease_time_ms(self, now: Instant) -> int | None:
         """To stamp on a command about leases; None unless this node leads and knows."""
@@ -47,26 +57,38 @@ class LeaderDuties:
         """What is to be proposed now."""
         if self._clock is None or self._is_in_flight or now < self._not_before:
             return None
-        command = self._command(state, self._clock.read_ms(now), now_ms)
+        command = self._expiry(state, now, now_ms) or self._raise(state, now_ms)
         self._is_in_flight = command is not None
         return command
 
-    def _command(self, state: ClusterState, clock_ms: int, now_ms: WallMs) -> Command | None:
-        if over := expirable(state, clock_ms):
-            return ExpireLeases(leases=over, clock_ms=clock_ms, at_ms=now_ms)
+    def _expiry(self, state: ClusterState, now: Instant, now_ms: WallMs) -> Command | None:
+        if self._clock is None or now < self._look_at(state):
+            return None
+        clock_ms = self._clock.read_ms(now)
+        ends_ms = (lease.expires_clock_ms + int(lease.ttl_ms * DRIFT) for lease in state.leases.values())
+        self._seen, self._looked_at = state.revision, now
+        self._soonest = now + (min(ends_ms) - clock_ms) / 1000
+        over = expirable(state, clock_ms)
+        return ExpireLeases(leases=over, clock_ms=clock_ms, at_ms=now_ms) if over else None
+
+    def _raise(self, state: ClusterState, now_ms: WallMs) -> Command | None:
         schema = raisable_schema(state)
         if schema is None:
             return None
         return RaiseSchema(to=schema, request_id=RequestId(self._ids.fresh()), actor=ACTOR, at_ms=now_ms)
+
+    def _look_at(self, state: ClusterState) -> float:
+        if not state.leases:
+            return math.inf
+        return self._soonest if state.revision == self._seen else min(self._soonest, self._looked_at + LOOK_S)
 
     def ended(self, now: Instant) -> None:
         """The last one is settled, whatever became of it."""
         self._is_in_flight = False
         self._not_before = now + PAUSE_S
 
-    def due_at(self, state: ClusterState, now: Instant) -> float:
-        """When the next lease may have ended, if nobody renews it; never, when there is none or nobody to ask."""
-        if self._clock is None or self._is_in_flight or not state.leases:
+    def due_at(self, state: ClusterState) -> float:
+        """When a lease may have ended, if nobody renews it; never, when there is none or nobody to ask."""
+        if self._clock is None or self._is_in_flight:
             return math.inf
-        soonest_ms = min(lease.expires_clock_ms + int(lease.ttl_ms * DRIFT) for lease in state.leases.values())
-        return max(self._not_before, now + (soonest_ms - self._clock.read_ms(now)) / 1000)
+        return max(self._not_before, self._look_at(state))

@@ -211,9 +211,9 @@ class Replica:
             self._duty_in_flight = None
             self._duties.ended(now)
 
-    def duty_at(self, now: Instant) -> float:
+    def duty_at(self) -> float:
         """When there may be a duty though nothing changes."""
-        return self._duties.due_at(self.state, now)
+        return self._duties.due_at(self.state)
 
     def lease_time_ms(self, now: Instant) -> int | None:
         """Lease time, for a leader."""

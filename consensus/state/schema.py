@@ -48,6 +48,8 @@ def lagging_nodes(state: ClusterState, schema: int) -> list[NodeId]:
 
 def raisable_schema(state: ClusterState) -> int | None:
     """The schema to raise to now, None when there is none: the newest that all nodes know."""
+    if state.schema >= base.SCHEMA:
+        return None  # mostly; asked at each turn of the leader
     newest = min([base.SCHEMA, *(record.schema for record in state.nodes.values())])
     return newest if state.nodes and newest > state.schema else None
 

@@ -100,14 +100,17 @@ class RaftChaos:
             self.judge.report("invariants", str(error))
         return self._report()
 
-    def _tell(self) -> None:
+    def _begin(self) -> None:
         for process in list(self.processes.values()):
             process.start()
         for client in self.clients:
             client.start()
         self._nemesis.start()
-        self._keeper.start()
         self._ask_for_learners(self._learners)
+
+    def _tell(self) -> None:
+        self._begin()
+        self._keeper.start()
         if not self._run(self.plan.chaos_s):
             return
         self.world.note("heal")

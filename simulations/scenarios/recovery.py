@@ -1,9 +1,9 @@
 """A group loses its quorum for good, is started anew from the survivor that knows most, and the lost come back.
 
 Beside what always holds within one life of the group, this checks the promise of a recovery by hand: the survivor
-that is chosen (`LogPosition`) knows all that any survivor knew to be committed; when it had all that the group ever
-committed, nothing acknowledged is lost. Afterwards whoever comes back with the old past is outranked, begins blank, and
-all end with one log and one state.
+that is chosen (`consensus.raft.LogPosition`) knows all that any survivor knew to be committed; when it had all that
+the group ever committed, nothing acknowledged is lost. Afterwards whoever comes back with the old past is outranked,
+begins blank, and all end with one log and one state.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from consensus.raft import AddLearner, LogPosition, Promote, blank_write, next_epoch, recovery_write
+from consensus.raft import AddLearner, Promote, blank_write, next_epoch, recovery_write
 from consensus.storage import Entry
 from orca.model.ids import LogIndex, NodeId, Term
 from simulations.checkers import durability, linearizable
@@ -93,6 +93,7 @@ class RecoveryChaos(RaftChaos):
         self._committed: tuple[LogIndex, Term | None] = (LogIndex(0), None)
         self._done_before = 0
         self._was_complete = False
+        self._recovered: list[Record] = []
         for process in self.processes.values():
             process.on_outranked = self._give_up_later
             process.judge = _ByLife(process, self._judges)
@@ -104,12 +105,7 @@ class RecoveryChaos(RaftChaos):
         return process
 
     def _tell(self) -> None:
-        for process in list(self.processes.values()):
-            process.start()
-        for client in self.clients:
-            client.start()
-        self._nemesis.start()
-        self._ask_for_learners(self._learners)
+        self._begin()
         if not self._run(self.plan.chaos_s):
             return
         self.world.note("heal")
@@ -148,7 +144,6 @@ class RecoveryChaos(RaftChaos):
             return
         if self._wait_for("agreement of all", self._is_one_group) and self._read_everything():
             self._judge_the_end()
-        self.judge.violations += self._judges[0].violations
 
     # The loss.
 
@@ -161,10 +156,7 @@ class RecoveryChaos(RaftChaos):
         leader = self._leader()
         group = (leader or next(iter(self.processes.values()))).machine.membership
         voters = [self.processes[name] for name in group.voters]
-        count = self._chance.between((len(voters) + 1) // 2, max((len(voters) + 1) // 2, len(voters) - 1))
-        others = [one for one in self.processes.values() if one not in voters]
-        if len(voters) - count + len(others) == 0:
-            count -= 1  # somebody has to survive; a group of two needs both
+        count = self._chance.between((len(voters) + 1) // 2, len(voters) - 1)
         lost: list[Process] = []
         while len(lost) < count:
             one = self._chance.pick([one for one in voters if one not in lost])
@@ -203,8 +195,7 @@ class RecoveryChaos(RaftChaos):
         chosen.on_crash = _do_nothing
         chosen.crash()
         disk = chosen.disk.open()
-        kept = LogPosition(position.epoch, position.last_term, position.last_index)
-        disk.write(recovery_write(chosen.node, term, kept, self._epoch))
+        disk.write(recovery_write(chosen.node, term, position, self._epoch))
         self.world.note(f"{chosen.node} is to begin anew, epoch {self._epoch}")
         chosen.start()
 
@@ -265,7 +256,6 @@ class RecoveryChaos(RaftChaos):
     def _begin_history(self, chosen: Process) -> None:
         """From here on another history: it begins with what the survivor had."""
         self._done_before = self.history.count(Ending.DONE)
-        self._recovered: list[Record] = []
         for number, (key, value) in enumerate(sorted(chosen.registers.values.items())):
             operation = Operation(request=f"recovered{number}", key=key, kind=Kind.WRITE, word=value)
             record = Record("recovery", operation, self.world.moment())
@@ -274,8 +264,7 @@ class RecoveryChaos(RaftChaos):
         self.history = History()
         manners = Manners(keys=2, patience_s=20.0)
         self._last_client = Client("after", self.world, self.processes, self.history, manners)
-        for key in sorted(chosen.registers.values):
-            self._keys.append(key)
+        self._keys = sorted(chosen.registers.values)
 
     def _read_everything(self) -> bool:
         return all(self._ask("read", Kind.READ, key) for key in [*self._keys, "last"])
@@ -296,8 +285,12 @@ class RecoveryChaos(RaftChaos):
 
     def _report(self) -> Report:
         report = super()._report()
-        effects = {**report.effects, **dict.fromkeys(_OFF, 0)}
-        return msgspec.structs.replace(report, effects=effects, done=report.done + self._done_before)
+        return msgspec.structs.replace(
+            report,
+            effects={**report.effects, **dict.fromkeys(_OFF, 0)},
+            done=report.done + self._done_before,
+            violations=[violation for judge in self._judges.values() for violation in judge.violations],
+        )
 
 
 def _do_nothing(_: Process) -> None:

@@ -38,7 +38,8 @@ def with_lease(ttl_ms: int = 10_000, clock_ms: int = 0) -> ClusterState:
 def test_a_lease_that_nobody_renews_ends_by_the_leaders_own_clock() -> None:
     duties, state, raft = LeaderDuties(CountingIds()), with_lease(), leader()
     duties.follow(raft, state, Instant(50.0))
-    due_at = duties.due_at(state, Instant(50.0))
+    assert duties.next_command(state, Instant(50.0), NOW) is None
+    due_at = duties.due_at(state)
     assert 60.0 < due_at < 61.0, "ten seconds and the drift that is allowed for"
     assert duties.next_command(state, Instant(60.0), NOW) is None
     command = duties.next_command(state, Instant(due_at), NOW)
@@ -47,7 +48,22 @@ def test_a_lease_that_nobody_renews_ends_by_the_leaders_own_clock() -> None:
     apply(state, LogIndex(3), command)
     assert not state.leases
     duties.ended(Instant(due_at))
-    assert duties.due_at(state, Instant(due_at)) == math.inf
+    assert duties.due_at(state) == math.inf
+
+
+def test_a_shorter_lease_that_comes_later_ends_in_time_too() -> None:
+    duties, state, raft = LeaderDuties(CountingIds()), with_lease(ttl_ms=600_000), leader()
+    duties.follow(raft, state, Instant(0.0))
+    assert duties.next_command(state, Instant(0.0), NOW) is None
+    assert duties.due_at(state) > 600.0
+    short = AcquireLease(lease=LeaseName("two"), node=A, holder="h", ttl_ms=1_000, clock_ms=100, at_ms=NOW)
+    apply(state, LogIndex(3), short)
+    assert duties.due_at(state) <= 1.1, "nothing that is new may end unseen"
+    assert duties.next_command(state, Instant(1.0), NOW) is None
+    assert duties.due_at(state) == pytest.approx(1.15)
+    command = duties.next_command(state, Instant(1.15), NOW)
+    assert isinstance(command, ExpireLeases)
+    assert [lease.lease for lease in command.leases] == ["two"]
 
 
 def test_a_renewal_that_came_first_keeps_the_lease() -> None:
