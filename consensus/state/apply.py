@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from consensus.state.applying.auditing import note
+from consensus.state.applying.authorities import apply_authority
 from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
 from consensus.state.applying.nodes import apply_node
@@ -22,6 +23,7 @@ from consensus.state.cluster import (
 )
 from consensus.state.commands import (
     AdmitNode,
+    AuthorityCommand,
     Change,
     Command,
     CommitPlan,
@@ -78,16 +80,24 @@ def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
         return apply_plan(state, at, command)
     if isinstance(command, NodeCommand):
         return apply_node(state, at, command)
-    if isinstance(command, TokenCommand):
-        return apply_token(state, at, command)
-    if isinstance(command, SecretCommand):
-        return apply_secret(state, at, command)
-    if isinstance(command, WebhookCommand):
-        return apply_webhook(state, at, command)
     if isinstance(command, LeaseCommand):
         return apply_lease(state, at, command)
     if isinstance(command, GroupCommand):
         return apply_group(state, at, command)
+    return _dispatch_trust(state, at, command)
+
+
+def _dispatch_trust(
+    state: ClusterState, at: StateRevision, command: TokenCommand | AuthorityCommand | SecretCommand | WebhookCommand
+) -> Done:
+    if isinstance(command, TokenCommand):
+        return apply_token(state, at, command)
+    if isinstance(command, AuthorityCommand):
+        return apply_authority(state, at, command)
+    if isinstance(command, SecretCommand):
+        return apply_secret(state, at, command)
+    if isinstance(command, WebhookCommand):
+        return apply_webhook(state, at, command)
     assert_never(command)
 
 

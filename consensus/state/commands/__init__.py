@@ -59,11 +59,14 @@ from consensus.state.commands.services import (
     StopService,
 )
 from consensus.state.commands.trust import (
+    AuthorityCommand,
     CreateApiToken,
     CreateJoinToken,
     CreateWebhook,
     DeleteSecrets,
+    DropAuthority,
     DropDataKey,
+    PutAuthority,
     PutDataKey,
     PutSecrets,
     RemoveWebhook,
@@ -72,6 +75,7 @@ from consensus.state.commands.trust import (
     RevokeJoinToken,
     SealedEntry,
     SecretCommand,
+    SignBy,
     TokenCommand,
     WebhookCommand,
     WrapDataKey,
@@ -83,6 +87,7 @@ Command: TypeAlias = (
     | CommitPlan
     | NodeCommand
     | TokenCommand
+    | AuthorityCommand
     | SecretCommand
     | WebhookCommand
     | LeaseCommand
@@ -129,6 +134,7 @@ def decode_command(payload: bytes) -> Command:
 __all__ = [
     "AcquireLease",
     "AdmitNode",
+    "AuthorityCommand",
     "BeginEpoch",
     "Change",
     "ChangeSettings",
@@ -141,6 +147,7 @@ __all__ = [
     "CreateWebhook",
     "DeleteSecrets",
     "DrainNode",
+    "DropAuthority",
     "DropDataKey",
     "Duty",
     "ExpireLeases",
@@ -150,6 +157,7 @@ __all__ = [
     "LeaseRef",
     "LeaveNode",
     "NodeCommand",
+    "PutAuthority",
     "PutDataKey",
     "PutSecrets",
     "PutServices",
@@ -171,6 +179,7 @@ __all__ = [
     "SealedEntry",
     "SecretCommand",
     "ServiceCommand",
+    "SignBy",
     "SpecEntry",
     "StartService",
     "StopService",
