@@ -41,8 +41,9 @@ from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.facts import KnownFacts
 from node.membership.membership import make_ring
-from node.mesh.driver import Mesh, listening_host
-from node.mesh.hello import Purpose
+from node.mesh.credentials import Credentials
+from node.mesh.driver import Mesh
+from node.mesh.purpose import Purpose
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
@@ -60,7 +61,7 @@ from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
-from orca.errors import OrcaError
+from orca.errors import ForbiddenError, OrcaError
 from orca.model.event import EventKind
 from orca.model.ids import ClusterId, NodeId
 from orca.model.node import NodeFacts
@@ -130,6 +131,14 @@ async def _cluster_to_join(config: NodeConfig, environment: Environment) -> Clus
     return await find_cluster(config.gossip.join, PacketCodec(make_ring(config.gossip.key, ())))
 
 
+def credentials_of(identity: Identity, environment: Environment) -> Credentials:
+    """What the node proves itself with, kept in its store; raises ForbiddenError when it was never given any."""
+    raise ForbiddenError(
+        f"{environment.data_path} holds no certificate of cluster {identity.cluster} for {identity.node}, and nodes "
+        "talk to each other with certificates only"
+    )
+
+
 class _Agent:
     """One node, from its data directory up."""
 
@@ -178,9 +187,7 @@ class _Agent:
             self._wiring.record,
             zone=config.labels.get("zone", ""),
         )
-        self._mesh = Mesh(
-            self._identity.cluster, self._identity.node, self._rng(), address_of=self._membership.mesh_address
-        )
+        self._mesh = self._make_mesh(credentials_of(self._identity, environment))
         self._transport = RaftTransport(self._mesh)
         self._replica = self._make_replica(LmdbLogStore(environment))
         self._transport.receive = self._replica.receive
@@ -206,6 +213,10 @@ class _Agent:
 
     def _rng(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
+
+    def _make_mesh(self, credentials: Credentials) -> Mesh:
+        address_of = self._membership.mesh_address
+        return Mesh(self._identity.node, self._rng(), address_of=address_of, credentials=credentials)
 
     def _make_docker(self) -> "DockerRuntime | None":
         if not self._config.docker:
@@ -300,7 +311,7 @@ class _Agent:
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
         }
-        host = listening_host(config.gossip.advertise or config.gossip.host)
+        host = config.gossip.advertise or config.gossip.host
         run_mesh = partial(self._mesh.run, handlers, host, mesh_port, unreachable=self._replica.unreachable)
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
