@@ -24,6 +24,7 @@ from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
+from node.trust.control import TrustControl
 from node.views import node_views, revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError, NotFoundError, OrcaError
 from orca.model.allocation import Allocation
@@ -59,7 +60,9 @@ STATS_DEADLINE_S = 5.0
 
 
 class Control:
-    """Everything that a request can ask of this node."""
+    """Everything that a request can ask of this node. `trust` is set before any of it is asked."""
+
+    trust: TrustControl
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,

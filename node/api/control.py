@@ -6,7 +6,8 @@ from typing import Protocol
 
 from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
-from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId
+from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId, TokenId
+from orca.model.trust_view import AuthoritiesReply, CreateTokenRequest, NodeRemoval, TokenReply, TokensReply
 from orca.model.units import WallMs
 from orca.model.view import (
     AllocationsReply,
@@ -78,6 +79,38 @@ class GroupControl(Protocol):
         ...
 
 
+class TrustControl(Protocol):
+    """Who belongs to the cluster, and what proves it, as the API drives it."""
+
+    async def create_token(self, request: CreateTokenRequest, *, actor: str) -> TokenReply:
+        """A new join token, whose secret is only in this answer."""
+        ...
+
+    def tokens(self) -> TokensReply:
+        """All join tokens, without their secrets."""
+        ...
+
+    async def revoke_token(self, token: TokenId, *, actor: str) -> None:
+        """Nobody joins by it any more."""
+        ...
+
+    async def remove_node(self, name: str, *, is_forced: bool, actor: str) -> NodeRemoval:
+        """The node is out for ever."""
+        ...
+
+    async def leave(self, *, is_forced: bool) -> None:
+        """The node that is asked leaves its cluster, and stops shortly after."""
+        ...
+
+    def authorities(self) -> AuthoritiesReply:
+        """The CAs that are believed."""
+        ...
+
+    async def rotate(self, *, actor: str) -> AuthoritiesReply:
+        """Begin a change of the CA."""
+        ...
+
+
 class Control(Protocol):
     """The node as the API drives it. Reads are of memory and do not wait.
 
@@ -89,6 +122,11 @@ class Control(Protocol):
     @property
     def membership(self) -> MembershipControl:
         """The node's gossip."""
+        ...
+
+    @property
+    def trust(self) -> TrustControl:
+        """Who belongs to the cluster."""
         ...
 
     @property

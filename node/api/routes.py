@@ -24,6 +24,7 @@ from node.api.params import (
     StatsQuery,
     WatchQuery,
 )
+from node.api.trust import TRUST_ROUTES
 from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
@@ -417,4 +418,12 @@ _ALLOCATIONS: Final = (
         variables={"id": "the copy's id"},
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_GOSSIP, *_SERVICES, *_DEPLOYS, *_ALLOCATIONS, *_DOCUMENTS)
+ROUTES: Final[tuple[Route, ...]] = (
+    *_CLUSTER,
+    *TRUST_ROUTES,
+    *_GOSSIP,
+    *_SERVICES,
+    *_DEPLOYS,
+    *_ALLOCATIONS,
+    *_DOCUMENTS,
+)

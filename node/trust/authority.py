@@ -62,6 +62,12 @@ def key_fingerprint(key: bytes) -> str:
     return hashlib.sha256(public_bytes(load_key(key).public_key())).hexdigest()
 
 
+def certified_key(certificate: x509.Certificate) -> str:
+    """The same of the key that a certificate is for; empty when that is no P-256 key."""
+    public = certificate.public_key()
+    return hashlib.sha256(public_bytes(public)).hexdigest() if isinstance(public, ec.EllipticCurvePublicKey) else ""
+
+
 def public_bytes(key: ec.EllipticCurvePublicKey) -> bytes:
     """A public key in DER."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

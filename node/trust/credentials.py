@@ -111,7 +111,7 @@ def pem_of(certificate: bytes) -> str:
 
 @contextmanager
 def _chain_file(content: bytes) -> Iterator[str]:
-    """A path with `content` for as long as the context lasts: in memory where the system can, so that no disk has it."""
+    """A path with `content` for as long as the context lasts: in memory where the system can, so on no disk."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("orca-chain", os.MFD_CLOEXEC)
         try:

@@ -24,7 +24,7 @@ class DataKeys:
     """Opens data keys with this node's own key and keeps those in memory, and nowhere else, once opened."""
 
     def __init__(self, cluster: ClusterId, keys: NodeKeys, state: Callable[[], ClusterState]) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._keys = keys
         self._state = state
         self._opened: dict[int, tuple[bytes, bytes]] = {}
@@ -58,14 +58,14 @@ class DataKeys:
         kept = self._opened.get(version)
         if kept is None or kept[0] != wrapped:
             private = X25519PrivateKey.from_private_bytes(self._keys.wrap_key)
-            key = unwrap_key(wrapped, private, cluster=self._cluster, node=self._keys.node, version=version)
+            key = unwrap_key(wrapped, private, cluster=self.cluster, node=self._keys.node, version=version)
             kept = self._opened[version] = (wrapped, key)
         return kept[1]
 
     def wrap(self, key: bytes, recipient: bytes, node: NodeId, version: int) -> bytes:
         """Data key `version`, so that only `node` can open it."""
         ephemeral = X25519PrivateKey.generate()
-        return wrap_key(key, recipient, ephemeral=ephemeral, cluster=self._cluster, node=node, version=version)
+        return wrap_key(key, recipient, ephemeral=ephemeral, cluster=self.cluster, node=node, version=version)
 
     def wrap_all(self, due: Wrapping) -> dict[NodeId, bytes]:
         """What `due` asks for. Raises NotAvailableError on a node that cannot open the key itself."""
@@ -97,7 +97,7 @@ class DataKeys:
             subject=record.fingerprint,
             version=record.key_version,
         )
-        return Authority(cluster=self._cluster, certificate=record.certificate, key=key)
+        return Authority(cluster=self.cluster, certificate=record.certificate, key=key)
 
     def put_authority(
         self, authority: Authority, *, at_ms: WallMs, actor: str, request_id: RequestId, cross: bytes = b"",

@@ -10,7 +10,14 @@ import trio
 from consensus.driver import ReplicaDriver
 from node.mesh.frames import FrameStream
 from node.trust.attempts import Attempts
-from node.trust.authority import fingerprint_of, identity_in, key_fingerprint, load_certificate, make_request
+from node.trust.authority import (
+    certified_key,
+    fingerprint_of,
+    identity_in,
+    key_fingerprint,
+    load_certificate,
+    make_request,
+)
 from node.trust.credentials import NodeCredentials
 from node.trust.data_keys import DataKeys
 from node.trust.issuing import Issuer
@@ -38,7 +45,7 @@ from orca.errors import (
     OrcaError,
     PeerProtocolError,
 )
-from orca.model.ids import ClusterId
+from orca.model.ids import ClusterId, LogIndex
 from orca.model.join_token import JoinToken
 from orca.model.node import NodeAddresses
 from orca.sources import Clock
@@ -140,7 +147,7 @@ class JoinDesk:
     async def _wait_for_key(self) -> None:
         with trio.move_on_after(KEY_WAIT_S):
             while not self._data_keys.can_sign:
-                await trio.sleep(0.05)
+                await self._replica.wait_applied(LogIndex(self._replica.applied_index + 1))
             return
         raise NotAvailableError(
             "this node cannot sign certificates: it is a worker, or has just joined itself; nothing was changed",
@@ -212,10 +219,8 @@ async def ask_to_join(
 
 def _check_answer(answer: JoinAnswer, offer: Offer, keys: NodeKeys, peer: str) -> None:
     certificate = load_certificate(answer.certificate)
-    own_key = load_certificate(answer.certificate).public_key()
-    is_own = identity_in(certificate) == (offer.cluster, keys.node) and public_fingerprint(own_key) == key_fingerprint(
-        keys.tls_key
-    )
+    is_own = identity_in(certificate) == (offer.cluster, keys.node)
+    is_own = is_own and certified_key(certificate) == key_fingerprint(keys.tls_key)
     known = {fingerprint_of(one) for one in offer.authorities}
     if answer.cluster != offer.cluster or not is_own or not known & {fingerprint_of(one) for one in answer.authorities}:
         raise PeerProtocolError(f"{peer} answered with a certificate that is not for this node; nothing was kept")

@@ -37,6 +37,16 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True):
         return hash_secret(self.secret)
 
 
+class JoinOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `orca join` was told: whom to ask (HOST or HOST:PORT) and the text of a token."""
+
+    peers: tuple[str, ...]
+    token: str
+
+    def __repr__(self) -> str:
+        return f"JoinOptions(peers={self.peers})"
+
+
 def hash_secret(secret: str) -> bytes:
     """The SHA-256 of a token's secret; it has enough randomness to need no salt."""
     return hashlib.sha256(secret.encode()).digest()
