@@ -281,10 +281,11 @@ class Connection:
     async def run(self) -> None:
         """Carry bytes until the session is closed; never raises for what a peer or the network does."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._read)
-                nursery.start_soon(self._write)
+            if not self.session.is_closed:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._read)
+                    nursery.start_soon(self._write)
         finally:
             self._nursery = None
             if not self.session.is_closed:
