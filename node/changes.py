@@ -64,7 +64,7 @@ def check_specs(state: ClusterState, specs: tuple[ServiceSpec, ...], has_blob: C
 
 def blobs_of(spec: ServiceSpec) -> tuple[BlobDigest, ...]:
     """The contents that `spec` names by digest."""
-    files = tuple(file.content for file in spec.files)
+    files = tuple(file.content for file in spec.files if file.content is not None)
     return (spec.source.module, *files) if isinstance(spec.source, WasmModule) else files
 
 
