@@ -260,7 +260,7 @@ def test_a_build_names_the_image_that_it_makes() -> None:
         ('env = {URL = "${secrets.db url}"}', "env.URL", "'db url' is no name of a secret"),
         ('env = {URL = "pg://${secrets.db_url"}', "env.URL", "the closing brace"),
         ('files = {"/a" = {secret = "a/b"}}', "files./a", "'a/b' is no name of a secret"),
-        ('files = {"/a" = {secret = "a", text = "b"}}', "files./a", "only one of"),
+        ('files = {"/a" = {secret = "a", text = "b"}}', "files./a.secret", "only one of"),
         ("env = {FLAG = true}", "env.FLAG", "true is not a string"),
         ('labels = {"orca.node" = "x"}', "labels.'orca.node'", "belong to Orca"),
         ('runtime = "wasm"', "runtime", "does not fit"),
