@@ -22,6 +22,7 @@ from node.group import Quorum
 from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
+from node.secrets import SecretControl
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
 from node.views import node_views, revision_views, service_view
@@ -75,6 +76,7 @@ class Control:
         runtimes: Mapping[RuntimeKind, Runtime],
         membership: Membership,
         quorum: Quorum,
+        secrets: SecretControl,
         age_s: Callable[[], float],
         builder: ImageBuilder | None,
         describe_node: Callable[[], NodeView],
@@ -90,6 +92,7 @@ class Control:
         self._runtimes = runtimes
         self.membership = membership
         self.quorum = quorum
+        self.secrets = secrets
         self._age_s = age_s
         self._builder = builder
         self._describe_node = describe_node
@@ -157,7 +160,7 @@ class Control:
     def plan(self, request: DeployRequest) -> PlanReply:
         """What `deploy` would do now. Changes nothing. Raises InvalidSpecError."""
         state = self._replica.state
-        changes.check_specs(state, request.specs, lambda _: True)
+        changes.check_specs(state, request.specs, lambda _: True, request.secrets)
         return PlanReply(
             observation=self.observation(),
             services=changes.plan_services(state, self._beliefs.view(), request),
@@ -174,9 +177,14 @@ class Control:
     # ------------------------------------------------------------------- writes
 
     async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
-        """Put all specs or none. Raises InvalidSpecError, ConflictError, NotAvailableError."""
-        changes.check_specs(self._replica.state, request.specs, self._blobs.has)
-        request_id = self._request_id(request.request_id)
+        """Put all specs or none. Raises InvalidSpecError, ConflictError, NotAvailableError.
+
+        Secrets that come with them are set before; they stay set when the specs are refused after all.
+        """
+        changes.check_specs(self._replica.state, request.specs, self._blobs.has, request.secrets)
+        request_id = self.request_id(request.request_id)
+        if request.secrets:
+            await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), actor=actor)
         return await self._change(changes.put_command(request, request_id, actor, self._clock.wall()))
 
     async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
@@ -185,7 +193,7 @@ class Control:
             raise InvalidRequestError(f"replicas is {request.replicas}; it must be 0 to {REPLICAS_MAX}")
         return await self._change(
             ScaleService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -197,7 +205,7 @@ class Control:
         """Keep the service, stop its copies."""
         return await self._change(
             StopService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -208,7 +216,7 @@ class Control:
         """Undo `stop`."""
         return await self._change(
             StartService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -220,7 +228,7 @@ class Control:
         record = changes.existing(self._replica.state, service)
         return await self._change(
             RestartService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -231,21 +239,22 @@ class Control:
     async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
         """Make an earlier revision the newest again."""
         record = changes.existing(self._replica.state, service)
-        request_id = self._request_id(request.request_id)
+        request_id = self.request_id(request.request_id)
         return await self._change(changes.rollback_command(record, request, request_id, actor, self._clock.wall()))
 
     async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
         """Forget the service; its copies stop."""
         return await self._change(
             RemoveService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
             )
         )
 
-    def _request_id(self, given: RequestId | None) -> RequestId:
+    def request_id(self, given: RequestId | None) -> RequestId:
+        """The id of a change: the caller's, or a new one."""
         return RequestId(self._ids.fresh()) if given is None else given
 
     async def _change(self, command: Command) -> ChangeReply:

@@ -297,7 +297,7 @@ async def _read_specs(call: Call[SpecsQuery, NoBody]) -> tuple[DeployRequest, di
             "the file has images to build, and their directories did not come with it",
             hint="use `orca deploy`, or POST /v1/builds first and name the image in the file",
         )
-    return DeployRequest(specs=loaded.specs), loaded.blobs
+    return DeployRequest(specs=loaded.specs, secrets=loaded.secrets), loaded.blobs
 
 
 def _load(content: bytes, filename: str, project: ProjectName | None) -> LoadedFile:

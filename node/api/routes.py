@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from node.api import gossip, handlers
+from node.api import gossip, handlers, secrets
 from node.api.call import BLOB_BYTES_MAX, BUILD_BYTES_MAX, JSON, BodyKind, Call, Handler, NoBody, NoQuery, Route
 from node.api.events import list_events
 from node.api.exec import open_exec
@@ -19,6 +19,8 @@ from node.api.params import (
     ExecQuery,
     LogsQuery,
     RemoveQuery,
+    SecretQuery,
+    SecretsQuery,
     ServicesQuery,
     SpecsQuery,
     StatsQuery,
@@ -28,6 +30,7 @@ from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
     InstanceNotFoundError,
+    InvalidRequestError,
     InvalidSpecError,
     NotAvailableError,
     NotFoundError,
@@ -41,6 +44,7 @@ from orca.errors import (
     UnsupportedMediaTypeError,
 )
 from orca.http import Response
+from orca.model.secret_view import SecretsChangeReply, SecretsReply, SetSecretsRequest
 from orca.model.view import (
     AllocationsReply,
     ChangeReply,
@@ -372,6 +376,38 @@ _DEPLOYS: Final = (
         errors=(RuntimeFailedError, RuntimeUnavailableError, PayloadTooLargeError, UnsupportedMediaTypeError),
     ),
 )
+_SECRETS: Final = (
+    Route(
+        method="GET",
+        path="/v1/secrets",
+        handler=secrets.list_secrets,
+        summary="All secrets and who uses them; never a value",
+        tag="secrets",
+        reply=SecretsReply,
+        query=SecretsQuery,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/secrets",
+        handler=secrets.set_secrets,
+        summary="Set secrets, all or none; services that use a changed one get new copies",
+        tag="secrets",
+        reply=SecretsChangeReply,
+        body=BodyKind.JSON,
+        request=SetSecretsRequest,
+        errors=(InvalidRequestError, *_WRITE),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/secrets",
+        handler=secrets.remove_secret,
+        summary="Forget a secret that no service uses",
+        tag="secrets",
+        reply=SecretsChangeReply,
+        query=SecretQuery,
+        errors=_CHANGE,
+    ),
+)
 _ALLOCATIONS: Final = (
     Route(
         method="GET",
@@ -417,4 +453,4 @@ _ALLOCATIONS: Final = (
         variables={"id": "the copy's id"},
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_GOSSIP, *_SERVICES, *_DEPLOYS, *_ALLOCATIONS, *_DOCUMENTS)
+ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_GOSSIP, *_SERVICES, *_DEPLOYS, *_SECRETS, *_ALLOCATIONS, *_DOCUMENTS)

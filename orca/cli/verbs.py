@@ -20,6 +20,7 @@ VERBS = (
     Verb("rollback", "Change", "orca.cli.changes", "Go back to an earlier revision."),
     Verb("stop", "Change", "orca.cli.changes", "Stop all copies; the service stays known."),
     Verb("start", "Change", "orca.cli.changes", "Start a stopped service."),
+    Verb("secrets", "Change", "orca.cli.secrets", "Set, list and remove secrets; values are never shown."),
     Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
     Verb("status", "Look", "orca.cli.reads", "The cluster at a glance: leader, nodes, services."),
     Verb("nodes", "Look", "orca.cli.members", "Who is in the cluster, as this node sees it."),

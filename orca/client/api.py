@@ -19,7 +19,8 @@ from orca.client.wire import Caller
 from orca.errors import OrcaError, PeerProtocolError, from_body
 from orca.http import Headers, HttpStream
 from orca.model.event import NodeEvent
-from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision
+from orca.model.ids import AllocationId, BlobDigest, RequestId, SecretId, ServiceId, SpecRevision
+from orca.model.secret_view import SecretsChangeReply, SetSecretsRequest
 from orca.model.units import WallMs
 from orca.model.view import (
     ChangeReply,
@@ -127,6 +128,17 @@ class NodeClient(NodeReads):
         target = target_of(service_path(service), (("request_id", self._new_request_id()),))
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, ChangeReply, f"DELETE {target}")
+
+    async def set_secrets(self, values: Mapping[SecretId, bytes]) -> SecretsChangeReply:
+        """Set secrets, all or none; a value that a secret has already changes nothing."""
+        request = SetSecretsRequest(values=dict(values), request_id=self._new_request_id())
+        return await self._send("PUT", "/v1/secrets", request, SecretsChangeReply)
+
+    async def remove_secret(self, secret: SecretId) -> SecretsChangeReply:
+        """Forget a secret that no service uses."""
+        target = target_of("/v1/secrets", (("id", secret), ("request_id", self._new_request_id())))
+        reply = await self._caller.call("DELETE", target, is_write=True)
+        return decoded(reply.body, SecretsChangeReply, f"DELETE {target}")
 
     async def pause_gossip(self, *, is_paused: bool) -> GossipReply:
         """Stop or resume the exchange of facts of the node that answers."""
@@ -260,15 +272,20 @@ class NodeClient(NodeReads):
     # How
 
     async def _post(self, target: str, body: msgspec.Struct, reply: type[T], *, timeout_s: float | None = None) -> T:
+        return await self._send("POST", target, body, reply, timeout_s=timeout_s)
+
+    async def _send(
+        self, method: str, target: str, body: msgspec.Struct, reply: type[T], *, timeout_s: float | None = None
+    ) -> T:
         got = await self._caller.call(
-            "POST",
+            method,
             target,
             headers=_JSON,
             body=msgspec.json.encode(body),
             is_write=target != "/v1/plan",
             timeout_s=timeout_s,
         )
-        return decoded(got.body, reply, f"POST {target}")
+        return decoded(got.body, reply, f"{method} {target}")
 
     async def _change(self, service: ServiceId, verb: str) -> ChangeReply:
         request = ChangeRequest(request_id=self._new_request_id())

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from orca.model.ids import ProjectName, SecretId
+from orca.model.ids import ProjectName, SecretId, display_name
 from orca.model.spec import ServiceSpec
 
 SECRET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -47,6 +47,19 @@ def find_secret(project: ProjectName, name: str, exists: Callable[[SecretId], bo
     return None
 
 
-def fill_references(text: str, values: Mapping[str, str]) -> str:
-    """`text` with each reference replaced by its value; what a value contains is not read again."""
-    return _REFERENCE.sub(lambda found: values[found[1]], text)
+def fill_environment(spec: ServiceSpec, secrets: Mapping[str, bytes]) -> dict[str, str]:
+    """`env` of `spec` with each reference replaced by its secret's value; what a value contains is not read again.
+
+    `secrets` has every name that `spec` uses; those that stand in `env` are UTF-8.
+    """
+    if not secrets:
+        return dict(spec.env)
+    return {name: _REFERENCE.sub(lambda found: secrets[found[1]].decode(), value) for name, value in spec.env.items()}
+
+
+def missing_secret(spec: ServiceSpec, name: str) -> str:
+    """What to say when `spec` names a secret that does not exist."""
+    return (
+        f"{display_name(spec.id)} names the secret {name}, and neither project {spec.project} nor the cluster has one; "
+        f"set it with `orca secrets set {spec.project}/{name}`"
+    )

@@ -51,7 +51,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _OPEN_SECRET: Final = re.compile(r"\$\{secrets\.[^}]*\Z")
 _NAME_ALLOWED: Final = "lower-case letters, digits and '-' inside, 1 to 63 characters, for example web-1"
 _PORT_ALLOWED: Final = "1 to 65535"
-_SECRET_ALLOWED: Final = "${secrets.NAME}; a name has letters, digits, '_', '.' and '-', for example ${secrets.db_url}"
+_REFERENCE_ALLOWED: Final = "${secrets.NAME}, where NAME has letters, digits, '_', '.' and '-'"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -259,7 +259,7 @@ def _env_and_labels(spec: ServiceSpec) -> Iterator[Fault]:
             yield Fault(path, f"{shown(name)} is no variable name", "a name without '='")
         yield from _texts(path, (value,))
         if _OPEN_SECRET.search(value):
-            yield Fault(path, f"the closing brace of a secret's name is missing in {shown(value)}", _SECRET_ALLOWED)
+            yield Fault(path, f"the closing brace of a secret's name is missing in {shown(value)}", _REFERENCE_ALLOWED)
         yield from _secret_names(path, named_in(value))
     for name, value in spec.labels.items():
         path = f"labels.{name}"
@@ -320,7 +320,7 @@ def _files_and_mounts(spec: ServiceSpec) -> Iterator[Fault]:
 def _secret_names(path: str, names: Iterable[str]) -> Iterator[Fault]:
     for name in dict.fromkeys(names):
         if not SECRET_NAME.fullmatch(name):
-            yield Fault(path, f"{shown(name)} is no name of a secret", _SECRET_ALLOWED)
+            yield Fault(path, f"{shown(name)} is no name of a secret", _REFERENCE_ALLOWED)
 
 
 def _mount(path: str, mount: MountSpec) -> Iterator[Fault]:

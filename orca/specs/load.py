@@ -29,7 +29,8 @@ class LoadedFile(msgspec.Struct, frozen=True, kw_only=True):
     """What a service file (or a directory of them) asks for.
 
     `blobs` is the content of Wasm modules and of `files` by digest; it must reach the node
-    before the specs. `secrets` are values that a Compose file gives, to be sealed before the specs are put. `builds` are images to make first. `ignored` are harmless things
+    before the specs. `secrets` are values that a Compose file gives, to be sealed before the
+    specs are put. `builds` are images to make first. `ignored` are harmless things
     that have no effect, each with its line. `kind` is `toml` or `compose`.
     """
 

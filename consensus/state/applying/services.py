@@ -22,7 +22,7 @@ from consensus.state.commands.base import Change
 from consensus.state.records import RemovedSpec, RevisionRecord, RolloutRecord, ServiceRecord
 from orca.model.allocation import Allocation, DesiredStatus
 from orca.model.ids import SecretId, ServiceId, SpecRevision, StateRevision, display_name
-from orca.model.secrets import find_secret, secrets_of, split_secret_id
+from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec
 from orca.model.units import WallMs
 from orca.model.view import ChangeAction, RolloutState, ServiceChange
@@ -102,14 +102,6 @@ def _check_secrets(state: ClusterState, spec: ServiceSpec) -> None:
     for name in secrets_of(spec):
         if find_secret(spec.project, name, state.secrets.__contains__) is None:
             raise Refusal("invalid_spec", missing_secret(spec, name))
-
-
-def missing_secret(spec: ServiceSpec, name: str) -> str:
-    """What to say when `spec` names a secret that does not exist."""
-    return (
-        f"{display_name(spec.id)} names the secret {name}, and neither project {spec.project} nor the cluster has one; "
-        f"set it with `orca secrets set {spec.project}/{name}`"
-    )
 
 
 def _used_by(state: ClusterState, spec: ServiceSpec) -> dict[SecretId, None]:

@@ -1,0 +1,34 @@
+"""Secrets: handlers of `/v1/secrets`. Values come in, and none ever goes out."""
+
+from node.api.call import Call, NoBody, NoQuery
+from node.api.params import SecretQuery, SecretsQuery
+from orca.model.ids import SecretId
+from orca.model.secret_view import SecretsChangeReply, SecretsReply, SetSecretsRequest
+
+
+async def list_secrets(call: Call[SecretsQuery, NoBody]) -> SecretsReply:
+    """`GET /v1/secrets`."""
+    control = call.control
+    return SecretsReply(observation=control.observation(), secrets=control.secrets.list(call.query.project))
+
+
+async def set_secrets(call: Call[NoQuery, SetSecretsRequest]) -> SecretsChangeReply:
+    """`PUT /v1/secrets`."""
+    control, request = call.control, call.body
+    changed, outcome = await control.secrets.set(
+        request.values, request_id=control.request_id(request.request_id), actor=call.actor
+    )
+    return SecretsChangeReply(
+        observation=control.observation(),
+        changed=changed,
+        unchanged=tuple(sorted(set(request.values) - set(changed))),
+        changes=() if outcome is None else outcome.changes,
+    )
+
+
+async def remove_secret(call: Call[SecretQuery, NoBody]) -> SecretsChangeReply:
+    """`DELETE /v1/secrets?id=PROJECT/NAME`."""
+    control = call.control
+    secret = SecretId(call.query.id)
+    await control.secrets.remove((secret,), request_id=control.request_id(call.query.request_id), actor=call.actor)
+    return SecretsChangeReply(observation=control.observation(), changed=(secret,))
