@@ -15,14 +15,14 @@ async def list_secrets(call: Call[SecretsQuery, NoBody]) -> SecretsReply:
 async def set_secrets(call: Call[NoQuery, SetSecretsRequest]) -> SecretsChangeReply:
     """`PUT /v1/secrets`."""
     control, request = call.control, call.body
-    changed, outcome = await control.secrets.set(
+    changed, changes = await control.secrets.set(
         request.values, request_id=control.request_id(request.request_id), actor=call.actor
     )
     return SecretsChangeReply(
         observation=control.observation(),
         changed=changed,
         unchanged=tuple(sorted(set(request.values) - set(changed))),
-        changes=() if outcome is None else outcome.changes,
+        changes=changes,
     )
 
 

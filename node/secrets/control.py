@@ -14,6 +14,7 @@ from orca.errors import InvalidRequestError, OrcaError, PayloadTooLargeError
 from orca.model.ids import ProjectName, RequestId, SecretId
 from orca.model.secret_view import SecretView
 from orca.model.secrets import SECRET_BYTES_MAX, SECRET_NAME, split_secret_id
+from orca.model.view import ServiceChange
 from orca.sources import Clock
 
 VALUES_MAX: Final = 500
@@ -49,8 +50,8 @@ class SecretControl:
 
     async def set(
         self, values: Mapping[SecretId, bytes], *, request_id: RequestId, actor: str
-    ) -> tuple[tuple[SecretId, ...], Outcome | None]:
-        """Seal `values` and put them, all or none; which were changed, and what that did (None: nothing was).
+    ) -> tuple[tuple[SecretId, ...], tuple[ServiceChange, ...]]:
+        """Seal `values` and put them, all or none; which were changed, and the services that get new copies.
 
         A value that is what the secret has already changes nothing. Raises InvalidRequestError for what cannot be
         a secret, NotAvailableError on a node without the data key and without a quorum.
@@ -58,17 +59,17 @@ class SecretControl:
         _check(values)
         changed = {secret: value for secret, value in values.items() if not self._has(secret, value)}
         if not changed:
-            return (), None
+            return (), ()
         entries = []
         for secret, value in sorted(changed.items()):
             key_version, ciphertext = self._vault.seal(secret, value)
             entries.append(SealedEntry(secret=secret, key_version=key_version, ciphertext=ciphertext))
         command = PutSecrets(request_id=request_id, at_ms=self._clock.wall(), actor=actor, entries=tuple(entries))
-        return tuple(sorted(changed)), await self._propose(command)
+        return tuple(sorted(changed)), (await self._propose(command)).changes
 
-    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, actor: str) -> Outcome:
+    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, actor: str) -> None:
         """Forget secrets, all or none. Raises NotFoundError, ConflictError for one that a service uses."""
-        return await self._propose(
+        await self._propose(
             DeleteSecrets(request_id=request_id, at_ms=self._clock.wall(), actor=actor, secrets=secrets)
         )
 

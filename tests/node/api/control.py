@@ -18,6 +18,7 @@ from orca.model.ids import (
     ClusterId,
     NodeId,
     ProjectName,
+    RequestId,
     ServiceId,
     SpecRevision,
     StateRevision,
@@ -57,6 +58,7 @@ from orca.model.view import (
     StatsView,
     StatusReply,
 )
+from tests.node.api.fake_secrets import FakeSecrets
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -133,6 +135,7 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.membership = FakeMembership()
+        self.secrets = FakeSecrets()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
@@ -193,6 +196,9 @@ class FakeControl:
             nodes=(self.node(),),
             services=services,
         )
+
+    def request_id(self, given: RequestId | None) -> RequestId:
+        return given or RequestId("made-here")
 
     @property
     def quorum(self) -> "FakeControl":
