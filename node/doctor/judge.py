@@ -138,7 +138,8 @@ def _clocks(nodes: Sequence[NodeExamination]) -> Iterator[Finding]:
     seen = [one for one in nodes if one.report is not None]
     if len(seen) < 2:
         return
-    middle = statistics.median(one.clock_offset_ms for one in seen)
+    # Between two nobody can tell which is right: the difference is told once, of the one that was asked about.
+    middle = 0.0 if len(seen) == 2 else statistics.median(one.clock_offset_ms for one in seen)
     for one in seen:
         offset = one.clock_offset_ms - middle
         certain = abs(offset) - one.clock_error_ms
@@ -147,7 +148,8 @@ def _clocks(nodes: Sequence[NodeExamination]) -> Iterator[Finding]:
         yield Finding(
             severity=Severity.ERROR if certain >= CLOCK_ERROR_MS else Severity.WARNING,
             subject=one.name,
-            message=f"its clock is {_span(int(abs(offset)))} {'ahead of' if offset > 0 else 'behind'} the others",
+            message=f"its clock is {_span(int(abs(offset)))} {'ahead of' if offset > 0 else 'behind'} "
+            + ("the others" if len(seen) > 2 else "the other's, or the other's is wrong"),
             mend=f"on {one.name}: `timedatectl set-ntp true`, or `date -s` to the right time",
         )
 

@@ -16,6 +16,7 @@ class Purpose(enum.Enum):
     API = "api"
     TUNNEL = "tunnel"
     SECRETS = "secrets"
+    DOCTOR = "doctor"
 
     @property
     def priority(self) -> Priority:
