@@ -6,6 +6,7 @@ from typing import Protocol
 
 from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
+from orca.model.doctor import DoctorReply
 from orca.model.ids import AllocationId, BlobDigest, ProjectName, RequestId, SecretId, ServiceId
 from orca.model.secret_view import SecretView
 from orca.model.units import WallMs
@@ -118,6 +119,10 @@ class Control(Protocol):
 
     def request_id(self, given: RequestId | None) -> RequestId:
         """The id of a change: the caller's, or a new one."""
+        ...
+
+    async def examine(self) -> DoctorReply:
+        """All nodes, as far as they answer, and what is wrong with them."""
         ...
 
     @property

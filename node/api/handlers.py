@@ -33,6 +33,7 @@ from node.api.params import (
 from node.api.sse import error_line, lines_response
 from orca.errors import InvalidRequestError, NotFoundError, OrcaError
 from orca.http import Response, StreamResponse
+from orca.model.doctor import DoctorReply
 from orca.model.ids import BlobDigest, ProjectName, ServiceId, ServiceName, service_id
 from orca.model.units import WallMs
 from orca.model.view import (
@@ -85,6 +86,11 @@ async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
 async def show_quorum(call: Call[NoQuery, NoBody]) -> QuorumReply:
     """`GET /v1/quorum`."""
     return call.control.quorum.describe(call.control.observation())
+
+
+async def examine_nodes(call: Call[NoQuery, NoBody]) -> DoctorReply:
+    """`GET /v1/doctor`: answers when every node has, or its time is over."""
+    return await call.control.examine()
 
 
 async def recover_quorum(call: Call[NoQuery, RecoverRequest]) -> QuorumReply:

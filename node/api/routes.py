@@ -44,6 +44,7 @@ from orca.errors import (
     UnsupportedMediaTypeError,
 )
 from orca.http import Response
+from orca.model.doctor import DoctorReply
 from orca.model.secret_view import SecretsChangeReply, SecretsReply, SetSecretsRequest
 from orca.model.view import (
     AllocationsReply,
@@ -183,6 +184,14 @@ _CLUSTER: Final = (
         body=BodyKind.JSON_OR_EMPTY,
         request=RecoverRequest,
         errors=(ConflictError, NotAvailableError, UnsupportedMediaTypeError, PayloadTooLargeError),
+    ),
+    Route(
+        method="GET",
+        path="/v1/doctor",
+        handler=handlers.examine_nodes,
+        summary="Who reaches whom, clocks, disks, certificates; what is wrong and what mends it",
+        tag="cluster",
+        reply=DoctorReply,
     ),
     Route(
         method="GET",

@@ -32,6 +32,7 @@ VERBS = (
     Verb("history", "Look", "orca.cli.reads", "Revisions of a service and what each changed."),
     Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),
     Verb("gossip", "Look", "orca.cli.members", "How members talk: counters, keys, pause and resume."),
+    Verb("doctor", "Look", "orca.cli.doctor", "What is wrong with the cluster, and what mends it."),
     Verb("version", "Look", "orca.cli.reads", "Versions of this program and of the node."),
     Verb("completion", "Look", "orca.cli.completion", "Print the shell completion script for bash, zsh or fish."),
 )

@@ -18,6 +18,7 @@ from orca.client.stream import LineSplitter, SseParser
 from orca.client.wire import Caller
 from orca.errors import OrcaError, PeerProtocolError, from_body
 from orca.http import Headers, HttpStream
+from orca.model.doctor import DoctorReply
 from orca.model.event import NodeEvent
 from orca.model.ids import AllocationId, BlobDigest, RequestId, SecretId, ServiceId, SpecRevision
 from orca.model.secret_view import SecretsChangeReply, SetSecretsRequest
@@ -48,6 +49,7 @@ ERROR_BYTES_MAX: Final = 2**20
 BLOB_TIMEOUT_S: Final = 300.0
 ROTATION_TIMEOUT_S: Final = 90.0
 RECOVERY_TIMEOUT_S: Final = 60.0
+DOCTOR_TIMEOUT_S: Final = 30.0
 _JSON: Final[Headers] = (("content-type", "application/json"),)
 
 
@@ -139,6 +141,11 @@ class NodeClient(NodeReads):
         target = target_of("/v1/secrets", (("id", secret), ("request_id", self._new_request_id())))
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, SecretsChangeReply, f"DELETE {target}")
+
+    async def doctor(self) -> DoctorReply:
+        """Examine all nodes; takes as long as the slowest of them, at most some seconds."""
+        got = await self._caller.call("GET", "/v1/doctor", timeout_s=DOCTOR_TIMEOUT_S)
+        return decoded(got.body, DoctorReply, "GET /v1/doctor")
 
     async def pause_gossip(self, *, is_paused: bool) -> GossipReply:
         """Stop or resume the exchange of facts of the node that answers."""

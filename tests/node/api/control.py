@@ -11,6 +11,7 @@ import trio
 from gossip.serf import RotationEnded, RotationStep
 from node.runtime.base import ExecRequest, LogStream
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
+from orca.model.doctor import DoctorReply
 from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent
 from orca.model.ids import (
     AllocationId,
@@ -199,6 +200,9 @@ class FakeControl:
 
     def request_id(self, given: RequestId | None) -> RequestId:
         return given or RequestId("made-here")
+
+    async def examine(self) -> DoctorReply:
+        return DoctorReply(observation=self.observation(), nodes=(), findings=(), outlook=("all is well",))
 
     @property
     def quorum(self) -> "FakeControl":
