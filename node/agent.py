@@ -10,11 +10,9 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import psutil
@@ -30,7 +28,10 @@ from node import changes
 from node.addresses import join_host_port, with_addresses
 from node.api.server import ApiAddresses, ApiListen, serve_api
 from node.beliefs import BeliefTable
+from node.building import SpooledBuilder
 from node.control import Control
+from node.doctor.examine import Doctor
+from node.doctor.own import OwnReport, ways_to_others
 from node.endings import EndedJobs
 from node.group import GroupKeeper, Quorum, RaftTransport, Recovery
 from node.group.contents import ContentSharing
@@ -48,6 +49,7 @@ from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
 from node.runtime.base import Runtime
 from node.runtime.wasm.driver import WasmRuntime
+from node.secrets import Secrets
 from node.sources import SystemClock, SystemIds
 from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
@@ -58,7 +60,7 @@ from node.store.log_store import LmdbLogStore
 from node.store.set_aside import SetAside
 from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
-from node.workload_files import WorkloadFiles
+from node.workload_files import WorkloadFiles, memory_places
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
 from orca.errors import OrcaError
@@ -68,7 +70,7 @@ from orca.model.join_token import JoinOptions
 from orca.model.node import NodeAddresses, NodeFacts
 from orca.model.spec import RuntimeKind
 from orca.model.units import Bytes, MilliCpu
-from orca.model.view import ImageBuild, IngressView, NodeView
+from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
 
 if TYPE_CHECKING:
@@ -188,7 +190,12 @@ class _Agent:
             health=self._health,
             proxy=self._proxy,
             runtimes=self._runtimes,
-            files=WorkloadFiles(self._path / "files", self._blobs.path),
+            files=WorkloadFiles(
+                self._path / "files",
+                self._blobs.path,
+                name=str(self._identity.node),
+                memory=memory_places(os.environ, os.geteuid()),
+            ),
             ended=ended,
             facts=_own_facts(self._identity, config),
         )
@@ -235,6 +242,11 @@ class _Agent:
             fed_age_s=self._feed.fed_age_s,
         )
         self._wiring.trust_changed = self._trust.keeper.state_changed
+        self._secrets = Secrets(
+            self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
+        )
+        self._wiring.secrets = self._secrets.values
+        self._doctor = self._make_doctor(environment)
         self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
 
     def _rng(self) -> random.Random:
@@ -284,6 +296,23 @@ class _Agent:
             beliefs=self._beliefs.view,
             listener=self._wiring,
             transport=self._transport,
+        )
+
+    def _make_doctor(self, environment: Environment) -> Doctor:
+        own = OwnReport(
+            environment,
+            self._path,
+            self._trust.credentials,
+            facts=self._wiring.facts,
+            is_sealed=lambda: bool(self._membership.ring.keys),
+        )
+        membership, node = self._membership, self._identity.node
+        return Doctor(
+            self._mesh,
+            self._clock,
+            ways=lambda: ways_to_others(node, self._replica.state, membership.members(), membership.mesh_address),
+            codec=membership.codec,
+            own=own.make,
         )
 
     def _make_recovery(self, aside: SetAside) -> Recovery:
@@ -339,6 +368,8 @@ class _Agent:
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
             Purpose.TRUST: self._trust.service.serve,
+            Purpose.SECRETS: self._secrets.sharing.serve,
+            Purpose.DOCTOR: self._doctor.serve,
         }
         run_mesh = partial(
             self._mesh.run,
@@ -385,8 +416,10 @@ class _Agent:
             runtimes=self._runtimes,
             membership=self._membership,
             quorum=Quorum(self._keeper, self._recovery),
+            secrets=self._secrets.control,
+            doctor=self._doctor,
             age_s=self._feed.age_s,
-            builder=None if self._docker is None else _Builder(self._docker),
+            builder=None if self._docker is None else SpooledBuilder(self._docker),
             describe_node=self._describe,
         )
         control.trust = self._trust.control(control.observation, lambda: self._node_addresses.mesh, self._stop.set)
@@ -439,26 +472,6 @@ class _Agent:
             kept += [one.spec for removed in state.removed.values() for one in removed.revisions]
             await self._blobs.remove_unused(frozenset(digest for spec in kept for digest in changes.blobs_of(spec)))
             await trio.sleep(BLOBS_SWEEP_S)
-
-
-class _Builder:
-    """Builds images from a stream: the engine's client wants a file."""
-
-    def __init__(self, docker: "DockerRuntime") -> None:
-        self._docker = docker
-
-    def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Build `request` from `tar`; see `DockerRuntime.build`."""
-        return self._build(tar, request)
-
-    @asynccontextmanager
-    async def _build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AsyncIterator[AsyncIterator[str]]:
-        with TemporaryFile(prefix="orca-build-") as spool:
-            async for chunk in tar:
-                await trio.to_thread.run_sync(spool.write, chunk)
-            spool.seek(0)
-            async with self._docker.build(spool, request) as lines:
-                yield lines
 
 
 def _own_facts(identity: Identity, config: NodeConfig) -> NodeFacts:

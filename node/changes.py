@@ -4,7 +4,7 @@ Pure: times and ids are given. What is refused here changes nothing.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
@@ -14,8 +14,9 @@ from consensus.state.apply import is_settled_by
 from consensus.state.cluster import ClusterState, Outcome, ServiceRecord
 from consensus.state.commands import PutServices, RollbackService, SpecEntry
 from node.differences import field_changes
-from orca.errors import InvalidRequestError, InvalidSpecError, NotFoundError, OrcaError, error_classes
-from orca.model.ids import BlobDigest, RequestId, ServiceId, SpecRevision, display_name
+from orca.errors import InvalidRequestError, InvalidSpecError, NotFoundError, OrcaError, Problem, error_classes
+from orca.model.ids import BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, display_name
+from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec, WasmModule, template_of
 from orca.model.units import WallMs
 from orca.model.view import ChangeAction, DeployRequest, RollbackRequest, RolloutState, ServicePlan
@@ -39,15 +40,23 @@ def existing(state: ClusterState, service: ServiceId) -> ServiceRecord:
     return record
 
 
-def check_specs(state: ClusterState, specs: tuple[ServiceSpec, ...], has_blob: Callable[[BlobDigest], bool]) -> None:
-    """Raise InvalidSpecError listing everything that speaks against putting `specs`."""
+def check_specs(
+    state: ClusterState,
+    specs: tuple[ServiceSpec, ...],
+    has_blob: Callable[[BlobDigest], bool],
+    secrets: Collection[SecretId] = (),
+) -> None:
+    """Raise InvalidSpecError listing everything that speaks against putting `specs`.
+
+    `secrets` are those that will exist beside the ones in `state`.
+    """
     if not specs:
         raise InvalidRequestError("the request names no service; `specs` needs at least one")
     if len(specs) > SERVICES_MAX:
         raise InvalidRequestError(f"the request names {len(specs)} services; at most {SERVICES_MAX} go into one")
     arriving = {spec.id for spec in specs}
     others = [record.spec for name, record in state.services.items() if name not in arriving]
-    problems = check_services(specs, others)
+    problems = (*check_services(specs, others), *_missing_secrets(state, specs, secrets))
     if problems:
         raise InvalidSpecError(
             f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the service specs; nothing was changed",
@@ -62,9 +71,27 @@ def check_specs(state: ClusterState, specs: tuple[ServiceSpec, ...], has_blob: C
         )
 
 
+def _missing_secrets(
+    state: ClusterState, specs: tuple[ServiceSpec, ...], secrets: Collection[SecretId]
+) -> Iterator[Problem]:
+    for index, spec in enumerate(specs):
+        for name in secrets_of(spec):
+            if find_secret(spec.project, name, lambda one: one in state.secrets or one in secrets) is None:
+                known = ", ".join(sorted(split_secret_id(one)[1] for one in state.secrets if _is_for(one, spec))[:10])
+                yield Problem(
+                    key=f"services[{index}]",
+                    message=missing_secret(spec, name),
+                    allowed=known or "a secret that is set",
+                )
+
+
+def _is_for(secret: SecretId, spec: ServiceSpec) -> bool:
+    return split_secret_id(secret)[0] in {None, spec.project}
+
+
 def blobs_of(spec: ServiceSpec) -> tuple[BlobDigest, ...]:
     """The contents that `spec` names by digest."""
-    files = tuple(file.content for file in spec.files)
+    files = tuple(file.content for file in spec.files if file.content is not None)
     return (spec.source.module, *files) if isinstance(spec.source, WasmModule) else files
 
 

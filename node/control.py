@@ -4,7 +4,6 @@ Reads answer at once from this node's copy of intent and from its beliefs, and s
 Writes become one command each and return when it is committed and applied.
 """
 
-import heapq
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,16 +17,20 @@ from consensus.state.commands import Command, RemoveService, RestartService, Sca
 from node import changes
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
+from node.doctor.examine import Doctor
 from node.group import Quorum
 from node.membership import Membership
+from node.merging import merged_by_time
 from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
+from node.secrets import SecretControl
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
 from node.trust.control import TrustControl
 from node.views import node_views, revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError, NotFoundError, OrcaError
 from orca.model.allocation import Allocation
+from orca.model.doctor import DoctorReply
 from orca.model.ids import AllocationId, BlobDigest, ClusterId, NodeId, ProjectName, RequestId, ServiceId
 from orca.model.spec import RuntimeKind
 from orca.model.units import WallMs
@@ -78,6 +81,8 @@ class Control:
         runtimes: Mapping[RuntimeKind, Runtime],
         membership: Membership,
         quorum: Quorum,
+        secrets: SecretControl,
+        doctor: Doctor,
         age_s: Callable[[], float],
         builder: ImageBuilder | None,
         describe_node: Callable[[], NodeView],
@@ -93,6 +98,8 @@ class Control:
         self._runtimes = runtimes
         self.membership = membership
         self.quorum = quorum
+        self.secrets = secrets
+        self._doctor = doctor
         self._age_s = age_s
         self._builder = builder
         self._describe_node = describe_node
@@ -124,6 +131,10 @@ class Control:
         return StatusReply(
             observation=found.observation, cluster=self._cluster, leader=leader, nodes=nodes, services=found.services
         )
+
+    async def examine(self) -> DoctorReply:
+        """All nodes, as far as they answer, and what is wrong with them."""
+        return await self._doctor.examine(self.observation(), frozenset(self._replica.raft.membership.voters))
 
     def node(self) -> NodeView:
         """What this node says of itself."""
@@ -160,7 +171,7 @@ class Control:
     def plan(self, request: DeployRequest) -> PlanReply:
         """What `deploy` would do now. Changes nothing. Raises InvalidSpecError."""
         state = self._replica.state
-        changes.check_specs(state, request.specs, lambda _: True)
+        changes.check_specs(state, request.specs, lambda _: True, request.secrets)
         return PlanReply(
             observation=self.observation(),
             services=changes.plan_services(state, self._beliefs.view(), request),
@@ -177,9 +188,14 @@ class Control:
     # ------------------------------------------------------------------- writes
 
     async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
-        """Put all specs or none. Raises InvalidSpecError, ConflictError, NotAvailableError."""
-        changes.check_specs(self._replica.state, request.specs, self._blobs.has)
-        request_id = self._request_id(request.request_id)
+        """Put all specs or none. Raises InvalidSpecError, ConflictError, NotAvailableError.
+
+        Secrets that come with them are set before; they stay set when the specs are refused after all.
+        """
+        changes.check_specs(self._replica.state, request.specs, self._blobs.has, request.secrets)
+        request_id = self.request_id(request.request_id)
+        if request.secrets:
+            await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), actor=actor)
         return await self._change(changes.put_command(request, request_id, actor, self._clock.wall()))
 
     async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
@@ -188,7 +204,7 @@ class Control:
             raise InvalidRequestError(f"replicas is {request.replicas}; it must be 0 to {REPLICAS_MAX}")
         return await self._change(
             ScaleService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -200,7 +216,7 @@ class Control:
         """Keep the service, stop its copies."""
         return await self._change(
             StopService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -211,7 +227,7 @@ class Control:
         """Undo `stop`."""
         return await self._change(
             StartService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -223,7 +239,7 @@ class Control:
         record = changes.existing(self._replica.state, service)
         return await self._change(
             RestartService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
@@ -234,21 +250,22 @@ class Control:
     async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
         """Make an earlier revision the newest again."""
         record = changes.existing(self._replica.state, service)
-        request_id = self._request_id(request.request_id)
+        request_id = self.request_id(request.request_id)
         return await self._change(changes.rollback_command(record, request, request_id, actor, self._clock.wall()))
 
     async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
         """Forget the service; its copies stop."""
         return await self._change(
             RemoveService(
-                request_id=self._request_id(request.request_id),
+                request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=actor,
                 service=service,
             )
         )
 
-    def _request_id(self, given: RequestId | None) -> RequestId:
+    def request_id(self, given: RequestId | None) -> RequestId:
+        """The id of a change: the caller's, or a new one."""
         return RequestId(self._ids.fresh()) if given is None else given
 
     async def _change(self, command: Command) -> ChangeReply:
@@ -315,7 +332,7 @@ class Control:
                     send, receive = trio.open_memory_channel[LogRecord](LOG_BUFFER)
                     nursery.start_soon(self._read_logs, copy, False, tail, since_ms, send)
                     readers.append(receive)
-                yield _merge(readers)
+                yield merged_by_time(readers)
             nursery.cancel_scope.cancel()
 
     def _copies(self, service: ServiceId | None, allocation: AllocationId | None) -> list[Allocation]:
@@ -469,24 +486,3 @@ def _record(copy: Allocation, line: LogLine) -> LogRecord:
         stream=line.stream.value,
         text=line.text,
     )
-
-
-async def _merge(readers: list[trio.MemoryReceiveChannel[LogRecord]]) -> AsyncIterator[LogRecord]:
-    """Lines of all `readers` by time; each one's own lines keep their order."""
-    heap: list[tuple[int, int, LogRecord]] = []
-    for number in range(len(readers)):
-        await _pull(readers, number, heap)
-    while heap:
-        _, number, record = heapq.heappop(heap)
-        yield record
-        await _pull(readers, number, heap)
-
-
-async def _pull(
-    readers: list[trio.MemoryReceiveChannel[LogRecord]], number: int, heap: list[tuple[int, int, LogRecord]]
-) -> None:
-    try:
-        record = await readers[number].receive()
-    except trio.EndOfChannel:
-        return
-    heapq.heappush(heap, (record.at_ms, number, record))

@@ -14,14 +14,13 @@ _NAMED_BY = {
     "depends_on": "service",
     "source.ulimits": "name",
 }
-HIDDEN = "(secret)"
 
 
 def field_changes(before: ServiceSpec | None, after: ServiceSpec | None) -> tuple[FieldChange, ...]:
     """Every field that differs, by dotted key; values are JSON texts, empty where absent.
 
     Lists of named things are compared by name (`ports.80.host_port`), so that adding one
-    does not show all that follow as changed. Contents of secret files are not shown.
+    does not show all that follow as changed. A spec names secrets and never holds their values.
     """
     old = {} if before is None else _flatten(before)
     new = {} if after is None else _flatten(after)
@@ -36,10 +35,6 @@ def field_changes(before: ServiceSpec | None, after: ServiceSpec | None) -> tupl
 def _flatten(spec: ServiceSpec) -> dict[str, str]:
     found: dict[str, str] = {}
     plain = canonical(spec)
-    secrets = {file.target for file in spec.files if file.is_secret}
-    for file in plain.get("files", []):
-        if file["target"] in secrets:
-            file["content"] = f"{HIDDEN} {file['content'][-8:]}"
     _walk("", plain, found)
     for key in ("name", "project"):
         found.pop(key, None)

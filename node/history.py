@@ -7,6 +7,7 @@ from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
     Command,
     CommitPlan,
+    PutSecrets,
     PutServices,
     RemoveService,
     RestartService,
@@ -49,9 +50,12 @@ def happenings(state: ClusterState, applied: AppliedCommand) -> list[Happening]:
     command = applied.command
     if isinstance(command, CommitPlan):
         return _of_plan(state, command)
-    if not isinstance(command, ServiceCommand):
+    if isinstance(command, PutSecrets):
+        kind, verb = EventKind.SERVICE_RESTARTED, "gets new copies because a secret was changed"
+    elif isinstance(command, ServiceCommand):
+        kind, verb = _KINDS[type(command)]
+    else:
         return []
-    kind, verb = _KINDS[type(command)]
     return [
         _of_change(kind, verb, change, command.actor)
         for change in applied.outcome.changes

@@ -39,6 +39,7 @@ from node.reconciler.events import (
     StopProbes,
 )
 from node.runtime.base import Runtime, RuntimeEvent, RuntimeStateChanged, Workload
+from node.secrets import SecretValues
 from node.store.events import EventLog
 from node.store.identity import Identity
 from node.workload_files import WorkloadFiles
@@ -58,8 +59,8 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica`, `reconciler`, `membership`, `contents` and `recovery` are set by the agent before anything
-    runs: they need this object to be made.
+    `replica`, `reconciler`, `membership`, `contents`, `recovery` and `secrets` are set by the agent before
+    anything runs: they need this object to be made.
     """
 
     replica: ReplicaDriver
@@ -67,6 +68,7 @@ class Wiring:
     membership: Membership
     contents: ContentSharing
     recovery: Recovery
+    secrets: SecretValues
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -196,9 +198,10 @@ class Wiring:
         """What a runtime needs, with the spec's files written. Raises NotAvailableError."""
         allocation, spec = assignment.allocation, assignment.spec
         await self.contents.ensure(blobs_of(spec))
+        secrets = await self.secrets.of(allocation.id, spec)
         directory = ""
         if spec.files:
-            directory = await trio.to_thread.run_sync(self._files.write, allocation.id, spec)
+            directory = await trio.to_thread.run_sync(self._files.write, allocation.id, spec, secrets)
         return Workload(
             allocation=allocation.id,
             service=allocation.service,
@@ -209,6 +212,7 @@ class Wiring:
             node=self._identity.node,
             spec=spec,
             files_dir=directory,
+            secrets=secrets,
         )
 
     async def drain(self, assignment: Assignment, timeout_s: float) -> None:

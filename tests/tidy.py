@@ -33,6 +33,7 @@ CORES = (
     "node/proxy/balancer.py",
     "node/proxy/drain.py",
     "node/proxy/heads.py",
+    "node/doctor/judge.py",
     "node/alerts/rules.py",
 )
 # The IO halves of packages that are pure otherwise.

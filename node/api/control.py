@@ -1,12 +1,14 @@
 """What the API needs of the node: implemented by `node/control.py`, and by a small fake in tests."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
-from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId, TokenId
+from orca.model.doctor import DoctorReply
+from orca.model.ids import AllocationId, BlobDigest, ProjectName, RequestId, SecretId, ServiceId, TokenId
+from orca.model.secret_view import SecretView
 from orca.model.trust_view import AuthoritiesReply, CreateTokenRequest, NodeRemoval, TokenReply, TokensReply
 from orca.model.units import WallMs
 from orca.model.view import (
@@ -27,11 +29,34 @@ from orca.model.view import (
     QuorumReply,
     RollbackRequest,
     ScaleRequest,
+    ServiceChange,
     ServiceReply,
     ServicesReply,
     StatsReply,
     StatusReply,
 )
+
+
+class SecretsControl(Protocol):
+    """The node's secrets as the API drives them; `node/secrets` has it."""
+
+    def list(self, project: ProjectName | None = None) -> tuple[SecretView, ...]:
+        """All secrets by id, without values."""
+        ...
+
+    async def set(
+        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, actor: str
+    ) -> tuple[tuple[SecretId, ...], tuple[ServiceChange, ...]]:
+        """Set them, all or none; which were changed, and the services that get new copies."""
+        ...
+
+    async def rotate(self, *, actor: str) -> tuple[int, int]:
+        """Seal all of them with a new data key; its version, and how many there are."""
+        ...
+
+    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, actor: str) -> None:
+        """Forget them, all or none."""
+        ...
 
 
 class MembershipControl(Protocol):
@@ -127,6 +152,19 @@ class Control(Protocol):
     @property
     def trust(self) -> TrustControl:
         """Who belongs to the cluster."""
+        ...
+
+    @property
+    def secrets(self) -> SecretsControl:
+        """Secrets, sealed."""
+        ...
+
+    def request_id(self, given: RequestId | None) -> RequestId:
+        """The id of a change: the caller's, or a new one."""
+        ...
+
+    async def examine(self) -> DoctorReply:
+        """All nodes, as far as they answer, and what is wrong with them."""
         ...
 
     @property

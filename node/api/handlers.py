@@ -33,6 +33,7 @@ from node.api.params import (
 from node.api.sse import error_line, lines_response
 from orca.errors import InvalidRequestError, NotFoundError, OrcaError
 from orca.http import Response, StreamResponse
+from orca.model.doctor import DoctorReply
 from orca.model.ids import BlobDigest, ProjectName, ServiceId, ServiceName, service_id
 from orca.model.units import WallMs
 from orca.model.view import (
@@ -85,6 +86,11 @@ async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
 async def show_quorum(call: Call[NoQuery, NoBody]) -> QuorumReply:
     """`GET /v1/quorum`."""
     return call.control.quorum.describe(call.control.observation())
+
+
+async def examine_nodes(call: Call[NoQuery, NoBody]) -> DoctorReply:
+    """`GET /v1/doctor`: answers when every node has, or its time is over."""
+    return await call.control.examine()
 
 
 async def recover_quorum(call: Call[NoQuery, RecoverRequest]) -> QuorumReply:
@@ -297,7 +303,7 @@ async def _read_specs(call: Call[SpecsQuery, NoBody]) -> tuple[DeployRequest, di
             "the file has images to build, and their directories did not come with it",
             hint="use `orca deploy`, or POST /v1/builds first and name the image in the file",
         )
-    return DeployRequest(specs=loaded.specs), loaded.blobs
+    return DeployRequest(specs=loaded.specs, secrets=loaded.secrets), loaded.blobs
 
 
 def _load(content: bytes, filename: str, project: ProjectName | None) -> LoadedFile:

@@ -44,6 +44,19 @@ class SpecsQuery(_Params, frozen=True):
     project: _Project | None = None
 
 
+class SecretsQuery(_Params, frozen=True):
+    """Of `GET /v1/secrets`."""
+
+    project: _Project | None = None
+
+
+class SecretQuery(_Params, frozen=True):
+    """Of `DELETE /v1/secrets`."""
+
+    id: Annotated[str, Meta(pattern=r"^[^/]{0,128}/[^/]{1,128}$", description="`<project>/<name>` of the secret")]
+    request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
+
+
 class AllocationsQuery(_Params, frozen=True):
     """Of `GET /v1/allocations`."""
 

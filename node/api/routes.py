@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from node.api import gossip, handlers
+from node.api import gossip, handlers, secrets
 from node.api.call import BLOB_BYTES_MAX, BUILD_BYTES_MAX, JSON, BodyKind, Call, Handler, NoBody, NoQuery, Route
 from node.api.events import list_events
 from node.api.exec import open_exec
@@ -19,6 +19,8 @@ from node.api.params import (
     ExecQuery,
     LogsQuery,
     RemoveQuery,
+    SecretQuery,
+    SecretsQuery,
     ServicesQuery,
     SpecsQuery,
     StatsQuery,
@@ -29,6 +31,7 @@ from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
     InstanceNotFoundError,
+    InvalidRequestError,
     InvalidSpecError,
     NotAvailableError,
     NotFoundError,
@@ -42,6 +45,8 @@ from orca.errors import (
     UnsupportedMediaTypeError,
 )
 from orca.http import Response
+from orca.model.doctor import DoctorReply
+from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SecretsReply, SetSecretsRequest
 from orca.model.view import (
     AllocationsReply,
     ChangeReply,
@@ -180,6 +185,14 @@ _CLUSTER: Final = (
         body=BodyKind.JSON_OR_EMPTY,
         request=RecoverRequest,
         errors=(ConflictError, NotAvailableError, UnsupportedMediaTypeError, PayloadTooLargeError),
+    ),
+    Route(
+        method="GET",
+        path="/v1/doctor",
+        handler=handlers.examine_nodes,
+        summary="Who reaches whom, clocks, disks, certificates; what is wrong and what mends it",
+        tag="cluster",
+        reply=DoctorReply,
     ),
     Route(
         method="GET",
@@ -373,6 +386,47 @@ _DEPLOYS: Final = (
         errors=(RuntimeFailedError, RuntimeUnavailableError, PayloadTooLargeError, UnsupportedMediaTypeError),
     ),
 )
+_SECRETS: Final = (
+    Route(
+        method="GET",
+        path="/v1/secrets",
+        handler=secrets.list_secrets,
+        summary="All secrets and who uses them; never a value",
+        tag="secrets",
+        reply=SecretsReply,
+        query=SecretsQuery,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/secrets",
+        handler=secrets.set_secrets,
+        summary="Set secrets, all or none; services that use a changed one get new copies",
+        tag="secrets",
+        reply=SecretsChangeReply,
+        body=BodyKind.JSON,
+        request=SetSecretsRequest,
+        errors=(InvalidRequestError, *_WRITE),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/secrets",
+        handler=secrets.remove_secret,
+        summary="Forget a secret that no service uses",
+        tag="secrets",
+        reply=SecretsChangeReply,
+        query=SecretQuery,
+        errors=_CHANGE,
+    ),
+    Route(
+        method="POST",
+        path="/v1/secrets/rotate",
+        handler=secrets.rotate_data_key,
+        summary="Seal all secrets with a new data key, and forget the old one",
+        tag="secrets",
+        reply=DataKeyReply,
+        errors=(ConflictError, *_WRITE),
+    ),
+)
 _ALLOCATIONS: Final = (
     Route(
         method="GET",
@@ -424,6 +478,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_GOSSIP,
     *_SERVICES,
     *_DEPLOYS,
+    *_SECRETS,
     *_ALLOCATIONS,
     *_DOCUMENTS,
 )

@@ -337,6 +337,10 @@ class Membership:
         port = member.tags.get(MESH_TAG, "")
         return MeshAddress(member.address.host, int(port)) if port.isdecimal() else self._address_of(node)
 
+    def codec(self) -> PacketCodec:
+        """What opens and seals our packets now; for pings beside the protocol."""
+        return PacketCodec(self.ring.codec_ring)
+
     def sightings(self) -> dict[NodeId, Sighting]:
         """The nodes of this cluster, as gossip has them."""
         if self._driver is None:

@@ -16,6 +16,8 @@ class Purpose(enum.Enum):
     API = "api"
     TUNNEL = "tunnel"
     TRUST = "trust"
+    SECRETS = "secrets"
+    DOCTOR = "doctor"
 
     @property
     def priority(self) -> Priority:

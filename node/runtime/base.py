@@ -26,6 +26,7 @@ import trio
 from orca.model.allocation import Endpoint, PrepareProgress
 from orca.model.ids import AllocationId, ClusterId, NodeId, ServiceId, SpecRevision
 from orca.model.node import RuntimeState
+from orca.model.secrets import fill_environment
 from orca.model.spec import RuntimeKind, ServiceSpec
 from orca.model.units import WallMs
 
@@ -35,7 +36,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     `template` is recorded with the instance, so that a copy of an older spec is
     recognised. `files_dir` is a directory of the node that holds the spec's `files`,
-    one per index (`0`, `1`, …), already written; empty when the spec has none.
+    one per index (`0`, `1`, …), already written; empty when the spec has none. `secrets` are the
+    values of the secrets that the spec names; they are in clear here, and nowhere in the spec.
     """
 
     allocation: AllocationId
@@ -47,6 +49,21 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeId
     spec: ServiceSpec
     files_dir: str = ""
+    secrets: dict[str, bytes] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the copy's processes see: the spec's values with their secrets, and who they are."""
+        return {
+            **fill_environment(self.spec, self.secrets),
+            "ORCA_SERVICE": str(self.service),
+            "ORCA_ALLOCATION": str(self.allocation),
+            "ORCA_SLOT": str(self.slot + 1),
+            "ORCA_NODE": str(self.node),
+        }
+
+    def __repr__(self) -> str:
+        return f"Workload({self.service}.{self.slot + 1} {self.allocation}, revision {self.revision})"
 
 
 class InstanceState(enum.Enum):

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import PutAuthority
+from consensus.state.records import AuthorityRecord
 from node.trust.authority import Authority
 from node.trust.duties import Wrapping, signing_authority
 from node.trust.kept import Founding, NodeKeys
@@ -90,14 +91,21 @@ class DataKeys:
         record = signing_authority(self._state())
         if record is None:
             raise NotAvailableError("this cluster has no CA yet; its founder is about to put it there")
-        key = open_content(
+        return Authority(cluster=self.cluster, certificate=record.certificate, key=self._authority_key(record))
+
+    def _authority_key(self, record: AuthorityRecord) -> bytes:
+        return open_content(
             self.key(record.key_version),
             record.sealed_key,
             purpose=_AUTHORITY,
             subject=record.fingerprint,
             version=record.key_version,
         )
-        return Authority(cluster=self.cluster, certificate=record.certificate, key=key)
+
+    def reseal_authority(self, record: AuthorityRecord) -> bytes:
+        """The private key of `record`'s CA, sealed under the newest data key. Raises NotAvailableError."""
+        version = self.newest
+        return self._seal(self.key(version), self._authority_key(record), _AUTHORITY, record.fingerprint, version)
 
     def put_authority(
         self, authority: Authority, *, at_ms: WallMs, actor: str, request_id: RequestId, cross: bytes = b"",

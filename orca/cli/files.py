@@ -78,6 +78,7 @@ def load_files(paths: Sequence[str], options: FileOptions, existing: Sequence[Se
             DeployInput(
                 specs=one.specs,
                 blobs=one.blobs,
+                secrets=one.secrets,
                 builds=one.builds,
                 warnings=tuple(str(problem) for problem in one.ignored),
             )

@@ -23,6 +23,7 @@ VERBS = (
     Verb("rollback", "Change", "orca.cli.changes", "Go back to an earlier revision."),
     Verb("stop", "Change", "orca.cli.changes", "Stop all copies; the service stays known."),
     Verb("start", "Change", "orca.cli.changes", "Start a stopped service."),
+    Verb("secrets", "Change", "orca.cli.secrets", "Set, list and remove secrets; values are never shown."),
     Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
     Verb("status", "Look", "orca.cli.reads", "The cluster at a glance: leader, nodes, services."),
     Verb("nodes", "Look", "orca.cli.members", "Who is in the cluster; remove one for ever."),
@@ -35,6 +36,7 @@ VERBS = (
     Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),
     Verb("ca", "Look", "orca.cli.trust", "The cluster's certificate authority; change it."),
     Verb("gossip", "Look", "orca.cli.members", "How members talk: counters, keys, pause and resume."),
+    Verb("doctor", "Look", "orca.cli.doctor", "What is wrong with the cluster, and what mends it."),
     Verb("version", "Look", "orca.cli.reads", "Versions of this program and of the node."),
     Verb("completion", "Look", "orca.cli.completion", "Print the shell completion script for bash, zsh or fish."),
 )

@@ -18,8 +18,10 @@ from orca.client.stream import LineSplitter, SseParser
 from orca.client.wire import Caller
 from orca.errors import OrcaError, PeerProtocolError, from_body
 from orca.http import Headers, HttpStream
+from orca.model.doctor import DoctorReply
 from orca.model.event import NodeEvent
-from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision, TokenId
+from orca.model.ids import AllocationId, BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, TokenId
+from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SetSecretsRequest
 from orca.model.trust_view import (
     AuthoritiesReply,
     CreateTokenRequest,
@@ -56,6 +58,7 @@ BLOB_TIMEOUT_S: Final = 300.0
 ROTATION_TIMEOUT_S: Final = 90.0
 RECOVERY_TIMEOUT_S: Final = 60.0
 LEAVE_TIMEOUT_S: Final = 120.0
+DOCTOR_TIMEOUT_S: Final = 30.0
 _JSON: Final[Headers] = (("content-type", "application/json"),)
 
 
@@ -136,6 +139,27 @@ class NodeClient(NodeReads):
         target = target_of(service_path(service), (("request_id", self._new_request_id()),))
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, ChangeReply, f"DELETE {target}")
+
+    async def set_secrets(self, values: Mapping[SecretId, bytes]) -> SecretsChangeReply:
+        """Set secrets, all or none; a value that a secret has already changes nothing."""
+        request = SetSecretsRequest(values=dict(values), request_id=self._new_request_id())
+        return await self._send("PUT", "/v1/secrets", request, SecretsChangeReply)
+
+    async def remove_secret(self, secret: SecretId) -> SecretsChangeReply:
+        """Forget a secret that no service uses."""
+        target = target_of("/v1/secrets", (("id", secret), ("request_id", self._new_request_id())))
+        reply = await self._caller.call("DELETE", target, is_write=True)
+        return decoded(reply.body, SecretsChangeReply, f"DELETE {target}")
+
+    async def rotate_data_key(self) -> DataKeyReply:
+        """Seal all secrets with a new data key; takes as long as there are secrets."""
+        got = await self._caller.call("POST", "/v1/secrets/rotate", timeout_s=ROTATION_TIMEOUT_S)
+        return decoded(got.body, DataKeyReply, "POST /v1/secrets/rotate")
+
+    async def doctor(self) -> DoctorReply:
+        """Examine all nodes; takes as long as the slowest of them, at most some seconds."""
+        got = await self._caller.call("GET", "/v1/doctor", timeout_s=DOCTOR_TIMEOUT_S)
+        return decoded(got.body, DoctorReply, "GET /v1/doctor")
 
     async def pause_gossip(self, *, is_paused: bool) -> GossipReply:
         """Stop or resume the exchange of facts of the node that answers."""
@@ -296,15 +320,20 @@ class NodeClient(NodeReads):
     # How
 
     async def _post(self, target: str, body: msgspec.Struct, reply: type[T], *, timeout_s: float | None = None) -> T:
+        return await self._send("POST", target, body, reply, timeout_s=timeout_s)
+
+    async def _send(
+        self, method: str, target: str, body: msgspec.Struct, reply: type[T], *, timeout_s: float | None = None
+    ) -> T:
         got = await self._caller.call(
-            "POST",
+            method,
             target,
             headers=_JSON,
             body=msgspec.json.encode(body),
             is_write=target != "/v1/plan",
             timeout_s=timeout_s,
         )
-        return decoded(got.body, reply, f"POST {target}")
+        return decoded(got.body, reply, f"{method} {target}")
 
     async def _change(self, service: ServiceId, verb: str) -> ChangeReply:
         request = ChangeRequest(request_id=self._new_request_id())

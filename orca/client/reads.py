@@ -7,6 +7,7 @@ from orca.client.answers import Answer, decoded
 from orca.client.discover import NodeAddress
 from orca.errors import NotFoundError
 from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId, split_service_id
+from orca.model.secret_view import SecretsReply
 from orca.model.trust_view import AuthoritiesReply, TokensReply
 from orca.model.view import (
     AllocationsReply,
@@ -82,6 +83,10 @@ class NodeReads:
     async def gossip_keys(self) -> KeysReply:
         """Which keys the members have."""
         return await self._get("/v1/gossip/keys", KeysReply)
+
+    async def secrets(self, project: ProjectName | None = None) -> SecretsReply:
+        """All secrets, or those of `project`, without their values."""
+        return await self._get(target_of("/v1/secrets", (("project", project),)), SecretsReply)
 
     async def services(self, project: ProjectName | None = None) -> ServicesReply:
         """All services, or those of `project`."""

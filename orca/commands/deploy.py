@@ -13,7 +13,7 @@ from orca.commands.progress import BlobUploaded, BuildLine, BuildStarted, Report
 from orca.commands.rollout import goals_of
 from orca.errors import InvalidRequestError, InvalidSpecError, OrcaError, Problem
 from orca.model.build import BuildSpec
-from orca.model.ids import BlobDigest, ServiceId
+from orca.model.ids import BlobDigest, SecretId, ServiceId
 from orca.model.spec import ServiceSpec
 from orca.model.view import DeployRequest, ImageBuild
 
@@ -21,10 +21,11 @@ BUILD_LINES_KEPT: Final = 15
 
 
 class DeployInput(msgspec.Struct, frozen=True, kw_only=True):
-    """What the files of one deploy come to: specs, contents by digest, images to build first."""
+    """What the files of one deploy come to: specs, contents by digest, secrets to set, images to build first."""
 
     specs: tuple[ServiceSpec, ...]
     blobs: dict[BlobDigest, bytes] = {}
+    secrets: dict[SecretId, bytes] = {}
     builds: tuple[BuildSpec, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -54,6 +55,7 @@ def join_inputs(inputs: Sequence[DeployInput]) -> DeployInput:
     return DeployInput(
         specs=tuple(specs.values()),
         blobs={digest: content for one in inputs for digest, content in one.blobs.items()},
+        secrets={name: value for one in inputs for name, value in one.secrets.items()},
         builds=tuple(build for one in inputs for build in one.builds),
         warnings=tuple(warning for one in inputs for warning in one.warnings),
     )
@@ -76,7 +78,9 @@ async def deploy_services(
     await upload_blobs(client, given.blobs, report)
     for build in given.builds:
         await _build(client, build, report)
-    reply = await client.deploy(DeployRequest(specs=given.specs, prune=options.prune, note=options.note))
+    reply = await client.deploy(
+        DeployRequest(specs=given.specs, prune=options.prune, note=options.note, secrets=given.secrets)
+    )
     return await finish(
         client,
         reply.changes,

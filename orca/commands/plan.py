@@ -16,7 +16,8 @@ async def plan_services(client: NodeClient, given: DeployInput, report: Report, 
         raise InvalidRequestError("there is no service to plan", hint="a service file has one [[service]] or more")
     for warning in given.warnings:
         report(SpecWarning(text=warning))
-    return await client.plan(DeployRequest(specs=given.specs, prune=prune))
+    names = dict.fromkeys(given.secrets, b"")  # the values are of no use to a plan, so they stay here
+    return await client.plan(DeployRequest(specs=given.specs, prune=prune, secrets=names))
 
 
 def has_changes(reply: PlanReply) -> bool:

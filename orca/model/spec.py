@@ -228,15 +228,15 @@ class MountSpec(_Value, frozen=True):
 
 
 class FileSpec(_Value, frozen=True):
-    """A small file of known content, mounted read-only at `target`.
+    """A small file mounted read-only at `target`: of known `content`, or the value of a secret.
 
-    `is_secret` keeps the content out of every listing.
+    Exactly one of `content` and `secret` is given. A secret's file lies in memory, never on a disk.
     """
 
     target: str
-    content: BlobDigest
+    content: BlobDigest | None = None
+    secret: str | None = None
     mode: int = 0o444
-    is_secret: bool = False
 
 
 class DependencySpec(_Value, frozen=True):

@@ -16,6 +16,7 @@ from orca.model.ids import (
     NodeId,
     ProjectName,
     RequestId,
+    SecretId,
     ServiceId,
     ServiceName,
     SpecRevision,
@@ -167,12 +168,18 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     A spec that equals the running one changes nothing. `request_id` makes a retry safe.
     Contents that the specs name by digest must be on the node (`PUT /v1/blobs/…`).
     With `prune` the services of the named projects that are not in `specs` are removed.
+    `secrets` (base64 of the values, by `<project>/<name>`) are set before the specs are put; a plan
+    looks at their names only.
     """
 
     specs: tuple[ServiceSpec, ...]
     request_id: RequestId | None = None
     prune: bool = False
     note: str = ""
+    secrets: dict[SecretId, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"DeployRequest({[spec.id for spec in self.specs]}, secrets {sorted(self.secrets)})"
 
 
 class ChangeAction(enum.Enum):

@@ -24,8 +24,11 @@ Defaults that are decided here:
 - A service that publishes a host port is replaced stop-first unless it says otherwise:
   two copies cannot hold one port of a node.
 - A Wasm service with a route and no port listens on 80, a number that only the proxy sees.
-- `${secrets.NAME}` is refused: this version keeps no secrets, and an empty string in its
-  place would start a service with the wrong password.
+- `${secrets.NAME}` in `env` and `{ secret = "NAME" }` under `files` name a secret of the
+  service's project, or else of the whole cluster. Whether there is one is for the node to
+  say: a deploy that names a secret that does not exist is refused. A Compose file's secrets
+  with a `file`, `content` or `environment` are set under its project before it is deployed;
+  `external: true` is one that is there already.
 
 Left out on purpose: includes and extends (a spec is one file), external networks and
 volumes (Orca makes its own), device access, static addresses.

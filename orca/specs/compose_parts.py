@@ -434,13 +434,36 @@ def read_files(
                 allowed = "one of " + ", ".join(definitions) if definitions else f"a name under `{key}:`"
                 item.refuse(f"{key[:-1]} {shown(name or '')} is not declared at the top level", allowed)
                 continue
-            content = _content(definitions[name], context)
-            if content is not None:
+            path = posixpath.join(root, target or name)
+            file = (
+                _secret_file(path, name, definitions[name], context)
+                if key == "secrets"
+                else _config_file(path, definitions[name], context)
+            )
+            if file is not None:
                 origins[f"files[{len(found)}]"] = item
-                path = posixpath.join(root, target or name)
-                digest = context.files.keep(content)
-                found.append(FileSpec(target=path, content=digest, mode=mode, is_secret=key == "secrets"))
+                found.append(msgspec.structs.replace(file, mode=mode))
     return tuple(found)
+
+
+def _config_file(path: str, definition: Item, context: Context) -> FileSpec | None:
+    content = _content(definition, context)
+    return None if content is None else FileSpec(target=path, content=context.files.keep(content))
+
+
+def _secret_file(path: str, name: str, definition: Item, context: Context) -> FileSpec | None:
+    """A secret of the cluster: one that is there (`external`), or one whose value the file gives."""
+    if definition.is_table and any(key == "external" for key, _ in definition.entries()):
+        table = Section(definition, ("external", "name"), allows_extensions=True)
+        if table.read("external", Item.boolean, False):
+            return FileSpec(target=path, secret=table.read("name", Item.filled_text, name))
+        definition.refuse("external is false and there is no content", "external: true, or file, content, environment")
+        return None
+    content = _content(definition, context)
+    if content is None:
+        return None
+    context.files.secrets[name] = content
+    return FileSpec(target=path, secret=name)
 
 
 def _content(definition: Item, context: Context) -> bytes | None:

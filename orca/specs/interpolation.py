@@ -3,7 +3,7 @@
 `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?message}`,
 `${NAME?message}`, `${NAME:+other}`, `${NAME+other}`; `$$` is a dollar sign. Defaults may
 hold further variables; values of variables are never read again, so nothing can grow
-without end. `${secrets.NAME}` is left as it is: the rules refuse it with its own words.
+without end. `${secrets.NAME}` is left as it is: the node that starts a copy fills it in.
 """
 
 import re

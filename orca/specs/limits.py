@@ -6,11 +6,12 @@ checked, so every number, name and path is looked at here and nowhere else.
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
+from orca.model.secrets import SECRET_NAME, named_in
 from orca.model.spec import (
     ContainerImage,
     ExecCheck,
@@ -47,9 +48,10 @@ _URL_PATH: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]{0,1023}")
 _URL_PATH_QUERY: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]{0,2047}")
 _SIGNAL: Final = re.compile(r"(?:SIG)?[A-Z][A-Z0-9]{1,9}(?:[+-][0-9]{1,2})?|[0-9]{1,2}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_SECRET: Final = re.compile(r"\$\{secrets\.([^}]*)\}?")
+_OPEN_SECRET: Final = re.compile(r"\$\{secrets\.[^}]*\Z")
 _NAME_ALLOWED: Final = "lower-case letters, digits and '-' inside, 1 to 63 characters, for example web-1"
 _PORT_ALLOWED: Final = "1 to 65535"
+_REFERENCE_ALLOWED: Final = "${secrets.NAME}, where NAME has letters, digits, '_', '.' and '-'"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -256,12 +258,9 @@ def _env_and_labels(spec: ServiceSpec) -> Iterator[Fault]:
         if not name or "=" in name or "\0" in name or len(name) > 512:
             yield Fault(path, f"{shown(name)} is no variable name", "a name without '='")
         yield from _texts(path, (value,))
-        for secret in dict.fromkeys(_SECRET.findall(value)):
-            yield Fault(
-                path,
-                f"secret {shown(secret)} does not exist: this version of Orca keeps no secrets; nothing was deployed",
-                "a literal value, or a file of content given under files",
-            )
+        if _OPEN_SECRET.search(value):
+            yield Fault(path, f"the closing brace of a secret's name is missing in {shown(value)}", _REFERENCE_ALLOWED)
+        yield from _secret_names(path, named_in(value))
     for name, value in spec.labels.items():
         path = f"labels.{name}"
         if not name or len(name) > 512:
@@ -309,8 +308,19 @@ def _files_and_mounts(spec: ServiceSpec) -> Iterator[Fault]:
     for index, file in enumerate(spec.files):
         if not 0 <= file.mode <= 0o777:
             yield Fault(f"files[{index}].mode", f"{file.mode:o} is no file mode", '"0000" to "0777"')
-        if not _DIGEST.fullmatch(file.content):
-            yield Fault(f"files[{index}].content", "the content is no digest", "sha256: and 64 hex digits")
+        path = f"files[{index}]"
+        if (file.content is None) == (file.secret is None):
+            yield Fault(path, "a file has either a content or a secret", "exactly one of content and secret")
+        if file.content is not None and not _DIGEST.fullmatch(file.content):
+            yield Fault(f"{path}.content", "the content is no digest", "sha256: and 64 hex digits")
+        if file.secret is not None:
+            yield from _secret_names(f"{path}.secret", (file.secret,))
+
+
+def _secret_names(path: str, names: Iterable[str]) -> Iterator[Fault]:
+    for name in dict.fromkeys(names):
+        if not SECRET_NAME.fullmatch(name):
+            yield Fault(path, f"{shown(name)} is no name of a secret", _REFERENCE_ALLOWED)
 
 
 def _mount(path: str, mount: MountSpec) -> Iterator[Fault]:

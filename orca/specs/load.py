@@ -8,7 +8,8 @@ import msgspec
 
 from orca.errors import PayloadTooLargeError, Problem
 from orca.model.build import BuildSpec
-from orca.model.ids import BlobDigest, ProjectName
+from orca.model.ids import BlobDigest, ProjectName, SecretId
+from orca.model.secrets import secret_id
 from orca.model.spec import ServiceSpec
 from orca.specs.compose import read_compose_file
 from orca.specs.document import Node
@@ -28,12 +29,14 @@ class LoadedFile(msgspec.Struct, frozen=True, kw_only=True):
     """What a service file (or a directory of them) asks for.
 
     `blobs` is the content of Wasm modules and of `files` by digest; it must reach the node
-    before the specs. `builds` are images to make first. `ignored` are harmless things
+    before the specs. `secrets` are values that a Compose file gives, to be sealed before the
+    specs are put. `builds` are images to make first. `ignored` are harmless things
     that have no effect, each with its line. `kind` is `toml` or `compose`.
     """
 
     specs: tuple[ServiceSpec, ...]
     blobs: dict[BlobDigest, bytes] = {}
+    secrets: dict[SecretId, bytes] = {}
     builds: tuple[BuildSpec, ...] = ()
     ignored: tuple[Problem, ...] = ()
     kind: str = "toml"
@@ -119,11 +122,17 @@ def conclude(readings: list[FileReading], existing: Iterable[ServiceSpec] = ()) 
     if any(reading.findings.problems for reading in readings):
         raise to_error(reading.findings for reading in readings)
     blobs: dict[BlobDigest, bytes] = {}
+    secrets: dict[SecretId, bytes] = {}
     for reading in readings:
         blobs.update(reading.files.blobs)
+        projects = sorted({service.spec.project for service in reading.services})
+        secrets.update(
+            (secret_id(project, name), value) for project in projects for name, value in reading.files.secrets.items()
+        )
     return LoadedFile(
         specs=tuple(service.spec for _, service in placed),
         blobs=blobs,
+        secrets=secrets,
         builds=tuple(service.build for _, service in placed if service.build is not None),
         ignored=in_order(problem for reading in readings for problem in reading.findings.ignored),
         kind=readings[0].kind if readings else "toml",

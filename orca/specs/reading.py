@@ -20,10 +20,14 @@ SERVICES_MAX: Final = 1_000
 
 
 class FileAccess:
-    """Reads the files that a spec names and keeps their content under its digest."""
+    """Reads the files that a spec names and keeps their content under its digest.
+
+    `secrets` are values that the file gives, by name; they are kept apart and never stored as contents.
+    """
 
     def __init__(self, read_file: ReadFile | None) -> None:
         self.blobs: dict[BlobDigest, bytes] = {}
+        self.secrets: dict[str, bytes] = {}
         self._read_file = read_file
         self._contents: dict[str, bytes] = {}
 

@@ -276,28 +276,36 @@ def _mount(item: Item, context: Context) -> MountSpec | None:
 
 
 def read_files(section: Section, origins: dict[str, Item], context: Context) -> tuple[FileSpec, ...]:
-    """`files`: a table from target to `"path"`, `{ path = … }` or `{ text = … }`."""
+    """`files`: a table from target to `"path"`, `{ path = … }`, `{ text = … }` or `{ secret = "NAME" }`."""
     found: list[FileSpec] = []
     for target, item in [] if (files := section.get("files")) is None else files.entries():
-        mode, is_secret = 0o444, False
-        if item.is_table:
-            table = Section(item, ("path", "text", "mode", "secret"))
-            mode = table.read("mode", read_mode, 0o444)
-            is_secret = table.read("secret", Item.boolean, False)
-            source = table.exclusive("path", "text")
-            is_text = source is not None and source is table.get("text")
-        else:
-            source, is_text = item, False
-        if source is None:
-            item.refuse("the file has no content", '{ path = "./app.conf" } or { text = "…" }')
-            continue
-        text = source.text()
-        content = None if text is None else text.encode() if is_text else context.files.load(source, text)
-        if content is not None:
+        file = _read_file(target, item, context)
+        if file is not None:
             origins[f"files[{len(found)}]"] = item
-            digest = context.files.keep(content)
-            found.append(FileSpec(target=target, content=digest, mode=mode, is_secret=is_secret))
+            found.append(file)
     return tuple(found)
+
+
+def _read_file(target: str, item: Item, context: Context) -> FileSpec | None:
+    """One entry of `files`; None after recording what is wrong with it."""
+    mode, key, source = 0o444, "path", item if not item.is_table else None
+    if item.is_table:
+        table = Section(item, ("path", "text", "secret", "mode"))
+        source = table.exclusive("path", "text", "secret")
+        key = next(
+            (name for name in ("path", "text", "secret") if source is not None and source is table.get(name)), ""
+        )
+        mode = table.read("mode", read_mode, 0o444)
+    if source is None:
+        item.refuse("the file has no content", '{ path = "./app.conf" }, { text = "…" } or { secret = "NAME" }')
+        return None
+    text = source.text()
+    if text is None:
+        return None
+    if key == "secret":
+        return FileSpec(target=target, secret=text, mode=mode)
+    content = text.encode() if key == "text" else context.files.load(source, text)
+    return None if content is None else FileSpec(target=target, content=context.files.keep(content), mode=mode)
 
 
 def read_env(item: Item) -> dict[str, str]:

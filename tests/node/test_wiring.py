@@ -92,7 +92,7 @@ class Parts:
             health=self.health,
             proxy=ProxyServer(clock, random.Random(1)),
             runtimes={RuntimeKind.DOCKER: FakeRuntime()},
-            files=WorkloadFiles(path / "files", lambda digest: path / digest),
+            files=WorkloadFiles(path / "files", lambda digest: path / digest, name="n-test", memory=()),
             ended=self.ended,
             facts=self.facts,
         )

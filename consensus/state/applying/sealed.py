@@ -5,6 +5,7 @@ from typing import Final, assert_never
 import msgspec
 
 from consensus.state.applying.results import NOTHING, Done, Refusal, check_room, check_text, touch, touch_plans
+from consensus.state.applying.services import renew_users, users_of
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
     DeleteSecrets,
@@ -17,7 +18,7 @@ from consensus.state.commands import (
     WrapDataKey,
 )
 from consensus.state.records import DataKeyRecord, SecretRecord
-from orca.model.ids import NodeId, SecretId, StateRevision
+from orca.model.ids import NodeId, SecretId, StateRevision, display_name
 
 SECRETS_MAX: Final = 10_000
 DATA_KEYS_MAX: Final = 16
@@ -153,7 +154,8 @@ def _put_secrets(state: ClusterState, at: StateRevision, command: PutSecrets) ->
             updated_by=command.actor,
         )
     touch_plans(state, at)
-    return Done(secrets=tuple(entry.secret for entry in command.entries))
+    names = tuple(entry.secret for entry in command.entries)
+    return msgspec.structs.replace(renew_users(state, at, names, command), secrets=names)
 
 
 def _reseal_secrets(state: ClusterState, at: StateRevision, command: ResealSecrets) -> Done:
@@ -179,6 +181,13 @@ def _delete_secrets(state: ClusterState, at: StateRevision, command: DeleteSecre
     for name in names:
         if name not in state.secrets:
             raise Refusal("not_found", f"there is no secret {name}")
+        users = users_of(state, name)
+        if users:
+            raise Refusal(
+                "conflict",
+                f"the secret {name} is used by {', '.join(map(display_name, users[:5]))}; "
+                "deploy them without it first, or remove them",
+            )
     for name in names:
         del state.secrets[name]
     touch_plans(state, at)

@@ -1,5 +1,6 @@
 """Deploy, scale, stop, start, restart, roll back, remove."""
 
+from collections.abc import Collection
 from typing import Final, assert_never
 
 import msgspec
@@ -17,9 +18,11 @@ from consensus.state.commands import (
     StartService,
     StopService,
 )
+from consensus.state.commands.base import Change
 from consensus.state.records import RemovedSpec, RevisionRecord, RolloutRecord, ServiceRecord
 from orca.model.allocation import Allocation, DesiredStatus
-from orca.model.ids import ServiceId, SpecRevision, StateRevision, display_name
+from orca.model.ids import SecretId, ServiceId, SpecRevision, StateRevision, display_name
+from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec
 from orca.model.units import WallMs
 from orca.model.view import ChangeAction, RolloutState, ServiceChange
@@ -65,6 +68,7 @@ def _put_services(state: ClusterState, at: StateRevision, command: PutServices) 
         raise Refusal("invalid_spec", "one deploy names the same service twice")
     for entry in command.entries:
         _check_spec(entry.spec)
+        _check_secrets(state, entry.spec)
     pruned = [
         service
         for service, record in state.services.items()
@@ -92,6 +96,36 @@ def _check_spec(spec: ServiceSpec) -> None:
         raise Refusal(
             "invalid_spec", f"{name}: deploy.deadline_s is {spec.deploy.deadline_s}; 0 to {DEADLINE_S_MAX:g} is right"
         )
+
+
+def _check_secrets(state: ClusterState, spec: ServiceSpec) -> None:
+    for name in secrets_of(spec):
+        if find_secret(spec.project, name, state.secrets.__contains__) is None:
+            raise Refusal("invalid_spec", missing_secret(spec, name))
+
+
+def _used_by(state: ClusterState, spec: ServiceSpec) -> dict[SecretId, None]:
+    found = (find_secret(spec.project, name, state.secrets.__contains__) for name in secrets_of(spec))
+    return dict.fromkeys(one for one in found if one is not None)
+
+
+def users_of(state: ClusterState, secret: SecretId) -> list[ServiceId]:
+    """The services whose present spec uses `secret`."""
+    return sorted(name for name, record in state.services.items() if secret in _used_by(state, record.spec))
+
+
+def renew_users(state: ClusterState, at: StateRevision, changed: Collection[SecretId], command: Change) -> Done:
+    """Replace the copies of every service that uses one of `changed`, by the rules of its deploy section."""
+    changes = []
+    for record in list(state.services.values()):
+        names = sorted(name for name in _used_by(state, record.spec) if name in changed)
+        if not names or record.is_stopped:
+            continue  # who is stopped reads the new value when it starts
+        template = f"{record.current.template.partition('+')[0]}+s{at}"
+        cause = "secret " + ", ".join(split_secret_id(name)[1] for name in names)
+        new = _revision(record, record.spec, template, cause, command)
+        changes.append(_append(state, record, new, state.allocations_of(record.id), is_stopped=False))
+    return Done(changes=tuple(changes))
 
 
 def _check_routes(state: ClusterState, entries: tuple[SpecEntry, ...], leaving: list[ServiceId]) -> None:
@@ -178,7 +212,7 @@ def _revision(
     spec: ServiceSpec,
     template: str,
     cause: str,
-    command: PutServices | RestartService | RollbackService | ScaleService,
+    command: Change,
 ) -> RevisionRecord:
     return RevisionRecord(
         revision=SpecRevision(record.current.revision + 1),
@@ -273,6 +307,7 @@ def _roll_back(state: ClusterState, at: StateRevision, command: RollbackService)
         raise Refusal("conflict", f"{name} is at revision {command.to} already")
     cause = f"rollback to {command.to}"
     _check_routes(state, (SpecEntry(spec=wanted.spec, template=wanted.template),), [])
+    _check_secrets(state, wanted.spec)
     # Its own template: copies of that revision that still run are taken over as they are.
     return _renew(state, at, record, wanted.spec, wanted.template, cause, command)
 

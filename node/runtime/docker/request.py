@@ -90,7 +90,7 @@ def create_body(workload: Workload, networks: tuple[str, ...], *, has_init: bool
         raise InvalidRequestError(f"{workload.service} is a Wasm module; Docker runs container images")
     body: dict[str, Any] = {
         "Image": normalised_image(source.image),
-        "Env": [f"{key}={value}" for key, value in _environment(workload).items()],
+        "Env": [f"{key}={value}" for key, value in workload.environment.items()],
         "Labels": _labels(workload, networks),
         "ExposedPorts": {f"{port.port}/{port.protocol.value}": {} for port in spec.ports},
         # An image's own HEALTHCHECK would cost an exec every time; the node probes by itself.
@@ -109,16 +109,6 @@ def create_body(workload: Workload, networks: tuple[str, ...], *, has_init: bool
     }
     body.update({key: value for key, value in optional.items() if value is not None})
     return body
-
-
-def _environment(workload: Workload) -> dict[str, str]:
-    return {
-        **workload.spec.env,
-        "ORCA_SERVICE": str(workload.service),
-        "ORCA_ALLOCATION": str(workload.allocation),
-        "ORCA_SLOT": str(workload.slot + 1),
-        "ORCA_NODE": str(workload.node),
-    }
 
 
 def _labels(workload: Workload, networks: tuple[str, ...]) -> dict[str, str]:

@@ -337,13 +337,7 @@ class WasmRuntime:
         mounts = await trio.to_thread.run_sync(prepare_mounts, workload, self._volumes_dir, scratch)
         return Setup(
             args=(source.name or workload.spec.name, *source.args),
-            env={
-                **workload.spec.env,
-                "ORCA_ALLOCATION": workload.allocation,
-                "ORCA_SERVICE": workload.service,
-                "ORCA_SLOT": str(workload.slot + 1),
-                "ORCA_NODE": workload.node,
-            },
+            env=workload.environment,
             mounts=mounts,
             memory_bytes_max=_memory_limit(workload.spec),
         )

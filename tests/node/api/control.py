@@ -11,6 +11,7 @@ import trio
 from gossip.serf import RotationEnded, RotationStep
 from node.runtime.base import ExecRequest, LogStream
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
+from orca.model.doctor import DoctorReply
 from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent
 from orca.model.ids import (
     AllocationId,
@@ -18,6 +19,7 @@ from orca.model.ids import (
     ClusterId,
     NodeId,
     ProjectName,
+    RequestId,
     ServiceId,
     SpecRevision,
     StateRevision,
@@ -57,6 +59,7 @@ from orca.model.view import (
     StatsView,
     StatusReply,
 )
+from tests.node.api.fake_secrets import FakeSecrets
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -133,6 +136,7 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.membership = FakeMembership()
+        self.secrets = FakeSecrets()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
@@ -193,6 +197,12 @@ class FakeControl:
             nodes=(self.node(),),
             services=services,
         )
+
+    def request_id(self, given: RequestId | None) -> RequestId:
+        return given or RequestId("made-here")
+
+    async def examine(self) -> DoctorReply:
+        return DoctorReply(observation=self.observation(), nodes=(), findings=(), outlook=("all is well",))
 
     @property
     def quorum(self) -> "FakeControl":

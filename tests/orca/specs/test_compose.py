@@ -87,6 +87,7 @@ def test_the_example_loads_unmodified() -> None:
     assert web.depends_on == (DependencySpec(service=api.name, condition=DependencyCondition.HEALTHY),)
     assert api.routes == (RouteSpec(domain="shop.localhost", path="/products.json"),)
     assert (api.networks, api.aliases) == (("front", "back"), ("backend",))
+    assert api.files[0].content is not None
     assert loaded.blobs[api.files[0].content].startswith(b"[")
     assert [(mount.kind, mount.target) for mount in db.mounts] == [
         (MountKind.VOLUME, "/var/lib/db"),
@@ -211,12 +212,27 @@ def test_configs_and_secrets_become_files_at_their_places() -> None:
     body = "configs: [c, {source: c, target: /etc/c, mode: 0440}]\nsecrets: [s, {source: e, target: env}]"
     top = "configs: {c: {content: 'C'}}\nsecrets: {s: {file: ./s.txt}, e: {environment: TOKEN}}\n"
     loaded = _load(_indented(body) + top, environment={"TOKEN": "T"}, s_txt=b"S")
-    assert [(f.target, loaded.blobs[f.content], f.mode, f.is_secret) for f in loaded.specs[0].files] == [
-        ("/c", b"C", 0o444, False),
-        ("/etc/c", b"C", 0o440, False),
-        ("/run/secrets/s", b"S", 0o444, True),
-        ("/run/secrets/env", b"T", 0o444, True),
+    files = loaded.specs[0].files
+    assert [(f.target, f.secret, f.mode) for f in files] == [
+        ("/c", None, 0o444),
+        ("/etc/c", None, 0o440),
+        ("/run/secrets/s", "s", 0o444),
+        ("/run/secrets/env", "e", 0o444),
     ]
+    assert [loaded.blobs[f.content] for f in files if f.content] == [b"C", b"C"]
+    project = loaded.specs[0].project
+    assert loaded.secrets == {f"{project}/s": b"S", f"{project}/e": b"T"}
+    assert not {b"S", b"T"} & set(loaded.blobs.values())
+
+
+def test_an_external_secret_is_one_of_the_cluster() -> None:
+    top = "secrets: {s: {external: true}, t: {external: true, name: other}}\n"
+    loaded = _load(_indented("secrets: [s, t]") + top)
+    assert [(f.target, f.secret) for f in loaded.specs[0].files] == [
+        ("/run/secrets/s", "s"),
+        ("/run/secrets/t", "other"),
+    ]
+    assert not loaded.secrets
 
 
 def test_env_files_come_first_and_a_missing_one_may_be_optional() -> None:
@@ -341,7 +357,7 @@ def test_harmless_keys_are_ignored_one_by_one_with_their_line() -> None:
         ("depends_on: [gone]", "depends_on[0]", "does not exist"),
         ("healthcheck: {test: [CMD]}", "healthcheck.test", "no kind of test"),
         ("healthcheck: {interval: 1s}", "healthcheck", "has no test"),
-        ("environment: {A: '${secrets.x}'}", "environment.A", "secret 'x' does not exist"),
+        ("environment: {A: '${secrets.x y}'}", "environment.A", "'x y' is no name of a secret"),
         ("env_file: gone.env", "env_file", "does not exist"),
         ("mem_limit: lots", "mem_limit", "not an amount of bytes"),
         ("labels: {orca.domian: a.b}", "labels.'orca.domian'", "not known to Orca"),

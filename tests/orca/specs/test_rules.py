@@ -144,8 +144,13 @@ def test_a_wasm_command_answers_no_requests() -> None:
     assert "runs once" in _one(_spec(source=source, ports=(PortSpec(port=80),))).message
 
 
-def test_a_secret_that_does_not_exist_is_named_and_nothing_was_deployed() -> None:
-    found = _one(_spec(env={"URL": "pg://${secrets.db_url}/x"}))
+def test_a_secret_may_be_named_in_a_value_and_as_a_file_and_its_name_is_checked() -> None:
+    assert not check_services([_spec(env={"URL": "pg://${secrets.db_url}/x"})], [])
+    found = _one(_spec(env={"URL": "pg://${secrets.db/url}/x"}))
     assert found.key == "services[0].env.URL"
-    assert "secret 'db_url' does not exist" in found.message
-    assert "nothing was deployed" in found.message
+    assert "'db/url' is no name of a secret" in found.message
+
+
+def test_a_file_has_either_a_content_or_a_secret() -> None:
+    for file in (FileSpec(target="/a"), FileSpec(target="/a", content=DIGEST, secret="db")):
+        assert "either a content or a secret" in _one(_spec(files=(file,))).message

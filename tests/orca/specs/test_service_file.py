@@ -68,7 +68,10 @@ def test_the_example_shows_most_keys_and_loads() -> None:
     assert spec.startup is not None
     assert spec.startup.check == TcpCheck()
     assert spec.env == {"GREETING": "hello", "WORKERS": "2"}
-    assert [loaded.blobs[file.content] for file in spec.files] == [b"<h1>Hello from Orca</h1>\n", b"ok\n"]
+    assert [loaded.blobs[file.content] for file in spec.files if file.content] == [
+        b"<h1>Hello from Orca</h1>\n",
+        b"ok\n",
+    ]
     assert spec.deploy.max_surge == 1
     assert msgspec.json.decode(msgspec.json.encode(spec), type=ServiceSpec) == spec
 
@@ -139,7 +142,8 @@ volumes = ["data:/var/lib/x", "./conf:/etc/x:ro"]
 mounts = [{kind = "tmpfs", target = "/tmp/", size = "64Mi"}]
 [service.files]
 "/a" = { path = "./a.conf", mode = "0640" }
-"/b" = { text = "b", mode = 0o400, secret = true }
+"/b" = { text = "b" }
+"/c" = { secret = "db_password", mode = 0o400 }
 """,
         a_conf=b"A",
     )
@@ -149,10 +153,13 @@ mounts = [{kind = "tmpfs", target = "/tmp/", size = "64Mi"}]
         (MountKind.BIND, "/srv/app/conf", "/etc/x", True, None),
         (MountKind.TMPFS, "", "/tmp", False, 64 * 2**20),
     ]
-    assert [(f.target, loaded.blobs[f.content], f.mode, f.is_secret) for f in spec.files] == [
-        ("/a", b"A", 0o640, False),
-        ("/b", b"b", 0o400, True),
+    contents = [None if f.content is None else loaded.blobs[f.content] for f in spec.files]
+    assert [(f.target, f.secret, f.mode) for f in spec.files] == [
+        ("/a", None, 0o640),
+        ("/b", None, 0o444),
+        ("/c", "db_password", 0o400),
     ]
+    assert contents == [b"A", b"b", None]
 
 
 def test_a_wasm_service_keeps_its_module_as_a_blob_and_needs_no_port_for_a_route() -> None:
@@ -250,7 +257,10 @@ def test_a_build_names_the_image_that_it_makes() -> None:
         ('volumes = ["/data"]', "volumes[0]", "has no name"),
         ('volumes = ["a:/x", "b:/x"]', "volumes[1]", "mounted twice"),
         ('mounts = [{target = "/x", source = "d", kind = "nfs"}]', "mounts[0].kind", "'nfs' is not known"),
-        ('env = {URL = "${secrets.db_url}"}', "env.URL", "secret 'db_url' does not exist"),
+        ('env = {URL = "${secrets.db url}"}', "env.URL", "'db url' is no name of a secret"),
+        ('env = {URL = "pg://${secrets.db_url"}', "env.URL", "the closing brace"),
+        ('files = {"/a" = {secret = "a/b"}}', "files./a", "'a/b' is no name of a secret"),
+        ('files = {"/a" = {secret = "a", text = "b"}}', "files./a.secret", "only one of"),
         ("env = {FLAG = true}", "env.FLAG", "true is not a string"),
         ('labels = {"orca.node" = "x"}', "labels.'orca.node'", "belong to Orca"),
         ('runtime = "wasm"', "runtime", "does not fit"),

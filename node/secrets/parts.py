@@ -1,0 +1,36 @@
+"""All of this node's secrets, joined: what opens them here, what asks others, and what people can do."""
+
+from collections.abc import Callable, Iterable
+
+from consensus.driver import ReplicaDriver
+from node.mesh.driver import Mesh
+from node.secrets.control import SecretControl
+from node.secrets.rotation import KeyRotation
+from node.secrets.sharing import SecretSharing
+from node.secrets.values import SecretValues
+from node.trust.data_keys import DataKeys
+from orca.model.ids import NodeId
+from orca.model.trust import NodeRole
+from orca.sources import Clock, IdSource
+
+
+class Secrets:
+    """`others` gives the living nodes without this one."""
+
+    def __init__(
+        self,
+        replica: ReplicaDriver,
+        mesh: Mesh,
+        data_keys: DataKeys,
+        clock: Clock,
+        ids: IdSource,
+        *,
+        others: Callable[[], Iterable[NodeId]],
+    ) -> None:
+        def members() -> list[NodeId]:
+            nodes = replica.state.nodes
+            return [one for one in others() if one in nodes and nodes[one].role is NodeRole.MEMBER]
+
+        self.sharing = SecretSharing(lambda: replica.state, mesh, members=members)
+        self.values = self.sharing.values = SecretValues(lambda: replica.state, data_keys, self.sharing)
+        self.control = SecretControl(replica, data_keys, clock, KeyRotation(replica, data_keys, clock, ids))

@@ -1,0 +1,118 @@
+"""A new data key: everything that the old one sealed is sealed anew, and the old one is forgotten.
+
+Each step is a command of its own, and each is safe to break off after: a data key that seals nothing more is
+dropped by the next rotation, and until then every member can open both.
+"""
+
+import os
+from typing import Final
+
+from consensus.driver import ReplicaDriver
+from consensus.state.cluster import ClusterState
+from consensus.state.commands import Command, DropDataKey, PutAuthority, PutDataKey, ResealSecrets, SealedEntry
+from node import changes
+from node.trust.data_keys import DataKeys
+from node.trust.sealing import DATA_KEY_BYTES
+from orca.errors import ConflictError, NotAvailableError
+from orca.model.ids import RequestId
+from orca.model.trust import NodeRole
+from orca.sources import Clock, IdSource
+
+ENTRIES_MAX: Final = 100
+"""Secrets sealed anew in one command: at their largest they stay below the limit of a command."""
+
+
+class KeyRotation:
+    """Rotates the cluster's data key from this node, which must be able to open the present one."""
+
+    def __init__(self, replica: ReplicaDriver, data_keys: DataKeys, clock: Clock, ids: IdSource) -> None:
+        self._replica = replica
+        self._data_keys = data_keys
+        self._clock = clock
+        self._ids = ids
+        self._is_running = False
+
+    @property
+    def _state(self) -> ClusterState:
+        return self._replica.state
+
+    async def run(self, actor: str) -> tuple[int, int]:
+        """Do it; the new version, and how many secrets are sealed with it.
+
+        Raises ConflictError while another runs on this node, NotAvailableError on a node without the data key and
+        without a quorum. Secrets that are changed meanwhile are sealed with the new key already.
+        """
+        if self._is_running:
+            raise ConflictError("a rotation of the data key runs already on this node")
+        self._is_running = True
+        try:
+            self._data_keys.key(self._data_keys.newest)
+            version = await self._put_key(actor)
+            count = await self._reseal_secrets(version, actor)
+            await self._reseal_authorities(version, actor)
+            await self._drop_others(version, actor)
+        finally:
+            self._is_running = False
+        return version, count
+
+    async def _put_key(self, actor: str) -> int:
+        version, key = self._data_keys.newest + 1, os.urandom(DATA_KEY_BYTES)
+        members = [one for one in self._state.nodes.values() if one.role is NodeRole.MEMBER and one.wrap_key]
+        if not members:
+            raise NotAvailableError("no member has told its key yet, so the new data key could be given to nobody")
+        wrapped = {one.id: self._data_keys.wrap(key, one.wrap_key, one.id, version) for one in members}
+        await self._propose(
+            PutDataKey(
+                request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, version=version, wrapped=wrapped
+            )
+        )
+        return version
+
+    async def _reseal_secrets(self, version: int, actor: str) -> int:
+        count = 0
+        while due := [one for one in self._state.secrets.values() if one.key_version != version][:ENTRIES_MAX]:
+            entries = []
+            for one in due:
+                value = self._data_keys.open(one.id, one.key_version, one.ciphertext)
+                key_version, ciphertext = self._data_keys.seal(one.id, value)
+                entries.append(
+                    SealedEntry(secret=one.id, key_version=key_version, ciphertext=ciphertext, expected=one.version)
+                )
+            await self._propose(
+                ResealSecrets(
+                    request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, entries=tuple(entries)
+                )
+            )
+            count += len(entries)
+        return count
+
+    async def _reseal_authorities(self, version: int, actor: str) -> None:
+        for record in list(self._state.authorities.values()):
+            if record.key_version == version:
+                continue
+            sealed = self._data_keys.reseal_authority(record)
+            await self._propose(
+                PutAuthority(
+                    request_id=self._request_id(),
+                    at_ms=self._clock.wall(),
+                    actor=actor,
+                    authority=record.fingerprint,
+                    certificate=record.certificate,
+                    sealed_key=sealed,
+                    key_version=version,
+                    cross=record.cross,
+                )
+            )
+
+    async def _drop_others(self, version: int, actor: str) -> None:
+        for old in sorted(self._state.data_keys):
+            if old != version:
+                await self._propose(
+                    DropDataKey(request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, version=old)
+                )
+
+    def _request_id(self) -> RequestId:
+        return RequestId(self._ids.fresh())
+
+    async def _propose(self, command: Command) -> None:
+        changes.raise_refusal(await self._replica.propose(command))
