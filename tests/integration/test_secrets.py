@@ -34,11 +34,12 @@ URL = "pg://u:${{secrets.db}}@db"
 [service.files]
 "/run/secrets/token" = {{ secret = "token" }}
 """
+SERVE_KEY = "mkdir -p /tmp/www/compose && cp /run/secrets/key /tmp/www/compose && exec httpd -f -p 8080 -h /tmp/www"
 COMPOSE = f"""name: compose
 services:
   web:
     image: {WEB_IMAGE}
-    command: ["sh", "-c", "mkdir -p /tmp/www/compose && cp /run/secrets/key /tmp/www/compose && exec httpd -f -p 8080 -h /tmp/www"]
+    command: ["sh", "-c", "{SERVE_KEY}"]
     secrets: [key]
     expose: ["8080"]
     labels: {{ orca.path: /compose, orca.health: /compose/key }}
