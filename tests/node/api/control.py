@@ -57,6 +57,7 @@ from orca.model.view import (
     StatsView,
     StatusReply,
 )
+from tests.node.api.trust import FakeTrust
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -133,6 +134,7 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.membership = FakeMembership()
+        self.trust = FakeTrust()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
