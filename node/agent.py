@@ -353,7 +353,7 @@ class _Agent:
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._sweep_blobs)
             view = self._describe()
-            _announce(view)
+            _announce(view, self._node_addresses.mesh)
             task_status.started(view)
             await self._stop.wait()
             nursery.cancel_scope.cancel()
@@ -490,10 +490,11 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _announce(view: NodeView) -> None:
+def _announce(view: NodeView, mesh: str) -> None:
     """One line a door, so that whoever started the node knows where to knock."""
     ingress = ", ".join(f"http://{_bracketed(one.host)}:{one.port}" for one in view.ingress)
     _log.info("node is up", name=view.facts.name, id=view.facts.id, api=view.api, ingress=ingress, data=view.data_dir)
+    _log.info("more nodes join with a token: `orca token create` here, then `orca join` there", mesh=mesh)
     for one in view.ingress:
         if one.note:
             _log.warning("ingress is elsewhere than asked", note=one.note)

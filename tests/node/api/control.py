@@ -60,6 +60,7 @@ from orca.model.view import (
     StatusReply,
 )
 from tests.node.api.fake_secrets import FakeSecrets
+from tests.node.api.trust import FakeTrust
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -137,6 +138,7 @@ class FakeControl:
     def __init__(self) -> None:
         self.membership = FakeMembership()
         self.secrets = FakeSecrets()
+        self.trust = FakeTrust()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []

@@ -8,6 +8,7 @@ import pytest
 from consensus.driver import ReplicaDriver
 from consensus.state.commands import encode_command
 from node.secrets import SecretControl
+from node.secrets.rotation import KeyRotation
 from node.sources import SystemClock
 from orca.errors import ConflictError, InvalidRequestError, NotAvailableError, NotFoundError, PayloadTooLargeError
 from orca.model.ids import ProjectName, RequestId, SecretId
@@ -23,7 +24,8 @@ R = RequestId("r-1")
 
 def make(vault: OneKeyVault | None = None) -> tuple[Group, SecretControl]:
     group = Group()
-    return group, SecretControl(cast("ReplicaDriver", group), vault or OneKeyVault(), SystemClock())
+    unused = cast("KeyRotation", None)
+    return group, SecretControl(cast("ReplicaDriver", group), vault or OneKeyVault(), SystemClock(), unused)
 
 
 async def put(control: SecretControl, request: str = "r-1", **values: bytes) -> tuple[SecretId, ...]:

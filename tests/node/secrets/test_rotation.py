@@ -1,0 +1,81 @@
+"""Rotating the data key: everything is sealed anew, wherever it breaks off it can be done again, values stay."""
+
+from typing import cast
+
+import pytest
+
+from consensus.driver import ReplicaDriver
+from consensus.state.commands import DropDataKey, PutAuthority, ResealSecrets
+from node.secrets import SecretControl
+from node.secrets.rotation import ENTRIES_MAX, KeyRotation
+from orca.errors import NotAvailableError, ProposalLostError
+from orca.model.ids import RequestId, SecretId
+from tests.consensus.intent import CountingIds
+from tests.node.trust.cluster import Member
+
+NAMES = [SecretId(f"shop/s{number}") for number in range(ENTRIES_MAX + 20)]
+
+
+async def prepared() -> tuple[Member, SecretControl]:
+    """A member with more secrets than one command seals anew."""
+    member = Member()
+    replica = cast("ReplicaDriver", member.replica)
+    rotation = KeyRotation(replica, member.data_keys, member.clock, CountingIds())
+    control = SecretControl(replica, member.data_keys, member.clock, rotation)
+    await control.set({name: name.encode() for name in NAMES}, request_id=RequestId("set"), actor="ann")
+    member.replica.proposed.clear()
+    return member, control
+
+
+def check(member: Member, version: int) -> None:
+    """All values are as they were, sealed with `version` and nothing else, and the CA's key can be opened."""
+    state = member.state
+    assert list(state.data_keys) == [version]
+    assert {one.key_version for one in state.secrets.values()} == {version}
+    for name in NAMES:
+        record = state.secrets[name]
+        assert member.data_keys.open(name, record.key_version, record.ciphertext) == name.encode()
+    assert member.data_keys.signing().key == member.authority.key
+
+
+async def test_everything_is_sealed_anew_and_the_old_key_is_forgotten() -> None:
+    member, control = await prepared()
+    versions = {one.id: one.version for one in member.state.secrets.values()}
+    assert await control.rotate(actor="ann") == (2, len(NAMES))
+    check(member, 2)
+    assert {one.id: one.version for one in member.state.secrets.values()} == versions
+    kinds = [type(command) for command in member.replica.proposed]
+    assert kinds.count(ResealSecrets) == 2
+    assert kinds[-2:] == [PutAuthority, DropDataKey]
+
+
+@pytest.mark.parametrize("step", range(5))
+async def test_a_rotation_that_was_cut_off_is_completed_by_the_next(step: int) -> None:
+    member, control = await prepared()
+    propose, done = member.replica.propose, 0
+
+    async def cut_off(command: object) -> object:
+        nonlocal done
+        if done == step:
+            raise ProposalLostError("the node was killed")
+        done += 1
+        return await propose(command)  # type: ignore[arg-type] # whatever was proposed
+
+    member.replica.propose = cut_off  # type: ignore[method-assign,assignment] # a node that dies
+    with pytest.raises(ProposalLostError):
+        await control.rotate(actor="ann")
+    for name in NAMES:
+        record = member.state.secrets[name]
+        assert member.data_keys.open(name, record.key_version, record.ciphertext) == name.encode()
+    member.replica.propose = propose  # type: ignore[method-assign] # the node again
+    version, _ = await control.rotate(actor="ann")
+    check(member, version)
+
+
+async def test_a_node_that_cannot_open_the_present_key_makes_no_new_one() -> None:
+    member, control = await prepared()
+    for key in member.state.data_keys.values():
+        key.wrapped.clear()
+    with pytest.raises(NotAvailableError, match="cannot open data key 1"):
+        await control.rotate(actor="ann")
+    assert not member.replica.proposed
