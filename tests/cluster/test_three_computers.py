@@ -1,0 +1,235 @@
+"""Three computers, `orca up`, a token, `orca join` twice: then every command on every node, with one of them dead, and
+one that was removed locked out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.namespaces import Host, hosts, need_namespaces
+from tests.integration.node import ROOT, Finished, until
+from tests.integration.services import HELLO_WAT
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+SERVICE = """[[service]]
+name = "hello"
+runtime = "wasm"
+module = "hello.wat"
+port = 80
+path = "/hello"
+replicas = 3
+[service.placement]
+spread = "zone"
+"""
+LOCKED_OUT_S = 5.0
+SETTLE_S = 60.0
+
+
+@dataclass
+class Computer:
+    """A node on a computer of its own, as its owner uses it: by the command line there."""
+
+    host: Host
+    directory: Path
+    name: str
+    process: "subprocess.Popen[bytes] | None" = None
+    extra: tuple[str, ...] = field(default=())
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log(self) -> str:
+        path = self.directory / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def spawn(self, *words: str, token: str = "") -> None:
+        """`orca WORDS` with this computer's settings, left running."""
+        options = ("--data-dir", str(self.data), "--name", self.name, "--no-docker", "--label", f"zone={self.name}")
+        command = self.host.command(sys.executable, "-m", "orca", *words, *options)
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "ORCA_JOIN_TOKEN": token}
+            )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def orca(self, *words: str, stdin: bytes = b"") -> Finished:
+        """`orca WORDS` typed on this computer."""
+        env = {**os.environ, "ORCA_NODE": f"unix:{self.data}/api.sock", "COLUMNS": "200"}
+        command = self.host.command(sys.executable, "-m", "orca", *words)
+        done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, timeout=120, env=env, check=False)
+        return Finished(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def json(self, *words: str) -> Any:
+        """What `orca WORDS --json` says, None while it fails."""
+        done = self.orca(*words, "--json")
+        return json.loads(done.out) if done.code == 0 else None
+
+    def request(self, path: str, address: str = "127.0.0.1") -> str:
+        """The answer of the proxy at `address`, asked from this computer."""
+        return self.host.run("curl", "-s", "-m", "10", f"http://{address}{path}")
+
+
+@pytest.fixture(scope="module")
+def computers() -> Iterator[Sequence[Computer]]:
+    need_namespaces()
+    with hosts(3) as places, tempfile.TemporaryDirectory(prefix="orca-three-", ignore_cleanup_errors=True) as made:
+        found = []
+        for number, host in enumerate(places, 1):
+            directory = Path(made) / f"n{number}"
+            directory.mkdir()
+            found.append(Computer(host, directory, f"n{number}"))
+        try:
+            join_all(found)
+            yield found
+        except BaseException:
+            for one in found:
+                print(f"---- log of {one.name}\n{one.log[-4000:]}")  # noqa: T201
+            raise
+        finally:
+            for one in found:
+                if one.process is not None and one.process.poll() is None:
+                    one.kill()
+
+
+def join_all(found: Sequence[Computer]) -> None:
+    """What a person types: `orca up` on the first, and `orca join` with a token on each of the others."""
+    first = found[0]
+    first.spawn("up")
+    until(lambda: first.json("status"), "the first node answers", SETTLE_S)
+    for other in found[1:]:
+        token = until(lambda: first.json("token", "create"), "a token", SETTLE_S)["token"]
+        other.spawn("join", first.host.address, token=token)
+    for one in found:
+        until(lambda one=one: alive(one) == ["n1", "n2", "n3"], f"{one.name} lists all", SETTLE_S)  # type: ignore[misc] # bound now
+    until(lambda: voters(first) == ["n1", "n2", "n3"], "three vote", SETTLE_S)
+
+
+def alive(one: Computer) -> list[str]:
+    """Whom the node believes alive, by name."""
+    reply = one.json("nodes")
+    return sorted(member["name"] for member in reply["members"] if member["state"] == "alive") if reply else []
+
+
+def state_of(one: Computer, name: str) -> str:
+    reply = one.json("nodes")
+    return "" if reply is None else str({m["name"]: m["state"] for m in reply["members"]}.get(name, ""))
+
+
+def voters(one: Computer) -> list[str]:
+    reply = one.json("quorum")
+    return sorted(m["name"] for m in reply["members"] if m["role"] in {"leader", "voter"}) if reply else []
+
+
+def copies(one: Computer) -> list[Any]:
+    reply = one.json("ps", "hello")
+    return [] if reply is None else [copy for copy in reply["allocations"] if copy["desired"] == "running"]
+
+
+def ready(one: Computer, count: int) -> bool:
+    found = copies(one)
+    return len(found) == count and all(copy["is_ready"] for copy in found)
+
+
+def test_every_command_of_the_tour_gives_the_same_on_every_node(computers: Sequence[Computer]) -> None:
+    first = computers[0]
+    (first.directory / "hello.wat").write_text(HELLO_WAT)
+    path = first.directory / "service.toml"
+    path.write_text(SERVICE)
+    for one in computers:
+        assert one.orca("plan", str(path)).code == 0
+    computers[1].orca("deploy", str(path)).good()
+    for one in computers:
+        until(lambda one=one: ready(one, 3), f"{one.name} sees three ready copies", SETTLE_S)  # type: ignore[misc] # bound now
+        assert len({copy["node"] for copy in copies(one)}) == 3
+        assert one.request("/hello") == "module\n"
+    for number, one in enumerate(computers):
+        one.orca("scale", f"hello={4 + number}").good()
+        other = computers[(number + 1) % 3]
+        until(lambda other=other, count=4 + number: ready(other, count), "the new number everywhere", SETTLE_S)  # type: ignore[misc] # bound now
+        one.orca("restart", "hello").good()
+    same = [("status",), ("history", "hello"), ("ps", "hello"), ("stats",), ("logs", "hello"), ("quorum",), ("nodes",)]
+    for words in same:
+        for one in computers:
+            assert one.orca(*words).code == 0, words
+    histories = [one.json("history", "hello")["revisions"] for one in computers]
+    assert histories[0] == histories[1] == histories[2]
+    statuses = [one.json("status") for one in computers]
+    assert len({status["leader"] for status in statuses}) == 1
+    assert {status["observation"]["observer"] for status in statuses} == {
+        n["facts"]["id"] for n in statuses[0]["nodes"]
+    }
+    for words in (("rollback", "hello", "--to", "1"), ("stop", "hello"), ("start", "hello")):
+        computers[2].orca(*words).good()
+    until(lambda: ready(first, 3), "as deployed", SETTLE_S)
+
+
+def test_the_doctor_finds_all_links_open_and_a_closed_one_with_its_line(computers: Sequence[Computer]) -> None:
+    first, second, third = computers
+    reply = third.json("doctor")
+    assert [one["severity"] for one in reply["findings"] if one["severity"] == "error"] == []
+    assert all(len(one["report"]["links"]) == 6 for one in reply["nodes"])
+    second.host.refuse("-s", first.host.address, "-p", "udp", "--dport", "7946")
+    try:
+        done = third.orca("doctor")
+    finally:
+        second.host.accept_all()
+    assert done.code == 1
+    assert "n1 does not reach n2 by gossip (UDP)" in done.out
+    assert "one way only" in done.out
+    assert "on n2: `iptables -I INPUT -p udp --dport 7946 -j ACCEPT`" in done.out
+
+
+def test_commands_work_on_the_others_while_one_is_dead_and_its_parts_have_an_age(computers: Sequence[Computer]) -> None:
+    first, second, third = computers
+    third.kill()
+    for one in (first, second):
+        until(lambda one=one: state_of(one, "n3") == "failed", "the dead node is found", SETTLE_S)  # type: ignore[misc] # bound now
+    for one in (first, second):
+        (gone,) = [member for member in one.json("nodes")["members"] if member["name"] == "n3"]
+        assert gone["state"] == "failed"
+        assert gone["state_age_ms"] >= 0
+        began = time.monotonic()
+        one.orca("logs", "hello")
+        one.orca("stats").good()
+        one.orca("status").good()
+        assert time.monotonic() - began < 60
+        doctor = one.orca("doctor")
+        assert "n3" in doctor.out
+        assert "none, heard" in doctor.out
+        one.orca("restart", "hello", "--detach").good()
+        assert one.request("/hello") == "module\n"
+    third.spawn("up")
+    until(lambda: alive(third) == ["n1", "n2", "n3"], "it is back as who it was", SETTLE_S)
+    until(lambda: ready(first, 3), "all copies are ready again", SETTLE_S)
+
+
+def test_a_removed_node_is_locked_out_everywhere_within_seconds(computers: Sequence[Computer]) -> None:
+    first, second, third = computers
+    until(lambda: voters(first) == ["n1", "n2", "n3"], "three vote", SETTLE_S)
+    second.orca("nodes", "rm", "n3", "--force").good()
+    began = time.monotonic()
+    until(lambda: all("n3" not in alive(one) for one in (first, second)), "n3 is no member any more", SETTLE_S)
+    took_s = time.monotonic() - began
+    assert third.process is not None
+    third.orca("deploy", str(first.directory / "service.toml"), "--detach")
+    assert "n3" not in [node["facts"]["name"] for node in first.json("status")["nodes"]]
+    assert took_s < LOCKED_OUT_S + 5
+    third.kill()
+    third.spawn("up")
+    until(lambda: third.process is not None and third.process.poll() is not None, "it may not start again", SETTLE_S)
+    assert "removed" in third.log or "certificate" in third.log
