@@ -141,15 +141,18 @@ def preview(state: ClusterState, beliefs: Beliefs, spec: ServiceSpec, copies: in
         candidates, refusals = feasible_nodes(spec, nodes, usages)
         if not candidates:
             rest = PlacementPreview(node=None, copies=copies - done, reason=explain(beliefs, refusals))
-            return (*_previews(counts), rest)
+            return (*_previews(beliefs, counts), rest)
         node = best_node(spec, candidates, usages)
         usages[node.id].add(spec)
         counts[node.id] = counts.get(node.id, 0) + 1
-    return _previews(counts)
+    return _previews(beliefs, counts)
 
 
-def _previews(counts: dict[NodeId, int]) -> tuple[PlacementPreview, ...]:
-    return tuple(PlacementPreview(node=node, copies=number) for node, number in sorted(counts.items()))
+def _previews(beliefs: Beliefs, counts: dict[NodeId, int]) -> tuple[PlacementPreview, ...]:
+    return tuple(
+        PlacementPreview(node=node, copies=number, node_name=beliefs.nodes[node].name)
+        for node, number in sorted(counts.items())
+    )
 
 
 __all__ = ["Need", "Plan", "count_usage", "explain", "make_plan", "place", "preview"]
