@@ -93,7 +93,7 @@ def feasible_nodes(
 
 def patience_ms(refusals: Iterable[Refusal]) -> int | None:
     """How long to wait for a node when these are all there are; the one that ends soonest counts."""
-    outlooks = {one.outlook for one in refusals}
+    outlooks = [one.outlook for one in refusals]
     if not outlooks or Outlook.PASSING in outlooks:
         return None
     return max(PATIENCE_MS[one] for one in outlooks)
