@@ -200,7 +200,7 @@ async def test_who_listens_with_another_nodes_address_is_not_believed(cluster: T
     ("attack", "words"),
     [
         (HEAD.pack(Kind.DATA, 1, 1, 2**32 - 1), "4294967295 bytes"),
-        (b"".join(opening(number, Purpose.TUNNEL) for number in range(1, 20_001, 2)), "floods this node|faster than it reads"),
+        (b"".join(opening(number, Purpose.TUNNEL) for number in range(1, 20_001, 2)), "floods|faster than it reads"),
         (
             b"".join(
                 opening(number, Purpose.TUNNEL) + encode(Kind.RESET, StreamId(number), reason("internal", ""))
