@@ -200,18 +200,7 @@ class _Agent:
             facts=_own_facts(self._identity, config),
         )
         known = KnownFacts(self._beliefs)
-        self._membership = self._wiring.membership = Membership(
-            config.gossip,
-            self._identity,
-            self._clock,
-            environment,
-            known,
-            self._wiring.record,
-            zone=config.labels.get("zone", ""),
-            seeds=started.seeds,
-            belongs=self._trust.belongs,
-            address_of=self._trust.address_of,
-        )
+        self._membership = self._wiring.membership = self._make_membership(environment, known)
         self._mesh = self._make_mesh(self._trust.credentials)
         self._transport = RaftTransport(self._mesh)
         self._replica = self._make_replica(LmdbLogStore(environment))
@@ -233,6 +222,28 @@ class _Agent:
             record=self._wiring.record,
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
+        self._connect_trust(environment)
+        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+
+    def _rng(self) -> random.Random:
+        return random.Random(self._seeds.getrandbits(64))
+
+    def _make_membership(self, environment: Environment, known: KnownFacts) -> Membership:
+        return Membership(
+            self._config.gossip,
+            self._identity,
+            self._clock,
+            environment,
+            known,
+            self._wiring.record,
+            zone=self._config.labels.get("zone", ""),
+            seeds=self._trust.started.seeds,
+            belongs=self._trust.belongs,
+            address_of=self._trust.address_of,
+        )
+
+    def _connect_trust(self, environment: Environment) -> None:
+        """Trust, and what rests on it: secrets, and the doctor."""
         self._trust.connect(
             self._replica,
             self._mesh,
@@ -247,10 +258,6 @@ class _Agent:
         )
         self._wiring.secrets = self._secrets.values
         self._doctor = self._make_doctor(environment)
-        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
-
-    def _rng(self) -> random.Random:
-        return random.Random(self._seeds.getrandbits(64))
 
     def _make_mesh(self, credentials: Credentials) -> Mesh:
         address_of = self._membership.mesh_address
