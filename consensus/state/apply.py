@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from consensus.state.applying.auditing import note
+from consensus.state.applying.auditing import apply_deed, note
 from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
 from consensus.state.applying.nodes import apply_node
@@ -22,6 +22,7 @@ from consensus.state.cluster import (
 )
 from consensus.state.commands import (
     AdmitNode,
+    AuditCommand,
     Change,
     Command,
     CommitPlan,
@@ -88,6 +89,8 @@ def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
         return apply_lease(state, at, command)
     if isinstance(command, GroupCommand):
         return apply_group(state, at, command)
+    if isinstance(command, AuditCommand):
+        return apply_deed(command)
     assert_never(command)
 
 

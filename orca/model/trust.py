@@ -2,6 +2,8 @@
 
 import enum
 
+import msgspec
+
 
 class NodeRole(enum.Enum):
     """What a join token lets a node become.
@@ -20,3 +22,13 @@ class ApiRole(enum.Enum):
     ADMIN = "admin"
     DEPLOYER = "deployer"
     VIEWER = "viewer"
+
+
+class Author(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for a change, and from where, as the audit has it.
+
+    `actor` is `token:<name>`, `unix:<uid>`, `loopback` or `node:<id>`.
+    """
+
+    actor: str
+    origin: str = ""
