@@ -28,7 +28,9 @@ from consensus.state.commands.base import SCHEMA
 from consensus.subgroup import SubgroupConfig
 from gossip.codec import PacketCodec
 from node import changes
-from node.api.server import ApiAddresses, ApiListen, serve_api
+from node.api.audit import AuditTrail
+from node.api.authentication import Trust
+from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.control import Control
 from node.endings import EndedJobs
@@ -60,7 +62,7 @@ from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
-from orca.errors import OrcaError
+from orca.errors import InvalidConfigError, OrcaError
 from orca.model.event import EventKind
 from orca.model.ids import ClusterId, NodeId
 from orca.model.node import NodeFacts
@@ -270,7 +272,8 @@ class _Agent:
         listeners, port = await open_listeners(config.http_host, wanted, fallback)
         note = "" if port == wanted or not wanted else f"port {wanted} could not be had, {port} was taken instead"
         self._ingress = (IngressView(host=config.http_host, port=port, note=note),)
-        control = self._make_control()
+        control, trail = self._make_control(), AuditTrail(self._clock, self._ids, self._replica.propose)
+        api = self._make_api(control, trail)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._events.run)
             await nursery.start(self._wiring.keep_records)
@@ -283,7 +286,8 @@ class _Agent:
             for runtime in self._runtimes.values():
                 nursery.start_soon(runtime.run, self._wiring.runtime_published)
             await nursery.start(self._proxy.serve, listeners)
-            self._addresses = await nursery.start(serve_api, control, self._api_listen())
+            self._addresses = await nursery.start(api.serve, self._api_listen())
+            nursery.start_soon(trail.run)
             nursery.start_soon(self._admit)
             nursery.start_soon(self._sweep_blobs)
             view = self._describe()
@@ -317,7 +321,20 @@ class _Agent:
     def _api_listen(self) -> ApiListen:
         config = self._config
         port = config.api_port and config.api_port + config.port_offset
-        return ApiListen(host=config.api_host, port=port, socket_path=str(self._path / SOCKET_NAME))
+        if config.has_api_tls:
+            raise InvalidConfigError(
+                f"the API on {config.api_host} needs a certificate, and this node has none",
+                hint="let it listen on loopback, or set api.tls = false where nobody else is on the wire",
+            )
+        return ApiListen(
+            host=config.api_host, port=port, socket_path=str(self._path / SOCKET_NAME), names=config.api.names
+        )
+
+    def _make_api(self, control: Control, trail: AuditTrail) -> Api:
+        trust = Trust(
+            control.tokens, self._clock.now, owner_uid=os.getuid(), trusts_loopback=self._config.trusts_loopback
+        )
+        return Api(control, trust, trail)
 
     def _make_control(self) -> Control:
         return Control(

@@ -72,7 +72,7 @@ def _check_stamps(state: ClusterState, command: Command, request_id: RequestId |
         check_text("the origin", command.origin, may_be_empty=True)
 
 
-def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
+def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:  # noqa: PLR0911 - one for each noun
     if isinstance(command, ServiceCommand):
         return apply_service(state, at, command)
     if isinstance(command, CommitPlan):

@@ -6,7 +6,10 @@ from typing import Protocol
 
 from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
-from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId
+from node.selection import Placed, Selection
+from orca.model.access import ApiTokenView, AuditView, CreateApiTokenRequest
+from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, RequestId, ServiceId, StateRevision, TokenId
+from orca.model.trust import Author, TokenGrant
 from orca.model.units import WallMs
 from orca.model.view import (
     AllocationsReply,
@@ -28,7 +31,7 @@ from orca.model.view import (
     ScaleRequest,
     ServiceReply,
     ServicesReply,
-    StatsReply,
+    StatsView,
     StatusReply,
 )
 
@@ -78,6 +81,55 @@ class GroupControl(Protocol):
         ...
 
 
+class TokenControl(Protocol):
+    """The cluster's API tokens."""
+
+    def admit(self, token: TokenId, secret_hash: bytes) -> TokenGrant:
+        """What it gives; raises UnauthorizedError for one that is unknown, wrong or expired. In constant time."""
+        ...
+
+    def grant(self, token: TokenId) -> TokenGrant | None:
+        """What a token that was admitted gives now; None when it gives nothing any more."""
+        ...
+
+    def views(self) -> tuple[ApiTokenView, ...]:
+        """All of them, by name."""
+        ...
+
+    async def create(self, request: CreateApiTokenRequest, *, by: Author) -> ApiTokenView:
+        """Make it known."""
+        ...
+
+    async def revoke(self, token: TokenId, *, request_id: RequestId | None, by: Author) -> None:
+        """Nobody is let in by it any more."""
+        ...
+
+
+class CopiesControl(Protocol):
+    """The copies of services, and what can be asked of those that this node runs.
+
+    All but `placed` is about this node's own copies only: others are asked where they are.
+    """
+
+    def placed(self, selection: Selection) -> tuple[Placed, ...]:
+        """Which copies are meant and where they are; raises NotFoundError for a name that nothing has."""
+        ...
+
+    def logs(
+        self, selection: Selection, *, follow: bool, tail: int | None, since_ms: WallMs | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogRecord]]:
+        """Lines of the copies that are meant, by time; with `follow` as they come."""
+        ...
+
+    async def stats(self, selection: Selection) -> tuple[StatsView, ...]:
+        """What copies use now."""
+        ...
+
+    def exec(self, allocation: AllocationId, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
+        """A command inside a copy; leaving the context ends it."""
+        ...
+
+
 class Control(Protocol):
     """The node as the API drives it. Reads are of memory and do not wait.
 
@@ -94,6 +146,39 @@ class Control(Protocol):
     @property
     def quorum(self) -> GroupControl:
         """The group that decides."""
+        ...
+
+    @property
+    def tokens(self) -> TokenControl:
+        """The cluster's API tokens."""
+        ...
+
+    @property
+    def copies(self) -> CopiesControl:
+        """The copies of services."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Return when this node knows everything that was committed when this was called (Raft §6.4).
+
+        Raises NotLeaderError or NotAvailableError when nobody can say what that is.
+        """
+        ...
+
+    async def wait_state(self, revision: StateRevision) -> None:
+        """Return when this node's state is at `revision` or later."""
+        ...
+
+    async def audit(
+        self,
+        *,
+        limit: int,
+        before: LogIndex | None,
+        since_ms: WallMs | None,
+        actor: str | None,
+        subject: str | None,
+    ) -> tuple[AuditView, ...]:
+        """The newest records below index `before`, oldest first."""
         ...
 
     def observation(self) -> Observation:
@@ -128,31 +213,31 @@ class Control(Protocol):
         """What `deploy` would do; changes nothing."""
         ...
 
-    async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
+    async def deploy(self, request: DeployRequest, *, by: Author) -> ChangeReply:
         """Put specs, all or none; returns when that is committed."""
         ...
 
-    async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
+    async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
         """Want another number of copies."""
         ...
 
-    async def stop(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def stop(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Stop all copies, keep the service."""
         ...
 
-    async def start(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def start(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Start a stopped service."""
         ...
 
-    async def restart(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def restart(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Replace all copies by new ones of the same spec."""
         ...
 
-    async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
+    async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         """Make an older revision's spec the newest one."""
         ...
 
-    async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def remove(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Remove the service."""
         ...
 
@@ -183,26 +268,6 @@ class Control(Protocol):
 
     async def wait_event(self, after: int) -> None:
         """Returns once an event with a sequence above `after` exists; may be cancelled."""
-        ...
-
-    def logs(
-        self,
-        *,
-        service: ServiceId | None,
-        allocation: AllocationId | None,
-        follow: bool,
-        tail: int | None,
-        since_ms: WallMs | None,
-    ) -> AbstractAsyncContextManager[AsyncIterator[LogRecord]]:
-        """Lines of the copies that are meant, by time; with `follow` as they come."""
-        ...
-
-    async def stats(self, *, service: ServiceId | None, allocation: AllocationId | None) -> StatsReply:
-        """What copies use now."""
-        ...
-
-    def exec(self, allocation: AllocationId, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
-        """A command inside a copy; leaving the context ends it."""
         ...
 
     def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AbstractAsyncContextManager[AsyncIterator[str]]:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from node.api import gossip, handlers
+from node.api import access, gossip, handlers
 from node.api.call import BLOB_BYTES_MAX, BUILD_BYTES_MAX, JSON, BodyKind, Call, Handler, NoBody, NoQuery, Route
 from node.api.events import list_events
 from node.api.exec import open_exec
@@ -14,11 +14,14 @@ from node.api.openapi import make_document
 from node.api.page import PAGE_HEADERS, page
 from node.api.params import (
     AllocationsQuery,
+    AuditQuery,
     BuildQuery,
     EventsQuery,
     ExecQuery,
     LogsQuery,
+    ReadQuery,
     RemoveQuery,
+    RevokeQuery,
     ServicesQuery,
     SpecsQuery,
     StatsQuery,
@@ -41,6 +44,7 @@ from orca.errors import (
     UnsupportedMediaTypeError,
 )
 from orca.http import Response
+from orca.model.access import ApiTokensReply, ApiTokenView, AuditReply, CreateApiTokenRequest
 from orca.model.view import (
     AllocationsReply,
     ChangeReply,
@@ -144,6 +148,7 @@ _CLUSTER: Final = (
         summary="Nodes, services and the leader at a glance",
         tag="cluster",
         reply=StatusReply,
+        query=ReadQuery,
     ),
     Route(
         method="GET",
@@ -168,6 +173,7 @@ _CLUSTER: Final = (
         summary="The group of nodes that decides, as this node knows it",
         tag="cluster",
         reply=QuorumReply,
+        query=ReadQuery,
     ),
     Route(
         method="POST",
@@ -267,6 +273,7 @@ _SERVICES: Final = (
         reply=ServiceReply,
         errors=(NotFoundError,),
         variables=_NAMED,
+        query=ReadQuery,
     ),
     Route(
         method="DELETE",
@@ -288,6 +295,7 @@ _SERVICES: Final = (
         reply=HistoryReply,
         errors=(NotFoundError,),
         variables=_NAMED,
+        query=ReadQuery,
     ),
     _change("scale", handlers.scale, "Want another number of copies", ScaleRequest, BodyKind.JSON),
     _change("stop", handlers.stop, "Stop all copies, keep the service", ChangeRequest, BodyKind.JSON_OR_EMPTY),
@@ -417,4 +425,56 @@ _ALLOCATIONS: Final = (
         variables={"id": "the copy's id"},
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_CLUSTER, *_GOSSIP, *_SERVICES, *_DEPLOYS, *_ALLOCATIONS, *_DOCUMENTS)
+_ACCESS: Final = (
+    Route(
+        method="POST",
+        path="/v1/api-tokens",
+        handler=access.create_api_token,
+        summary="Make an API token known, by the hash of its secret",
+        tag="access",
+        reply=ApiTokenView,
+        status=201,
+        body=BodyKind.JSON,
+        request=CreateApiTokenRequest,
+        errors=(ConflictError, *_WRITE),
+    ),
+    Route(
+        method="GET",
+        path="/v1/api-tokens",
+        handler=access.list_api_tokens,
+        summary="All API tokens, without their secrets",
+        tag="access",
+        reply=ApiTokensReply,
+        query=ReadQuery,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/api-tokens/{id}",
+        handler=access.revoke_api_token,
+        summary="Let nobody in by a token any more; streams that it opened end within seconds",
+        tag="access",
+        status=204,
+        query=RevokeQuery,
+        errors=(NotFoundError, *_WRITE),
+        variables={"id": "the token's id"},
+        reply_media="",
+    ),
+    Route(
+        method="GET",
+        path="/v1/audit",
+        handler=access.list_audit,
+        summary="Who asked for what, from where, and what came of it",
+        tag="access",
+        reply=AuditReply,
+        query=AuditQuery,
+    ),
+)
+ROUTES: Final[tuple[Route, ...]] = (
+    *_CLUSTER,
+    *_GOSSIP,
+    *_SERVICES,
+    *_DEPLOYS,
+    *_ALLOCATIONS,
+    *_ACCESS,
+    *_DOCUMENTS,
+)

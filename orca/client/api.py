@@ -12,12 +12,13 @@ import trio
 
 from orca.client.answers import BuildLine, LogLine, decode_error, decoded, unreachable
 from orca.client.channel import ExecChannel
+from orca.client.credentials import NO_CREDENTIALS, Credentials
 from orca.client.discover import NodeAddress
 from orca.client.reads import NodeReads, Query, service_path, target_of
 from orca.client.stream import LineSplitter, SseParser
 from orca.client.wire import Caller
 from orca.errors import OrcaError, PeerProtocolError, from_body
-from orca.http import Headers, HttpStream
+from orca.http import Connect, Headers, HttpStream
 from orca.model.event import NodeEvent
 from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision
 from orca.model.units import WallMs
@@ -57,10 +58,14 @@ def fresh_request_id() -> RequestId:
 
 @contextlib.asynccontextmanager
 async def open_client(
-    address: NodeAddress, *, timeout_s: float = 30.0, new_request_id: Callable[[], RequestId] = fresh_request_id
+    address: NodeAddress,
+    *,
+    timeout_s: float = 30.0,
+    new_request_id: Callable[[], RequestId] = fresh_request_id,
+    credentials: Credentials = NO_CREDENTIALS,
 ) -> AsyncGenerator["NodeClient", None]:
     """A client of the node at `address`; connects with the first call, so opening never fails."""
-    client = NodeClient(address, timeout_s=timeout_s, new_request_id=new_request_id)
+    client = NodeClient(address, timeout_s=timeout_s, new_request_id=new_request_id, credentials=credentials)
     try:
         yield client
     finally:
@@ -70,7 +75,8 @@ async def open_client(
 class NodeClient(NodeReads):
     """A node's whole API. Methods raise the node's own errors by class, and `NodeUnreachableError`.
 
-    `timeout_s` bounds one try of one call. Any number of tasks may share a client.
+    `timeout_s` bounds one try of one call. `connect` opens connections in place of the address's own
+    way. Any number of tasks may share a client.
     """
 
     def __init__(
@@ -79,8 +85,12 @@ class NodeClient(NodeReads):
         *,
         timeout_s: float = 30.0,
         new_request_id: Callable[[], RequestId] = fresh_request_id,
+        credentials: Credentials = NO_CREDENTIALS,
+        connect: Connect | None = None,
     ) -> None:
-        self._caller = Caller(address, timeout_s)
+        self._connect = connect or credentials.connector(address)
+        self._headers = credentials.headers
+        self._caller = Caller(address, timeout_s, connect=self._connect, headers=self._headers)
         super().__init__(address, self._caller)
         self._new_request_id = new_request_id
 
@@ -255,7 +265,7 @@ class NodeClient(NodeReads):
             ("columns", columns),
         )
         target = target_of(f"/v1/allocations/{quote(allocation, safe='')}/exec", query)
-        return open_exec(self.address, target)
+        return open_exec(self.address, target, connect=self._connect, headers=self._headers)
 
     # How
 

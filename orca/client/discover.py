@@ -19,16 +19,21 @@ SOCKET_NAME: Final = "api.sock"
 
 
 class NodeAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's API: `socket_path` when that is set, else `host` and `port`."""
+    """A node's API: `socket_path` when that is set, else `host` and `port`, with TLS when `is_tls`.
+
+    `label` is what it is called instead, where something else than an address leads to it.
+    """
 
     host: str = ""
     port: int = 0
     socket_path: str = ""
+    is_tls: bool = False
+    label: str = ""
 
     @property
     def authority(self) -> str:
         """What goes into the `Host` field."""
-        if self.socket_path:
+        if self.socket_path or not self.host:
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -39,7 +44,10 @@ class NodeAddress(msgspec.Struct, frozen=True, kw_only=True):
         return unix_connector(self.socket_path) if self.socket_path else tcp_connector(self.host, self.port)
 
     def __str__(self) -> str:
-        return f"unix:{self.socket_path}" if self.socket_path else f"http://{self.authority}"
+        if self.label:
+            return self.label
+        scheme = "https" if self.is_tls else "http"
+        return f"unix:{self.socket_path}" if self.socket_path else f"{scheme}://{self.authority}"
 
 
 def parse_address(text: str) -> NodeAddress:

@@ -4,6 +4,8 @@ import enum
 
 import msgspec
 
+from orca.model.ids import ProjectName, TokenId
+
 
 class NodeRole(enum.Enum):
     """What a join token lets a node become.
@@ -32,3 +34,12 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
 
     actor: str
     origin: str = ""
+
+
+class TokenGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What an accepted API token gives. No `projects` means all of them."""
+
+    token: TokenId
+    name: str
+    role: ApiRole
+    projects: tuple[ProjectName, ...] = ()

@@ -272,12 +272,27 @@ class HistoryReply(_View, frozen=True):
     revisions: tuple[RevisionView, ...]
 
 
+class NodeSilence(_View, frozen=True):
+    """A node that did not answer, so its part is missing; `age_ms`: how long ago it was last heard of."""
+
+    node: NodeId
+    name: str
+    reason: str
+    age_ms: int | None = None
+
+
 class EventsReply(_View, frozen=True):
-    """Events, oldest first; ask again with `after` = `last_sequence`."""
+    """Events, oldest first; ask again with `after` = `last_sequence`.
+
+    Of all nodes: `earlier` gives the page before this one (empty: there is none), `later` what follows.
+    """
 
     observation: Observation
     events: tuple[NodeEvent, ...]
     last_sequence: int
+    earlier: str = ""
+    later: str = ""
+    silent: tuple[NodeSilence, ...] = ()
 
 
 class LogRecord(_View, frozen=True):

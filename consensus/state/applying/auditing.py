@@ -9,7 +9,15 @@ from typing import Final
 
 from consensus.state.applying.results import NOTHING, TEXT_MAX, Done, Refusal, check_text
 from consensus.state.cluster import AUDIT_KEPT, REFUSALS_KEPT, ClusterState, trim
-from consensus.state.commands import AdmitNode, Change, DeleteSecrets, PutSecrets, PutServices, RecordDeed, ResealSecrets
+from consensus.state.commands import (
+    AdmitNode,
+    Change,
+    DeleteSecrets,
+    PutSecrets,
+    PutServices,
+    RecordDeed,
+    ResealSecrets,
+)
 from consensus.state.records import AuditRecord, Outcome
 from orca.model.ids import LogIndex, ServiceId, display_name
 

@@ -8,22 +8,31 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 import msgspec
 import trio
 
+from consensus.state.applying.tokens import api_token_problem
+from consensus.state.cluster import ApiTokenRecord, ClusterState
 from gossip.serf import RotationEnded, RotationStep
 from node.runtime.base import ExecRequest, LogStream
-from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
+from node.selection import Placed, Selection
+from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError, UnauthorizedError
+from orca.model.access import ApiTokenView, AuditView, CreateApiTokenRequest
+from orca.model.api_token import ApiToken, make_api_token
 from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent
 from orca.model.ids import (
     AllocationId,
     BlobDigest,
     ClusterId,
+    LogIndex,
     NodeId,
     ProjectName,
+    RequestId,
     ServiceId,
     SpecRevision,
     StateRevision,
+    TokenId,
 )
 from orca.model.node import NodeFacts
 from orca.model.spec import ContainerImage, ServiceSpec
+from orca.model.trust import ApiRole, Author, TokenGrant
 from orca.model.units import Bytes, MilliCpu, WallMs
 from orca.model.view import (
     AllocationsReply,
@@ -53,7 +62,6 @@ from orca.model.view import (
     ServiceReply,
     ServicesReply,
     ServiceView,
-    StatsReply,
     StatsView,
     StatusReply,
 )
@@ -128,11 +136,74 @@ class FakeMembership:
         return (await self.list_keys(),), end
 
 
+class FakeTokens:
+    """API tokens in a real state, without a log."""
+
+    def __init__(self) -> None:
+        self.state = ClusterState()
+        self.at_ms = WallMs(1_000)
+
+    def add(self, name: str, role: ApiRole, *projects: str, expires_at_ms: int | None = None) -> ApiToken:
+        token = make_api_token(TokenId(name), hashlib.sha256(name.encode()).digest())
+        self.state.api_tokens[token.id] = ApiTokenRecord(
+            id=token.id,
+            name=name,
+            secret_hash=token.secret_hash,
+            role=role,
+            created_at_ms=WallMs(0),
+            created_by="test",
+            projects=tuple(map(ProjectName, projects)),
+            expires_at_ms=None if expires_at_ms is None else WallMs(expires_at_ms),
+        )
+        return token
+
+    def admit(self, token: TokenId, secret_hash: bytes) -> TokenGrant:
+        problem = api_token_problem(self.state, token, secret_hash, self.at_ms)
+        if problem:
+            raise UnauthorizedError(problem)
+        found = self.grant(token)
+        assert found is not None
+        return found
+
+    def grant(self, token: TokenId) -> TokenGrant | None:
+        record = self.state.api_tokens.get(token)
+        if record is None or (record.expires_at_ms is not None and self.at_ms >= record.expires_at_ms):
+            return None
+        return TokenGrant(token=record.id, name=record.name, role=record.role, projects=record.projects)
+
+    def views(self) -> tuple[ApiTokenView, ...]:
+        return tuple(
+            ApiTokenView(id=one.id, name=one.name, role=one.role, created_at_ms=WallMs(0), created_by="test")
+            for one in self.state.api_tokens.values()
+        )
+
+    async def create(self, request: CreateApiTokenRequest, *, by: Author) -> ApiTokenView:
+        await trio.lowlevel.checkpoint()
+        self.state.api_tokens[request.id] = ApiTokenRecord(
+            id=request.id,
+            name=request.name,
+            secret_hash=bytes.fromhex(request.secret_hash),
+            role=request.role,
+            created_at_ms=WallMs(0),
+            created_by=by.actor,
+            projects=request.projects,
+        )
+        return self.views()[-1]
+
+    async def revoke(self, token: TokenId, *, request_id: RequestId | None, by: Author) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.state.api_tokens.pop(token, None) is None:
+            raise NotFoundError(f"there is no API token {token}")
+
+
 class FakeControl:
     """Keeps specs, events and contents; `crash` makes the next status call fail as a bug would."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: NodeId = NODE) -> None:
+        self.id = node
         self.membership = FakeMembership()
+        self.access = FakeTokens()
+        self.placements: tuple[Placed, ...] = ()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
@@ -156,7 +227,7 @@ class FakeControl:
             self._changed.notify_all()
 
     def observation(self) -> Observation:
-        return Observation(observer=NODE, at_ms=WallMs(1), state_revision=StateRevision(self._changes))
+        return Observation(observer=self.id, at_ms=WallMs(1), state_revision=StateRevision(self._changes))
 
     def _view(self, found: ServiceSpec) -> ServiceView:
         revision = SpecRevision(self.revisions[found.id])
@@ -265,8 +336,8 @@ class FakeControl:
         if self.reject:
             raise self.reject.pop(0)
 
-    async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
-        self._note("deploy", actor, request)
+    async def deploy(self, request: DeployRequest, *, by: Author) -> ChangeReply:
+        self._note("deploy", by.actor, request)
         for entry in request.specs:
             self.specs[entry.id] = entry
             self.revisions[entry.id] = self.revisions.get(entry.id, 0) + 1
@@ -274,33 +345,33 @@ class FakeControl:
         changes = (self._reply(entry.id, ChangeAction.CREATE).changes for entry in request.specs)
         return ChangeReply(observation=self.observation(), changes=tuple(change for (change,) in changes))
 
-    async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
-        self._note("scale", actor, request)
+    async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
+        self._note("scale", by.actor, request)
         self.specs[service] = msgspec.structs.replace(self._find(service), replicas=request.replicas)
         await self.notify()
         return self._reply(service, ChangeAction.UPDATE)
 
-    async def _change(self, verb: str, service: ServiceId, request: object, actor: str) -> ChangeReply:
-        self._note(verb, actor, request)
+    async def _change(self, verb: str, service: ServiceId, request: object, by: Author) -> ChangeReply:
+        self._note(verb, by.actor, request)
         self._find(service)
         return self._reply(service, ChangeAction.UPDATE)
 
-    async def stop(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        return await self._change("stop", service, request, actor)
+    async def stop(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("stop", service, request, by)
 
-    async def start(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        return await self._change("start", service, request, actor)
+    async def start(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("start", service, request, by)
 
-    async def restart(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        return await self._change("restart", service, request, actor)
+    async def restart(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("restart", service, request, by)
 
-    async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
+    async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         if request.revision == 99:
             raise ConflictError("there is no revision 99")
-        return await self._change("rollback", service, request, actor)
+        return await self._change("rollback", service, request, by)
 
-    async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        await self._change("remove", service, request, actor)
+    async def remove(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        await self._change("remove", service, request, by)
         del self.specs[service]
         await self.notify()
         return self._reply(service, ChangeAction.REMOVE)
@@ -340,18 +411,60 @@ class FakeControl:
             while not self.recorded or self.recorded[-1].sequence <= after:
                 await self._changed.wait()
 
+    @property
+    def copies(self) -> "FakeControl":
+        return self
+
+    @property
+    def tokens(self) -> "FakeTokens":
+        return self.access
+
+    async def catch_up(self) -> None:
+        self.calls.append(("catch_up", "", None))
+        if self.reject:
+            raise self.reject.pop(0)
+
+    async def wait_state(self, revision: StateRevision) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def audit(
+        self, *, limit: int, before: LogIndex | None, since_ms: WallMs | None, actor: str | None, subject: str | None
+    ) -> tuple[AuditView, ...]:
+        self.calls.append(("audit", "", (limit, before, since_ms, actor, subject)))
+        await trio.lowlevel.checkpoint()
+        return (
+            AuditView(
+                index=LogIndex(7),
+                at_ms=WallMs(1),
+                actor="token:ci",
+                origin="tcp:10.0.0.9:1",
+                action="exec",
+                subject="web.1: sh",
+                result="forbidden",
+                message="no",
+                count=3,
+            ),
+        )
+
+    def placed(self, selection: Selection) -> tuple[Placed, ...]:
+        if selection.service is not None:
+            self._find(selection.service)
+        known = (*self.placements, Placed(allocation=COPY, service=WEB, slot=0, node=self.id, is_started=True))
+        found = tuple(
+            one
+            for one in known
+            if selection.allocation in {None, one.allocation}
+            and selection.service in {None, one.service}
+            and selection.sees(one.service)
+        )
+        if selection.allocation is not None and not found:
+            raise NotFoundError(f"there is no copy {selection.allocation}")
+        return found
+
     @contextlib.asynccontextmanager
     async def logs(
-        self,
-        *,
-        service: ServiceId | None,
-        allocation: AllocationId | None,
-        follow: bool,
-        tail: int | None,
-        since_ms: WallMs | None,
+        self, selection: Selection, *, follow: bool, tail: int | None, since_ms: WallMs | None
     ) -> AsyncGenerator[AsyncIterator[LogRecord], None]:
-        if service is not None:
-            self._find(service)
         self.open_logs += 1
         try:
             # A nursery, as the real one has: what the reader raises would come out as a group.
@@ -376,9 +489,13 @@ class FakeControl:
         if follow:
             await trio.sleep_forever()
 
-    async def stats(self, *, service: ServiceId | None, allocation: AllocationId | None) -> StatsReply:
-        view = StatsView(allocation=COPY, service=WEB, slot=0, cpu_milli=5, memory_bytes=7)
-        return StatsReply(observation=self.observation(), stats=(view,))
+    async def stats(self, selection: Selection) -> tuple[StatsView, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(
+            StatsView(allocation=one.allocation, service=one.service, slot=one.slot, cpu_milli=5, memory_bytes=7)
+            for one in self.placed(selection)
+            if one.node == self.id
+        )
 
     @contextlib.asynccontextmanager
     async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator["EchoSession", None]:
