@@ -43,8 +43,9 @@ from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.facts import KnownFacts
 from node.membership.membership import make_ring
-from node.mesh.driver import Mesh, listening_host
-from node.mesh.hello import Purpose
+from node.mesh.credentials import Credentials
+from node.mesh.driver import Mesh
+from node.mesh.purpose import Purpose
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
@@ -62,7 +63,7 @@ from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
-from orca.errors import InvalidConfigError, OrcaError
+from orca.errors import ForbiddenError, InvalidConfigError, OrcaError
 from orca.model.event import EventKind
 from orca.model.ids import ClusterId, NodeId
 from orca.model.node import NodeFacts
@@ -132,6 +133,14 @@ async def _cluster_to_join(config: NodeConfig, environment: Environment) -> Clus
     return await find_cluster(config.gossip.join, PacketCodec(make_ring(config.gossip.key, ())))
 
 
+def credentials_of(identity: Identity, environment: Environment) -> Credentials:
+    """What the node proves itself with, kept in its store; raises ForbiddenError when it was never given any."""
+    raise ForbiddenError(
+        f"{environment.data_path} holds no certificate of cluster {identity.cluster} for {identity.node}, and nodes "
+        "talk to each other with certificates only"
+    )
+
+
 class _Agent:
     """One node, from its data directory up."""
 
@@ -180,9 +189,7 @@ class _Agent:
             self._wiring.record,
             zone=config.labels.get("zone", ""),
         )
-        self._mesh = Mesh(
-            self._identity.cluster, self._identity.node, self._rng(), address_of=self._membership.mesh_address
-        )
+        self._mesh = self._make_mesh(credentials_of(self._identity, environment))
         self._transport = RaftTransport(self._mesh)
         self._replica = self._make_replica(LmdbLogStore(environment))
         self._transport.receive = self._replica.receive
@@ -205,9 +212,15 @@ class _Agent:
         )
 
         self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+        self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
+        self._api = self._make_api(self._make_control())
 
     def _rng(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
+
+    def _make_mesh(self, credentials: Credentials) -> Mesh:
+        address_of = self._membership.mesh_address
+        return Mesh(self._identity.node, self._rng(), address_of=address_of, credentials=credentials)
 
     def _make_docker(self) -> "DockerRuntime | None":
         if not self._config.docker:
@@ -272,8 +285,6 @@ class _Agent:
         listeners, port = await open_listeners(config.http_host, wanted, fallback)
         note = "" if port == wanted or not wanted else f"port {wanted} could not be had, {port} was taken instead"
         self._ingress = (IngressView(host=config.http_host, port=port, note=note),)
-        control, trail = self._make_control(), AuditTrail(self._clock, self._ids, self._replica.propose)
-        api = self._make_api(control, trail)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._events.run)
             await nursery.start(self._wiring.keep_records)
@@ -286,8 +297,8 @@ class _Agent:
             for runtime in self._runtimes.values():
                 nursery.start_soon(runtime.run, self._wiring.runtime_published)
             await nursery.start(self._proxy.serve, listeners)
-            self._addresses = await nursery.start(api.serve, self._api_listen())
-            nursery.start_soon(trail.run)
+            self._addresses = await nursery.start(self._api.serve, self._api_listen())
+            nursery.start_soon(self._trail.run)
             nursery.start_soon(self._admit)
             nursery.start_soon(self._sweep_blobs)
             view = self._describe()
@@ -304,8 +315,15 @@ class _Agent:
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
         }
-        host = listening_host(config.gossip.advertise or config.gossip.host)
-        run_mesh = partial(self._mesh.run, handlers, host, mesh_port, unreachable=self._replica.unreachable)
+        host = config.gossip.advertise or config.gossip.host
+        run_mesh = partial(
+            self._mesh.run,
+            handlers,
+            host,
+            mesh_port,
+            stream_handlers={Purpose.API: self._api.serve_node},
+            unreachable=self._replica.unreachable,
+        )
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
         await nursery.start(self._membership.run, gossip_port, address.port)
@@ -330,11 +348,11 @@ class _Agent:
             host=config.api_host, port=port, socket_path=str(self._path / SOCKET_NAME), names=config.api.names
         )
 
-    def _make_api(self, control: Control, trail: AuditTrail) -> Api:
+    def _make_api(self, control: Control) -> Api:
         trust = Trust(
             control.tokens, self._clock.now, owner_uid=os.getuid(), trusts_loopback=self._config.trusts_loopback
         )
-        return Api(control, trust, trail)
+        return Api(control, trust, self._trail, connect=partial(_connect_api, self._mesh))
 
     def _make_control(self) -> Control:
         return Control(
@@ -414,6 +432,11 @@ class _Builder:
             spool.seek(0)
             async with self._docker.build(spool, request) as lines:
                 yield lines
+
+
+def _connect_api(mesh: Mesh, node: NodeId, subject: bytes) -> AbstractAsyncContextManager[trio.abc.Stream]:
+    """The way to the API of another node."""
+    return mesh.connect_stream(node, Purpose.API, subject=subject)
 
 
 def _own_facts(identity: Identity, config: NodeConfig) -> NodeFacts:

@@ -11,6 +11,9 @@ from orca.errors import PeerProtocolError
 PROTOCOL_VERSION: Final = 1
 """Of everything that nodes say to each other on mesh connections."""
 
+PROTOCOL_VERSION_LEAST: Final = 1
+"""The oldest version that is still understood: two nodes speak the newest that both know."""
+
 FRAME_BYTES_MAX: Final = 8 * 2**20
 """Above any Raft message (4 MiB of payload and its overhead), small enough to be held in memory many times."""
 

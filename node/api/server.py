@@ -99,7 +99,7 @@ class Api:
             for listener, _ in serving:
                 listener.socket.close()
 
-    async def serve_node(self, node: NodeId, subject: bytes, stream: trio.abc.Stream) -> None:
+    async def serve_node(self, node: NodeId, stream: trio.abc.Stream, subject: bytes) -> None:
         """A stream of the mesh on which `node` makes calls for somebody, until it ends.
 
         Raises PeerProtocolError when `subject` does not say for whom.

@@ -10,7 +10,7 @@ import trio
 
 from node.mesh.driver import Mesh
 from node.mesh.frames import FrameStream
-from node.mesh.hello import Purpose
+from node.mesh.purpose import Purpose
 from node.store.blobs import BlobStore
 from orca.errors import NodeUnreachableError, NotAvailableError, NotFoundError, OrcaError, PeerProtocolError
 from orca.model.ids import BlobDigest, NodeId

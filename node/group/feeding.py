@@ -14,7 +14,7 @@ from consensus.storage import Entry, Snapshot
 from node.group.freshness import Freshness
 from node.mesh.driver import Mesh
 from node.mesh.frames import FrameStream
-from node.mesh.hello import Purpose
+from node.mesh.purpose import Purpose
 from orca.errors import NodeUnreachableError, OrcaError, PeerProtocolError
 from orca.model.ids import LogIndex, NodeId, Term
 from orca.sources import Clock

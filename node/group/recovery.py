@@ -13,7 +13,7 @@ from consensus.state.commands import BeginEpoch
 from consensus.subgroup import Standing, objections
 from node.mesh.driver import Mesh
 from node.mesh.frames import FrameStream
-from node.mesh.hello import Purpose
+from node.mesh.purpose import Purpose
 from orca.errors import ConflictError, NotAvailableError, OrcaError, PeerProtocolError, StoreFullError
 from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId, RequestId

@@ -1,15 +1,28 @@
-"""Connections between nodes: one listener, one connection for each purpose.
+"""Connections between nodes: mutual TLS 1.3 on one port, one connection a pair, many streams on each.
 
-Who connects says first what it is (`Hello`: protocol version, cluster, node, purpose)
-and what it wants; who listens answers `Welcome`, or `Refused` with a code and a
-sentence, and closes. Until both have spoken nothing else is read, and both have
-`HELLO_TIMEOUT_S` for it. Every purpose has a connection of its own, so that a snapshot
-on its way never stands in front of a heartbeat.
+**Who is who.** Both ends prove themselves with a certificate; `Credentials` say whose it is and
+whether it is good still. What a peer says of itself counts for nothing. Who dials checks that it
+reached the node it wanted. When certificates change, `Mesh.recheck` closes the connections whose
+are good no more. ALPN tells a node (`orca-mesh/1`) from one who wants to become one
+(`orca-join/1`): the latter has no certificate yet and is handed to the join handler, with a limit
+on bytes, time and places.
 
-Purposes: `raft` carries the votes and entries of the group, from the one who connects
-to the one who listens, and nothing back; `intent` streams the committed log to a node
-without a vote; `content` carries one module or file by its digest.
+**Streams.** Whoever wants something of a peer opens a stream for a `Purpose`, and the handler of that
+purpose serves it: Raft messages from the one who sends them, the committed log for a node without
+a vote, contents by their digest, calls and requests on behalf of others. How streams share a
+connection is said in `node.mesh.session`, a pure machine; `connection` runs one on trio, `tls` is
+the wire below it.
 
-Nodes are told apart by what they say of themselves, so a listener takes loopback
-addresses only: a stranger on the network could say anything.
+**One connection a pair.** It is dialled when somebody wants a stream and there is none. When both
+dial at once, the one that the node with the smaller id dialled is kept, as soon as it has shown
+that it is alive; the other takes no more streams and closes when its last one ends. A peer whose
+process began anew is recognised (`boot`), and its old connection goes at once.
+
+**Raft messages** wait in a `Link` for each peer, leave together with all that the same turn of the
+loop brings, before everything else, and are dropped, the oldest first, when too many wait. All
+other users of a stream wait until there is room.
+
+**Strangers.** Handshakes take one turn of the loop each, so that a crowd of them does not stop the node; those
+that are not done wait in a room with so many places, and whoever waits longest from the address that holds most
+of them has to go for the next (`limits`). So who holds handshakes open starves nobody but itself.
 """

@@ -5,7 +5,7 @@ from typing import Final
 
 import trio
 
-from orca.errors import NodeUnreachableError, PeerProtocolError
+from orca.errors import NodeUnreachableError, OrcaError, PeerProtocolError
 from orca.wire import FRAME_BYTES_MAX, FrameReader, encode_frame
 
 _RECEIVE_BYTES: Final = 256 * 1024
@@ -20,17 +20,20 @@ class FrameStream:
         self._ready: list[bytes] = []
 
     async def send(self, payloads: Iterable[bytes]) -> None:
-        """Send each as a frame, all in one go; raises NodeUnreachableError when the connection is gone."""
+        """Send each as a frame, all in one go.
+
+        Raises NodeUnreachableError when the connection is gone, or what the peer refused with.
+        """
         try:
             await self._stream.send_all(b"".join(map(encode_frame, payloads)))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise NodeUnreachableError("the peer closed the connection") from error
+            raise _why(error, "the peer closed the connection") from error
 
     async def receive_some(self) -> list[bytes]:
         """At least one frame, and all that came with it; [] when the peer has ended its stream.
 
         Raises PeerProtocolError for a frame that is too long or cut off, NodeUnreachableError
-        when the connection broke.
+        when the connection broke, and what the peer refused with.
         """
         if self._ready:
             ready, self._ready = self._ready, []
@@ -39,7 +42,7 @@ class FrameStream:
             try:
                 data = await self._stream.receive_some(_RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise NodeUnreachableError("the connection broke") from error
+                raise _why(error, "the connection broke") from error
             if not data:
                 if self._reader.held_bytes:
                     raise PeerProtocolError("the peer ended its stream in the middle of a frame")
@@ -58,3 +61,9 @@ class FrameStream:
     async def aclose(self) -> None:
         """Close without ceremony."""
         await trio.aclose_forcefully(self._stream)
+
+
+def _why(error: Exception, otherwise: str) -> OrcaError:
+    """What a stream of the mesh says of its end; other streams say nothing."""
+    cause = error.__cause__
+    return type(cause)(cause.message) if isinstance(cause, OrcaError) else NodeUnreachableError(otherwise)

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from simulations.bench.authority import AUTHORITY, CLUSTER, Authority
 from simulations.bench.consensus_load import Load
 from simulations.bench.idle import Usage
 from simulations.bench.node_process import free_port
@@ -102,6 +103,7 @@ class Orca:
         self._doors = {name: free_port() for name in self._ports}
         self._folder = folder
         self._kept = kept
+        Authority(folder / AUTHORITY, CLUSTER)  # made before the members want their certificates at once
         self.workers: dict[str, Worker] = {}
         for name in self._ports:
             self.start(name)

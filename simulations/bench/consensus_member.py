@@ -31,13 +31,14 @@ from consensus.state.commands import AdmitNode, PutDataKey, PutSecrets, SealedEn
 from node.group.transport import RaftTransport
 from node.mesh.driver import Mesh, MeshAddress
 from node.mesh.frames import FrameStream
-from node.mesh.hello import Purpose
+from node.mesh.purpose import Purpose
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.log_store import LmdbLogStore
 from orca.errors import NodeUnreachableError, OrcaError
-from orca.model.ids import ClusterId, LogIndex, NodeId, RequestId, SecretId
+from orca.model.ids import LogIndex, NodeId, RequestId, SecretId
 from orca.model.units import Instant, WallMs
+from simulations.bench.authority import AUTHORITY, CLUSTER, Authority
 
 NAMES: Final = 1_000
 """So many different secrets are put, again and again."""
@@ -101,7 +102,8 @@ class Member:
         store = LmdbLogStore(self._environment)
         voters = frozenset(map(NodeId, ports))
         rng = random.Random(secrets.randbits(64))
-        self._mesh = Mesh(ClusterId("bench"), self.node, rng, address_of=self._address_of)
+        credentials = Authority(folder.parent / AUTHORITY, CLUSTER).credentials(self.node)
+        self._mesh = Mesh(self.node, rng, address_of=self._address_of, credentials=credentials)
         transport = RaftTransport(self._mesh)
         replica = Replica(self.node, voters, store.load(), rng, RandomIds(), log_entries_kept=kept)
         self.driver = ReplicaDriver(

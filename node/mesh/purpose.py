@@ -1,0 +1,25 @@
+"""What a stream of the mesh is for. Pure."""
+
+import enum
+from typing import Final
+
+from node.mesh.session.framing import Priority
+
+
+class Purpose(enum.Enum):
+    """What a stream is for."""
+
+    RAFT = "raft"
+    INTENT = "intent"
+    CONTENT = "content"
+    STANDING = "standing"
+    API = "api"
+    TUNNEL = "tunnel"
+
+    @property
+    def priority(self) -> Priority:
+        """Whose turn it is when several have something to send."""
+        return _PRIORITIES.get(self, Priority.INTERACTIVE)
+
+
+_PRIORITIES: Final = {Purpose.RAFT: Priority.URGENT, Purpose.CONTENT: Priority.BULK}
