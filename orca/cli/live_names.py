@@ -21,14 +21,16 @@ def _names(ctx: click.Context, *, with_copies: bool) -> list[str]:
     import os
 
     from orca.cli.program import finished
-    from orca.client import discover_node, plain_reads
+    from orca.client import discover_node, find_credentials, plain_reads
     from orca.commands.names import current_copies, slot_name
     from orca.errors import OrcaError
     from orca.model.ids import display_name
 
     node = ctx.params.get("node") or ctx.find_root().params.get("node")
     try:
-        reads = plain_reads(discover_node(node, os.environ), timeout_s=ANSWER_S_MAX)
+        reads = plain_reads(
+            discover_node(node, os.environ), timeout_s=ANSWER_S_MAX, credentials=find_credentials(os.environ)
+        )
         services = finished(reads.services()).services
     except OrcaError:
         return []  # no node, no names: a shell must not show an error while somebody types

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orca.model.view import (
         AllocationView,
         HistoryReply,
+        NodeSilence,
         NodeView,
         Observation,
         ServiceView,
@@ -311,6 +312,12 @@ def event_line(event: "NodeEvent", width: int) -> tuple[str, str]:
     subject = display_name(event.service) if event.service else event.node
     text = f"{clock_text(event.at_ms)}  {subject:<14}  {clean(event.message)}"
     return (cut(text, width) if width else text), styles[event.severity]
+
+
+def silence(one: "NodeSilence") -> str:
+    """A node that does not answer, in a sentence."""
+    known = "" if one.age_ms is None else f"; it was last heard of {format_duration(round(one.age_ms / 1000))} ago"
+    return clean(f"{one.name} ({one.node}) does not answer: {one.reason}{known}")
 
 
 def clock_text(at_ms: int) -> str:

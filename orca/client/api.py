@@ -15,12 +15,13 @@ from orca.client.channel import ExecChannel
 from orca.client.credentials import NO_CREDENTIALS, Credentials
 from orca.client.discover import NodeAddress
 from orca.client.reads import NodeReads, Query, service_path, target_of
-from orca.client.stream import LineSplitter, SseParser
+from orca.client.stream import LineSplitter, SseMessage, SseParser
 from orca.client.wire import Caller
 from orca.errors import OrcaError, PeerProtocolError, from_body
 from orca.http import Connect, Headers, HttpStream
+from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.event import NodeEvent
-from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision
+from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision, TokenId
 from orca.model.units import WallMs
 from orca.model.view import (
     ChangeReply,
@@ -30,6 +31,7 @@ from orca.model.view import (
     ImageBuild,
     KeysReply,
     LogRecord,
+    NodeSilence,
     PlanReply,
     QuorumReply,
     RecoverRequest,
@@ -158,6 +160,17 @@ class NodeClient(NodeReads):
         """Tell every member."""
         await self._caller.call("POST", "/v1/gossip/events", headers=_JSON, body=msgspec.json.encode(request))
 
+    async def create_api_token(self, request: CreateApiTokenRequest) -> ApiTokenView:
+        """Make a token known; a missing `request_id` is filled in."""
+        if request.request_id is None:
+            request = msgspec.structs.replace(request, request_id=self._new_request_id())
+        return await self._post("/v1/api-tokens", request, ApiTokenView)
+
+    async def revoke_api_token(self, token: TokenId) -> None:
+        """Let nobody in by it any more."""
+        target = target_of(f"/v1/api-tokens/{quote(token, safe='')}", (("request_id", self._new_request_id()),))
+        await self._caller.call("DELETE", target, is_write=True)
+
     async def put_blob(self, digest: BlobDigest, content: bytes) -> bool:
         """Give the node content under its own hash; False when it had it already."""
         headers = (("content-type", "application/octet-stream"),)
@@ -185,17 +198,24 @@ class NodeClient(NodeReads):
         service: ServiceId | None = None,
         allocation: AllocationId | None = None,
         is_of_cluster: bool = False,
+        later: str | None = None,
+        told: Callable[[NodeSilence], None] = lambda _: None,
     ) -> AsyncGenerator[AsyncIterator[NodeEvent], None]:
-        """Events after `after` (None: some recent ones first), then each as it happens."""
+        """Events after `after` (None: some recent ones first), then each as it happens.
+
+        With `later`, of a page of all nodes, those of all nodes; `told` hears of each that stops to answer.
+        """
         query: Query = (
             ("after", after),
+            ("everywhere", None if later is None else True),
+            ("later", later or None),
             ("service", service),
             ("allocation", allocation),
             ("cluster", is_of_cluster or None),
             ("follow", True),
         )
         target = target_of("/v1/events", query)
-        async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, NodeEvent)) as items:
+        async with self._open(target, "text/event-stream") as stream, aclosing(_events(stream, told)) as items:
             yield self._guarded(items)
 
     @contextlib.asynccontextmanager
@@ -319,13 +339,28 @@ class _Guarded(AsyncIterator[T]):
             raise unreachable(self._address, f"it has said nothing for {SSE_SILENCE_S:g} s") from error
 
 
-async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
+async def _messages(stream: HttpStream) -> AsyncGenerator[SseMessage, None]:
     parser = SseParser()
     async for piece in stream.chunks(idle_timeout_s=SSE_SILENCE_S):
         for message in parser.feed(piece):
             if message.event == "error":
                 raise decode_error(200, message.data, "the stream")
+            yield message
+
+
+async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
+    async with aclosing(_messages(stream)) as messages:
+        async for message in messages:
             yield decoded(message.data, kind, "the stream")
+
+
+async def _events(stream: HttpStream, told: Callable[[NodeSilence], None]) -> AsyncGenerator[NodeEvent, None]:
+    async with aclosing(_messages(stream)) as messages:
+        async for message in messages:
+            if message.event == "silent":
+                told(decoded(message.data, NodeSilence, "the stream"))
+            else:
+                yield decoded(message.data, NodeEvent, "the stream")
 
 
 async def _lines(stream: HttpStream) -> AsyncGenerator[bytes, None]:

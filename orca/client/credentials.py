@@ -1,6 +1,5 @@
 """How a client proves who it is, and how it knows the node: a token, and the CA that it trusts. Loads no event loop."""
 
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,8 @@ from orca.client.discover import NodeAddress
 from orca.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    import ssl
+
     from orca.http.connect import Connect
     from orca.http.messages import Headers
 
@@ -33,8 +34,10 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
         """What goes with each request."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
-    def tls(self) -> ssl.SSLContext:
+    def tls(self) -> "ssl.SSLContext":
         """How to speak TLS; raises InvalidRequestError for a CA file that cannot be used."""
+        import ssl  # only where it is spoken: it costs as much as the rest of a small command
+
         try:
             context = ssl.create_default_context(cafile=self.ca_file or None)
         except (OSError, ssl.SSLError) as error:

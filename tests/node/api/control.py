@@ -144,7 +144,7 @@ class FakeTokens:
         self.at_ms = WallMs(1_000)
 
     def add(self, name: str, role: ApiRole, *projects: str, expires_at_ms: int | None = None) -> ApiToken:
-        token = make_api_token(TokenId(name), hashlib.sha256(name.encode()).digest())
+        token = make_api_token(TokenId(name.ljust(4, "x")), hashlib.sha256(name.encode()).digest())
         self.state.api_tokens[token.id] = ApiTokenRecord(
             id=token.id,
             name=name,

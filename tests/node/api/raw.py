@@ -36,10 +36,19 @@ class Told:
 
     def __init__(self) -> None:
         self.deeds: list[RecordDeed] = []
+        self._came = trio.Event()
 
     async def propose(self, command: RecordDeed) -> None:
         await trio.lowlevel.checkpoint()
         self.deeds.append(command)
+        self._came.set()
+
+    async def wait(self, count: int) -> None:
+        """Return once it was told `count` things."""
+        with trio.fail_after(20):
+            while len(self.deeds) < count:
+                self._came = trio.Event()
+                await self._came.wait()
 
 
 def make_api(
