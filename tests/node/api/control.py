@@ -95,13 +95,14 @@ class FakeMembership:
         self.is_paused = False
         self.sent: list[tuple[str, str]] = []
         self.health_score = 0
+        self.nodes: tuple[MemberView, ...] = ()
 
     def members(self) -> tuple[MemberView, ...]:
         own = MemberView(
             name="here", id=NODE, address="127.0.0.1:7946", state=MemberState.ALIVE, state_age_ms=5, is_observer=True
         )
         other = MemberView(name="real", id=None, address="127.0.0.1:7947", state=MemberState.FAILED, state_age_ms=7)
-        return (own, other)
+        return (own, other, *self.nodes)
 
     def describe(self, reply: Callable[..., GossipReply]) -> GossipReply:
         return reply(
@@ -201,6 +202,7 @@ class FakeControl:
 
     def __init__(self, node: NodeId = NODE) -> None:
         self.id = node
+        self.copy = COPY
         self.membership = FakeMembership()
         self.access = FakeTokens()
         self.placements: tuple[Placed, ...] = ()
@@ -449,7 +451,7 @@ class FakeControl:
     def placed(self, selection: Selection) -> tuple[Placed, ...]:
         if selection.service is not None:
             self._find(selection.service)
-        known = (*self.placements, Placed(allocation=COPY, service=WEB, slot=0, node=self.id, is_started=True))
+        known = (*self.placements, Placed(allocation=self.copy, service=WEB, slot=0, node=self.id, is_started=True))
         found = tuple(
             one
             for one in known
@@ -482,7 +484,7 @@ class FakeControl:
     async def _records(self, follow: bool, tail: int | None) -> AsyncGenerator[LogRecord, None]:
         for index in range(3)[-(tail or 3) :]:
             yield LogRecord(
-                service=WEB, allocation=COPY, slot=0, at_ms=WallMs(index), stream="stdout", text=f"line {index}"
+                service=WEB, allocation=self.copy, slot=0, at_ms=WallMs(index), stream="stdout", text=f"line {index}"
             )
         if tail == 1 and not follow:
             raise RuntimeFailedError("the engine went away")
@@ -499,7 +501,7 @@ class FakeControl:
 
     @contextlib.asynccontextmanager
     async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator["EchoSession", None]:
-        if allocation != COPY:
+        if allocation != self.copy:
             raise NotFoundError(f"there is no copy {allocation}")
         self.calls.append(("exec", str(allocation), request))
         self.open_execs += 1
