@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,10 @@ from consensus.replica import Replica
 from consensus.state.commands import AdmitNode
 from consensus.state.commands.base import SCHEMA
 from consensus.subgroup import SubgroupConfig
-from gossip.codec import PacketCodec
 from node import changes
+from node.addresses import join_host_port, with_addresses
 from node.api.audit import AuditTrail
-from node.api.authentication import Trust
+from node.api.authentication import Gate
 from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.control import Control
@@ -42,7 +42,6 @@ from node.health.probes import HealthDriver
 from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.facts import KnownFacts
-from node.membership.membership import make_ring
 from node.mesh.credentials import Credentials
 from node.mesh.driver import Mesh
 from node.mesh.purpose import Purpose
@@ -56,17 +55,19 @@ from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.events import EventLog
-from node.store.identity import Identity, read_identity, start_identity
+from node.store.identity import Identity
 from node.store.log_store import LmdbLogStore
 from node.store.set_aside import SetAside
+from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
-from orca.errors import ForbiddenError, InvalidConfigError, OrcaError
+from orca.errors import OrcaError
 from orca.model.event import EventKind
-from orca.model.ids import ClusterId, NodeId
-from orca.model.node import NodeFacts
+from orca.model.ids import NodeId
+from orca.model.join_token import JoinOptions
+from orca.model.node import NodeAddresses, NodeFacts
 from orca.model.spec import RuntimeKind
 from orca.model.units import Bytes, MilliCpu
 from orca.model.view import ImageBuild, IngressView, NodeView
@@ -78,33 +79,49 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
 ADMIT_RETRY_S = 1.0
+_ServeNode = Callable[..., Awaitable[None]]
 
 
-def run_node(config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None) -> None:
+def run_node(
+    config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None, join: JoinOptions | None = None
+) -> None:
     """Run a node in this process until SIGTERM or Ctrl-C; `announce` gets its description once it answers.
 
-    Raises the errors of `orca.errors` that keep it from starting: a locked or damaged
-    data directory, a port that is taken.
+    With `join` it becomes a node of that cluster first. Raises the errors of `orca.errors` that keep it from
+    starting: a locked or damaged data directory, a port that is taken, a join that was refused.
     """
     assert __debug__, "a node does not run under python -O: its asserts are what stops it when it is wrong"
     configure_logging(config.log_format)
-    trio.run(_run_until_told, config, announce)
+    trio.run(_run_until_told, partial(serve_node, config, join=join), announce)
 
 
-async def _run_until_told(config: NodeConfig, announce: Callable[[NodeView], None]) -> None:
+async def join_node(config: NodeConfig, join: JoinOptions) -> None:
+    """Make the data directory of `config` that of a node of the cluster, and run nothing."""
+    from node.trust.entering import enter_cluster
+
+    configure_logging(config.log_format)
+    with (
+        DataDirectory.open(data_dir_of(config)) as directory,
+        Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
+    ):
+        name = config.name or socket.gethostname()
+        await enter_cluster(config, join, environment, SystemClock(), SystemIds(), name)
+
+
+async def _run_until_told(serve: _ServeNode, announce: Callable[[NodeView], None]) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(_serve, config, nursery.cancel_scope, announce)
+            nursery.start_soon(_serve, serve, nursery.cancel_scope, announce)
             async for number in signals:
                 _log.info("stopping; what runs in containers goes on", signal=signal.Signals(number).name)
                 break
             nursery.cancel_scope.cancel()
 
 
-async def _serve(config: NodeConfig, scope: trio.CancelScope, announce: Callable[[NodeView], None]) -> None:
+async def _serve(serve: _ServeNode, scope: trio.CancelScope, announce: Callable[[NodeView], None]) -> None:
     try:
         async with trio.open_nursery() as nursery:
-            announce(await nursery.start(serve_node, config))
+            announce(await nursery.start(serve))
     finally:
         scope.cancel()
 
@@ -114,45 +131,43 @@ def data_dir_of(config: NodeConfig) -> Path:
     return Path(config.data_dir).absolute() if config.data_dir else default_data_dir(os.environ)
 
 
-async def serve_node(config: NodeConfig, *, task_status: trio.TaskStatus[NodeView] = trio.TASK_STATUS_IGNORED) -> None:
-    """Be a node until cancelled; `started` gives its own description once it answers."""
+async def serve_node(
+    config: NodeConfig,
+    *,
+    join: JoinOptions | None = None,
+    task_status: trio.TaskStatus[NodeView] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Be a node until cancelled; `started` gives its own description once it answers. With `join`, join first."""
     with (
         DataDirectory.open(data_dir_of(config)) as directory,
         Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
     ):
-        cluster = await _cluster_to_join(config, environment)
-        await _Agent(config, directory, environment, cluster).run(task_status)
+        clock, ids = SystemClock(), SystemIds()
+        name = config.name or socket.gethostname()
+        if join is not None:
+            from node.trust.entering import enter_cluster
 
-
-async def _cluster_to_join(config: NodeConfig, environment: Environment) -> ClusterId | None:
-    """The cluster of the peers that a new node was given; None for a node that has one, or founds its own."""
-    if not config.gossip.join or read_identity(environment) is not None:
-        return None
-    from node.group.adopt import find_cluster
-
-    return await find_cluster(config.gossip.join, PacketCodec(make_ring(config.gossip.key, ())))
-
-
-def credentials_of(identity: Identity, environment: Environment) -> Credentials:
-    """What the node proves itself with, kept in its store; raises ForbiddenError when it was never given any."""
-    raise ForbiddenError(
-        f"{environment.data_path} holds no certificate of cluster {identity.cluster} for {identity.node}, and nodes "
-        "talk to each other with certificates only"
-    )
+            await enter_cluster(config, join, environment, clock, ids, name)
+        config = with_addresses(config)
+        started = StartedTrust(config, environment, clock, ids, name)
+        await _Agent(config, directory, environment, started).run(task_status)
 
 
 class _Agent:
     """One node, from its data directory up."""
 
     def __init__(
-        self, config: NodeConfig, directory: DataDirectory, environment: Environment, cluster: ClusterId | None
+        self, config: NodeConfig, directory: DataDirectory, environment: Environment, started: StartedTrust
     ) -> None:
         self._config = config
         self._path = directory.path
         self._clock = SystemClock()
         self._ids = SystemIds()
         self._seeds = random.Random()
-        self._identity = start_identity(environment, self._ids, config.name or socket.gethostname(), cluster=cluster)
+        self._identity = started.identity
+        self._trust = Trust(started, self._clock, self._ids, lambda: self._replica.state)
+        self._node_addresses = NodeAddresses()
+        self._stop = trio.Event()
         self._started_at_ms = self._clock.wall()
         self._events = EventLog(environment, self._identity.node, keep=config.store.events_kept)
         self._blobs = BlobStore(directory.blobs_path)
@@ -188,8 +203,11 @@ class _Agent:
             known,
             self._wiring.record,
             zone=config.labels.get("zone", ""),
+            seeds=started.seeds,
+            belongs=self._trust.belongs,
+            address_of=self._trust.address_of,
         )
-        self._mesh = self._make_mesh(credentials_of(self._identity, environment))
+        self._mesh = self._make_mesh(self._trust.credentials)
         self._transport = RaftTransport(self._mesh)
         self._replica = self._make_replica(LmdbLogStore(environment))
         self._transport.receive = self._replica.receive
@@ -210,7 +228,15 @@ class _Agent:
             record=self._wiring.record,
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
-
+        self._trust.connect(
+            self._replica,
+            self._mesh,
+            self._membership,
+            self._keeper,
+            others=self._other_nodes,
+            fed_age_s=self._feed.fed_age_s,
+        )
+        self._wiring.trust_changed = self._trust.keeper.state_changed
         self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
         self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
         self._api = self._make_api(self._make_control())
@@ -299,11 +325,13 @@ class _Agent:
             await nursery.start(self._proxy.serve, listeners)
             self._addresses = await nursery.start(self._api.serve, self._api_listen())
             nursery.start_soon(self._trail.run)
-            nursery.start_soon(self._admit)
+            nursery.start_soon(self._introduce)
             nursery.start_soon(self._sweep_blobs)
             view = self._describe()
             _announce(view)
             task_status.started(view)
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()
 
     async def _start_talking(self, nursery: trio.Nursery) -> None:
         """Mesh and gossip, which the replica needs to find its peers, and the keeper of the group."""
@@ -314,19 +342,24 @@ class _Agent:
             Purpose.INTENT: self._feed.serve,
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
+            Purpose.TRUST: self._trust.service.serve,
         }
-        host = config.gossip.advertise or config.gossip.host
         run_mesh = partial(
             self._mesh.run,
             handlers,
-            host,
+            config.gossip.host,
             mesh_port,
             stream_handlers={Purpose.API: self._api.serve_node},
+            join=self._trust.desk.serve,
             unreachable=self._replica.unreachable,
         )
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
-        await nursery.start(self._membership.run, gossip_port, address.port)
+        gossip = await nursery.start(self._membership.run, gossip_port, address.port)
+        self._node_addresses = NodeAddresses(
+            mesh=join_host_port(config.gossip.advertise, address.port), gossip=str(gossip)
+        )
+        nursery.start_soon(self._trust.keeper.run)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(self._feed.follow)
         nursery.start_soon(self._recovery.run)
@@ -334,28 +367,30 @@ class _Agent:
     def _other_nodes(self) -> list[NodeId]:
         """The living nodes of this cluster, without this one."""
         seen = self._membership.sightings().values()
-        return [one.node for one in seen if one.is_alive and one.node != self._identity.node]
+        alive = [one.node for one in seen if one.is_alive and one.node != self._identity.node]
+        if alive or self._replica.state.nodes:
+            return alive
+        return [peer.node for peer in self._trust.started.own.peers]  # gossip knows nobody yet
 
     def _api_listen(self) -> ApiListen:
         config = self._config
         port = config.api_port and config.api_port + config.port_offset
-        if config.has_api_tls:
-            raise InvalidConfigError(
-                f"the API on {config.api_host} needs a certificate, and this node has none",
-                hint="let it listen on loopback, or set api.tls = false where nobody else is on the wire",
-            )
         return ApiListen(
-            host=config.api_host, port=port, socket_path=str(self._path / SOCKET_NAME), names=config.api.names
+            host=config.api_host,
+            port=port,
+            socket_path=str(self._path / SOCKET_NAME),
+            names=config.api.names,
+            tls=self._trust.credentials.web_context if config.has_api_tls else None,
         )
 
     def _make_api(self, control: Control) -> Api:
-        trust = Trust(
+        gate = Gate(
             control.tokens, self._clock.now, owner_uid=os.getuid(), trusts_loopback=self._config.trusts_loopback
         )
-        return Api(control, trust, self._trail, connect=partial(_connect_api, self._mesh))
+        return Api(control, gate, self._trail, connect=partial(_connect_api, self._mesh))
 
     def _make_control(self) -> Control:
-        return Control(
+        control = Control(
             cluster=self._identity.cluster,
             node=self._identity.node,
             clock=self._clock,
@@ -371,6 +406,8 @@ class _Agent:
             builder=None if self._docker is None else _Builder(self._docker),
             describe_node=self._describe,
         )
+        control.trust = self._trust.control(control.observation, lambda: self._node_addresses.mesh, self._stop.set)
+        return control
 
     def _describe(self) -> NodeView:
         state = self._replica.state
@@ -380,29 +417,38 @@ class _Agent:
             is_leader=self._replica.is_leader,
             allocations=sum(one.node == self._identity.node for one in state.allocations.values()),
             started_at_ms=self._started_at_ms,
-            api=f"http://{_bracketed(tcp[0][0])}:{tcp[0][1]}" if tcp else "",
+            api=f"{'https' if self._config.has_api_tls else 'http'}://{_bracketed(tcp[0][0])}:{tcp[0][1]}"
+            if tcp
+            else "",
             ingress=self._ingress,
             data_dir=str(self._path),
         )
 
-    async def _admit(self) -> None:
-        """Make this node part of its cluster, or note its new name or release; tried until the group takes it."""
+    async def _introduce(self) -> None:
+        """Found the cluster, or note what is new about this node; tried until the group takes it."""
+        await self._trust.found(self._introduction())
         while True:
             known = self._replica.state.nodes.get(self._identity.node)
-            wanted = AdmitNode(
-                node=self._identity.node,
-                name=self._identity.name,
-                schema=SCHEMA,
-                release=VERSION,
-                at_ms=self._clock.wall(),
-            )
-            if known is not None and (known.name, known.schema, known.release) == (wanted.name, SCHEMA, VERSION):
+            wanted = self._introduction()
+            told = (wanted.name, wanted.schema, wanted.release, wanted.addresses)
+            if known is not None and (known.name, known.schema, known.release, known.addresses) == told:
                 return
             try:
-                await self._replica.propose(wanted)
+                if known is not None:  # nobody lets himself in
+                    await self._replica.propose(wanted)
             except OrcaError as error:
-                _log.debug("not admitted yet", reason=error.message)
-                await trio.sleep(ADMIT_RETRY_S)
+                _log.debug("what is new about this node is not noted yet", reason=error.message)
+            await trio.sleep(ADMIT_RETRY_S)
+
+    def _introduction(self) -> AdmitNode:
+        return AdmitNode(
+            node=self._identity.node,
+            name=self._identity.name,
+            addresses=self._node_addresses,
+            schema=SCHEMA,
+            release=VERSION,
+            at_ms=self._clock.wall(),
+        )
 
     async def _sweep_blobs(self) -> None:
         """Remove contents that no kept revision names, now and every hour."""

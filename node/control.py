@@ -21,6 +21,7 @@ from node.overview import Moment
 from node.runtime.base import Runtime
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
+from node.trust.control import TrustControl
 from node.views import node_views, revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError
 from orca.model.access import AuditView
@@ -62,7 +63,9 @@ REPLICAS_MAX = 10_000
 
 
 class Control:
-    """Everything that a request can ask of this node."""
+    """Everything that a request can ask of this node. `trust` is set before any of it is asked."""
+
+    trust: TrustControl
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,

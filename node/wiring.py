@@ -4,7 +4,7 @@ No policy: the machines decide. The reconciler's driver and the replica's driver
 in here, and so do the probes and the runtimes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 import msgspec
@@ -95,6 +95,8 @@ class Wiring:
         self._is_live = False
         self._is_store_full = False
         self._records_send, self._records = trio.open_memory_channel[AllocationStatus | AllocationId](RECORDS_MAX)
+        self.trust_changed: Callable[[], None] = lambda: None
+        """Told when the state has changed, so that who is trusted is looked at; set by the agent."""
         beliefs.put_node(facts)
 
     # ---------------------------------------------------------------- from the gossip
@@ -116,6 +118,7 @@ class Wiring:
 
     def applied(self, commands: list[AppliedCommand]) -> None:
         """The state has changed by `commands`."""
+        self.trust_changed()
         if not self._is_live:
             return
         self._store_took()
@@ -126,6 +129,7 @@ class Wiring:
 
     def restored(self) -> None:
         """The state came whole from a peer: what happened meanwhile is not told one by one."""
+        self.trust_changed()
         if self._is_live:
             self._store_took()
             self._assign()

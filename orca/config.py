@@ -122,30 +122,38 @@ class GossipProfile(enum.Enum):
 class GossipSection(_Section, frozen=True):
     """Membership: memberlist and Serf on one port, UDP and TCP."""
 
-    host: str = "127.0.0.1"
-    """Where gossip listens; another address than loopback needs a key."""
+    host: str = ""
+    """Where gossip listens; empty: `listen` of the node."""
 
     port: int = GOSSIP_PORT
     advertise: str = ""
-    """What others are told to send to, when that is not `host`: an IP address."""
+    """What others are told to send to: an IP address; empty: `advertise` of the node."""
 
     profile: GossipProfile = GossipProfile.ORCA
     """Probes twice a second; `lan` is Serf's own and right in a cluster with many Serf agents."""
 
-    join: tuple[str, ...] = ()
-    """Peers to find the cluster by: HOST, HOST:PORT or [IPV6]:PORT; tried until one answers."""
+    seeds: tuple[str, ...] = ()
+    """Further members to find by gossip: HOST, HOST:PORT or [IPV6]:PORT. For a node that belongs to its cluster
+    already, when all addresses that it remembers have changed, and for plain Serf agents; it lets nobody in."""
+
+    encrypt: bool = True
+    """Seal all gossip with the cluster's key, which its founder makes and a join hands out. Off only on loopback:
+    for a cluster with plain Serf agents that have no key."""
 
     key: str = ""
-    """base64 of 16, 24 or 32 bytes, the same on all nodes; the node keeps what a rotation replaces it by."""
+    """base64 of 16, 24 or 32 bytes: what the founder of a cluster takes instead of a key of its own making."""
 
     def __post_init__(self) -> None:
         if self.key:
             _check_key(self.key)
-        elif not _is_loopback(self.host) or (self.advertise and not _is_loopback(self.advertise)):
-            raise ValueError(
-                f"gossip on {self.advertise or self.host} without a key would believe everybody; "
-                "set gossip.key, for example to the output of `openssl rand -base64 32`"
-            )
+        for host in (self.host, self.advertise):
+            if host and not _is_loopback(host) and not self.encrypt:
+                raise ValueError(
+                    f"gossip on {host} that is not sealed would believe everybody; "
+                    "leave gossip.encrypt on, or listen on loopback only"
+                )
+        if not self.encrypt and not self.host:
+            raise ValueError('gossip.encrypt is off, so gossip.host has to be loopback, for example "127.0.0.1"')
 
 
 def _is_local_name(host: str) -> bool:
@@ -160,7 +168,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        raise ValueError(f"{host!r} is no IP address to listen on; gossip needs one") from None
+        raise ValueError(f"{host!r} is no IP address; nodes are told addresses, not names") from None
 
 
 def _check_key(text: str) -> None:
@@ -198,8 +206,14 @@ class NodeConfig(_Section, frozen=True):
     docker_url: str = ""
     """Engine address; empty: DOCKER_HOST or the default socket."""
 
+    listen: str = "0.0.0.0"  # noqa: S104 - nodes prove who they are to each other
+    """Where gossip and mesh listen: an IP address; 0.0.0.0 and :: are all of this computer."""
+
+    advertise: str = ""
+    """The IP address that other nodes are told; empty: the one by which this computer reaches others."""
+
     mesh_port: int = MESH_PORT
-    """Where nodes of the cluster talk to each other, on this computer only until they can prove who they are."""
+    """Where nodes of the cluster talk to each other, and where new ones join."""
 
     api: ApiSection = ApiSection()
     gossip: GossipSection = GossipSection()
@@ -228,6 +242,9 @@ class NodeConfig(_Section, frozen=True):
         for key, port in ports:
             if not 0 <= port + self.port_offset <= 65535:
                 raise ValueError(f"{key} + port_offset is {port + self.port_offset}; a port is 0 to 65535")
+        for host in (self.listen, self.advertise):
+            if host:
+                _is_loopback(host)
         for key in self.labels:
             if not key or key.startswith("orca."):
                 raise ValueError(f"label {key!r}: a label needs a name, and `orca.` is reserved")

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from consensus.state.applying.auditing import apply_deed, note
+from consensus.state.applying.authorities import apply_authority
 from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
 from consensus.state.applying.nodes import apply_node
@@ -23,6 +24,7 @@ from consensus.state.cluster import (
 from consensus.state.commands import (
     AdmitNode,
     AuditCommand,
+    AuthorityCommand,
     Change,
     Command,
     CommitPlan,
@@ -72,25 +74,33 @@ def _check_stamps(state: ClusterState, command: Command, request_id: RequestId |
         check_text("the origin", command.origin, may_be_empty=True)
 
 
-def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:  # noqa: PLR0911 - one for each noun
+def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
     if isinstance(command, ServiceCommand):
         return apply_service(state, at, command)
     if isinstance(command, CommitPlan):
         return apply_plan(state, at, command)
     if isinstance(command, NodeCommand):
         return apply_node(state, at, command)
-    if isinstance(command, TokenCommand):
-        return apply_token(state, at, command)
-    if isinstance(command, SecretCommand):
-        return apply_secret(state, at, command)
-    if isinstance(command, WebhookCommand):
-        return apply_webhook(state, at, command)
     if isinstance(command, LeaseCommand):
         return apply_lease(state, at, command)
     if isinstance(command, GroupCommand):
         return apply_group(state, at, command)
     if isinstance(command, AuditCommand):
         return apply_deed(command)
+    return _dispatch_trust(state, at, command)
+
+
+def _dispatch_trust(
+    state: ClusterState, at: StateRevision, command: TokenCommand | AuthorityCommand | SecretCommand | WebhookCommand
+) -> Done:
+    if isinstance(command, TokenCommand):
+        return apply_token(state, at, command)
+    if isinstance(command, AuthorityCommand):
+        return apply_authority(state, at, command)
+    if isinstance(command, SecretCommand):
+        return apply_secret(state, at, command)
+    if isinstance(command, WebhookCommand):
+        return apply_webhook(state, at, command)
     assert_never(command)
 
 

@@ -8,6 +8,7 @@ import msgspec
 from consensus.state.records import (
     ApiTokenRecord,
     AuditRecord,
+    AuthorityRecord,
     CertificateRecord,
     ClusterSettings,
     DataKeyRecord,
@@ -39,6 +40,7 @@ from orca.model.ids import (
     WebhookId,
 )
 from orca.model.spec import ServiceSpec
+from orca.model.trust import AuthorityState
 
 REQUESTS_KEPT = 4_096
 """How many answers are remembered for callers that ask twice."""
@@ -75,6 +77,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     revoked: dict[NodeId, RevokedNode] = {}
     join_tokens: dict[TokenId, JoinTokenRecord] = {}
     api_tokens: dict[TokenId, ApiTokenRecord] = {}
+    authorities: dict[str, AuthorityRecord] = {}
     data_keys: dict[int, DataKeyRecord] = {}
     secrets: dict[SecretId, SecretRecord] = {}
     webhooks: dict[WebhookId, WebhookRecord] = {}
@@ -163,6 +166,11 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert key.wrapped, f"nobody can open data key {version}"
             for node in key.wrapped:
                 assert node in self.nodes, f"data key {version} is wrapped for {node}, which is no node"
+        for fingerprint, authority in self.authorities.items():
+            assert authority.fingerprint == fingerprint, f"authority {fingerprint} is filed under another name"
+            assert authority.key_version in self.data_keys, f"the data key of authority {fingerprint} is gone"
+        signing = [one for one in self.authorities.values() if one.state is AuthorityState.SIGNING]
+        assert len(signing) == min(1, len(self.authorities)), f"{len(signing)} authorities sign"
         for secret in self.secrets.values():
             assert secret.key_version in self.data_keys, f"the key of {secret.id} is gone"
 
@@ -186,6 +194,7 @@ __all__ = [
     "TRIMMED_AT_ONCE",
     "ApiTokenRecord",
     "AuditRecord",
+    "AuthorityRecord",
     "CertificateRecord",
     "ClusterSettings",
     "ClusterState",

@@ -21,7 +21,7 @@ from orca.model.ids import (
 )
 from orca.model.node import NodeAddresses, NodeAvailability
 from orca.model.spec import ServiceSpec
-from orca.model.trust import ApiRole, NodeRole
+from orca.model.trust import ApiRole, AuthorityState, NodeRole
 from orca.model.units import WallMs
 from orca.model.view import RolloutState, ServiceChange
 
@@ -103,11 +103,15 @@ class RemovedSpec(Record, frozen=True, kw_only=True):
 
 
 class CertificateRecord(Record, frozen=True, kw_only=True):
-    """A certificate that the cluster's CA gave a node: serial and SHA-256 of the whole, both in hex."""
+    """A certificate that the cluster's CA gave a node: serial and SHA-256 of the whole, both in hex.
+
+    `authority` is the fingerprint of the CA that signed it.
+    """
 
     serial: str
     fingerprint: str
     not_after_ms: WallMs
+    authority: str = ""
 
 
 class DrainRecord(Record, frozen=True, kw_only=True):
@@ -122,7 +126,8 @@ class DrainRecord(Record, frozen=True, kw_only=True):
 class NodeRecord(Record, frozen=True, kw_only=True):
     """A node that belongs to the cluster.
 
-    `key` is the SHA-256 of its public key in hex, empty until it is told. Only `certificates`
+    `key` is the SHA-256 of its public key in hex, `wrap_key` the X25519 key that data keys are wrapped
+    for; both are empty until they are told. Only `certificates`
     are good; one that is not listed is not, even if our CA signed it. `labels` are those that
     people set here, beside those of the node's own configuration. `schema` is the newest that
     its release knows.
@@ -134,6 +139,7 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     role: NodeRole = NodeRole.MEMBER
     addresses: NodeAddresses = NodeAddresses()
     key: str = ""
+    wrap_key: bytes = b""
     certificates: tuple[CertificateRecord, ...] = ()
     labels: dict[str, str] = {}
     availability: NodeAvailability = NodeAvailability.ACTIVE
@@ -187,6 +193,23 @@ class ApiTokenRecord(Record, frozen=True, kw_only=True):
     created_by: str
     projects: tuple[ProjectName, ...] = ()
     expires_at_ms: WallMs | None = None
+
+
+class AuthorityRecord(Record, frozen=True, kw_only=True):
+    """A certificate authority of the cluster.
+
+    `fingerprint` is the SHA-256 of `certificate` (DER, self-signed) in hex. `sealed_key` is its private key,
+    sealed under data key `key_version`. `cross` is a certificate for the same key that the authority before
+    it signed: who was away during a change of authority believes the new one by it. Empty for the first.
+    """
+
+    fingerprint: str
+    certificate: bytes
+    sealed_key: bytes
+    key_version: int
+    created_at_ms: WallMs
+    state: AuthorityState = AuthorityState.TRUSTED
+    cross: bytes = b""
 
 
 class DataKeyRecord(Record, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ _SCHEME: Final = "bearer"
 _HOW: Final = "send `authorization: Bearer orca-api-…`; `orca token create --api NAME` on a node makes a token"
 
 
-class Trust:
+class Gate:
     """What the doors of one node have in common.
 
     `owner_uid`: whose node it is; he and root are admins through the unix socket. `trusts_loopback`:
@@ -125,7 +125,7 @@ class Entrance(Protocol):
 class Door:
     """How one connection is let in: the guard against web pages, then who it is."""
 
-    def __init__(self, trust: Trust, peer: Peer, guard: Guard | None = None) -> None:
+    def __init__(self, trust: Gate, peer: Peer, guard: Guard | None = None) -> None:
         self._trust = trust
         self.peer = peer
         self._guard = guard
@@ -136,7 +136,7 @@ class Door:
             self._guard.check(request)
 
     def identify(self, request: Request) -> Caller:
-        """Who sent it; see `Trust.identify`."""
+        """Who sent it; see `Gate.identify`."""
         return self._trust.identify(self.peer, request)
 
     def standing(self, caller: Caller) -> Standing:
@@ -147,7 +147,7 @@ class Door:
 class NodeDoor:
     """How calls of another node are let in, for whom they were made; see `passport.py`."""
 
-    def __init__(self, trust: Trust, tokens: TokenControl, node: NodeId, passport: Passport) -> None:
+    def __init__(self, trust: Gate, tokens: TokenControl, node: NodeId, passport: Passport) -> None:
         self._trust = trust
         self._tokens = tokens
         self._node = node

@@ -10,6 +10,7 @@ from node.selection import Placed, Selection
 from orca.model.access import ApiTokenView, AuditView, CreateApiTokenRequest
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, RequestId, ServiceId, StateRevision, TokenId
 from orca.model.trust import Author, TokenGrant
+from orca.model.trust_view import AuthoritiesReply, CreateTokenRequest, NodeRemoval, TokenReply, TokensReply
 from orca.model.units import WallMs
 from orca.model.view import (
     AllocationsReply,
@@ -130,6 +131,38 @@ class CopiesControl(Protocol):
         ...
 
 
+class TrustControl(Protocol):
+    """Who belongs to the cluster, and what proves it, as the API drives it."""
+
+    async def create_token(self, request: CreateTokenRequest, *, by: Author) -> TokenReply:
+        """A new join token, whose secret is only in this answer."""
+        ...
+
+    def tokens(self) -> TokensReply:
+        """All join tokens, without their secrets."""
+        ...
+
+    async def revoke_token(self, token: TokenId, *, by: Author) -> None:
+        """Nobody joins by it any more."""
+        ...
+
+    async def remove_node(self, name: str, *, is_forced: bool, by: Author) -> NodeRemoval:
+        """The node is out for ever."""
+        ...
+
+    async def leave(self, *, is_forced: bool) -> None:
+        """The node that is asked leaves its cluster, and stops shortly after."""
+        ...
+
+    def authorities(self) -> AuthoritiesReply:
+        """The CAs that are believed."""
+        ...
+
+    async def rotate(self, *, by: Author) -> AuthoritiesReply:
+        """Begin a change of the CA."""
+        ...
+
+
 class Control(Protocol):
     """The node as the API drives it. Reads are of memory and do not wait.
 
@@ -141,6 +174,11 @@ class Control(Protocol):
     @property
     def membership(self) -> MembershipControl:
         """The node's gossip."""
+        ...
+
+    @property
+    def trust(self) -> TrustControl:
+        """Who belongs to the cluster."""
         ...
 
     @property

@@ -45,6 +45,12 @@ class ServicesQuery(ReadQuery, frozen=True):
     project: _Project | None = None
 
 
+class ForceQuery(_Params, frozen=True):
+    """Of `DELETE /v1/nodes/{node}`."""
+
+    force: Annotated[bool, Meta(description="although copies are to run there")] = False
+
+
 class RemoveQuery(_Params, frozen=True):
     """Of `DELETE /v1/services/{project}/{name}`."""
 

@@ -27,6 +27,7 @@ from node.api.params import (
     StatsQuery,
     WatchQuery,
 )
+from node.api.trust import TRUST_ROUTES
 from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
@@ -471,6 +472,7 @@ _ACCESS: Final = (
 )
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
+    *TRUST_ROUTES,
     *_GOSSIP,
     *_SERVICES,
     *_DEPLOYS,

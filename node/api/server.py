@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from node.api.audit import AuditTrail
-from node.api.authentication import Door, Entrance, NodeDoor, Trust
+from node.api.authentication import Door, Entrance, Gate, NodeDoor
 from node.api.caller import Peer, PeerKind
 from node.api.control import Control
 from node.api.dispatcher import Dispatcher
@@ -61,7 +61,7 @@ class Api:
     def __init__(
         self,
         control: Control,
-        trust: Trust,
+        trust: Gate,
         trail: AuditTrail,
         *,
         connect: Connector | None = None,

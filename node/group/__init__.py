@@ -2,11 +2,10 @@
 
 `RaftTransport` carries the replica's messages over the mesh. `GroupKeeper` is the leader's
 duty of keeping the group right: every second it looks at what gossip and Raft know of each
-node, asks `consensus.subgroup` for the one change to make, and makes it. `adopt` finds out, before
-a new node starts, which cluster its peers belong to.
+node, asks `consensus.subgroup` for the one change to make, and makes it.
 
-A node that joins begins with an empty log and no group: it waits, and the leader, which sees
-it in the gossip with the cluster's name on it, admits it and seats it when there is a seat.
+A node that joins begins with an empty log and no group: it follows, and the leader seats it when there is a
+seat. Only nodes that are in the state get one: who may be there is decided by `node.trust`, never by gossip.
 
 When a quorum of voters is gone for good, `Recovery` starts the group anew from one survivor, after it asked all
 others that live how much they know. A node that comes back with a log of the old life sets it aside in a file

@@ -1,5 +1,6 @@
 """Intent streams between nodes: serving it to who asks, and following it without a vote."""
 
+import math
 import random
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -17,6 +18,7 @@ from node.mesh.frames import FrameStream
 from node.mesh.purpose import Purpose
 from orca.errors import NodeUnreachableError, OrcaError, PeerProtocolError
 from orca.model.ids import LogIndex, NodeId, Term
+from orca.model.units import Instant
 from orca.sources import Clock
 
 _log = structlog.get_logger("orca.group")
@@ -72,8 +74,13 @@ class IntentFeed:
         self._clock = clock
         self._freshness = freshness
         self._others = others
+        self._fed_at: Instant | None = None
         self.source: NodeId | None = None
         """Whom this node follows at present; None while the leader itself feeds it."""
+
+    def fed_age_s(self) -> float:
+        """How long ago the source that is followed said that this node has all that it has; infinite without one."""
+        return math.inf if self.source is None or self._fed_at is None else self._clock.now() - self._fed_at
 
     def age_s(self) -> float:
         """How old this node's knowledge may be."""
@@ -173,6 +180,7 @@ class IntentFeed:
             case Current():
                 if self._replica.applied_index >= news.commit_index:
                     self._freshness.heard(self._clock.now(), news.age_ms / 1000)
+                    self._fed_at = Instant(self._clock.now() - news.age_ms / 1000)
                 if (news.term, news.leader) != known:
                     event = EntriesLearned(epoch=news.epoch, term=news.term, entries=(), leader=news.leader)
                     self._replica.learn(event)

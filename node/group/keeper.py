@@ -9,7 +9,6 @@ import trio
 
 from consensus.driver import ReplicaDriver
 from consensus.raft import AddLearner, PeerProgress, Promote, Remove, epoch_number
-from consensus.state.commands import AdmitNode
 from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
 from node.group.peers import make_peers, seat_of
 from node.membership.sightings import Sighting
@@ -18,6 +17,7 @@ from orca.model.allocation import DesiredStatus
 from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
+from orca.model.trust import NodeRole
 from orca.model.units import Instant
 from orca.model.view import Observation, QuorumMember, QuorumReply, QuorumRole
 from orca.sources import Clock
@@ -25,6 +25,8 @@ from orca.sources import Clock
 _log = structlog.get_logger("orca.group")
 INTERVAL_S: Final = 1.0
 CHANGE_DEADLINE_S: Final = 15.0
+EXCUSED_S: Final = 10.0
+"""A node that is about to leave says so every second; after so long without a word it is needed again."""
 REASONS_MAX: Final = 256
 COPIES_PER_CORE: Final = 8.0
 """A node with so many copies for each core counts as fully loaded when voters are chosen."""
@@ -58,6 +60,7 @@ class GroupKeeper:
         self._config = config
         self._looks_since = clock.now()
         self._learners_since: dict[NodeId, Instant] = {}
+        self._excused: dict[NodeId, Instant] = {}
         self._reasons: dict[NodeId, str] = {}
         self._last_change = ""
 
@@ -70,20 +73,19 @@ class GroupKeeper:
                 self._learners_since.clear()
                 continue
             try:
-                await self._admit_newcomers()
                 await self._change_group()
             except OrcaError as error:
                 # Another leader, a change under way, no quorum: the next look decides anew.
                 _log.info("the group could not be changed now", reason=error.message)
 
-    async def _admit_newcomers(self) -> None:
-        """Nodes that gossip knows as ours belong to the cluster."""
-        known = self._replica.state.nodes
-        for node, sight in self._seen().items():
-            if node not in known:
-                await self._replica.propose(
-                    AdmitNode(node=node, name=sight.name, at_ms=self._clock.wall()), deadline_s=CHANGE_DEADLINE_S
-                )
+    def excuse(self, node: NodeId) -> None:
+        """`node` is about to leave: its seat goes to another, if it does so within `EXCUSED_S`."""
+        self._excused[node] = self._clock.now()
+
+    def _excused_now(self) -> frozenset[NodeId]:
+        now = self._clock.now()
+        self._excused = {node: since for node, since in self._excused.items() if now - since < EXCUSED_S}
+        return frozenset(self._excused)
 
     async def _change_group(self) -> None:
         change = next_change(self._peers(), self._node, self._config)
@@ -126,6 +128,7 @@ class GroupKeeper:
             unseen_for_s=now - self._looks_since,
             loads=self._loads(),
             learner_for_s={node: now - since for node, since in self._learners_since.items()},
+            excused=self._excused_now(),
         )
 
     def _progress(self) -> dict[NodeId, PeerProgress]:
@@ -147,9 +150,7 @@ class GroupKeeper:
         raft, seen, progress = self._replica.raft, self._seen(), self._progress()
         nodes = self._replica.state.nodes
         alive = sum(node == self._node or (node in seen and seen[node].is_alive) for node in raft.membership.voters)
-        members = tuple(
-            self._member(node, seen, progress) for node in sorted({*raft.membership.members, *nodes, *seen})
-        )
+        members = tuple(self._member(node, seen, progress) for node in sorted({*raft.membership.members, *nodes}))
         return QuorumReply(
             observation=observation,
             term=raft.term,
@@ -157,7 +158,7 @@ class GroupKeeper:
             leader=raft.leader,
             commit_index=raft.commit_index,
             applied_index=self._replica.applied_index,
-            wanted=target_size(len({*nodes, *seen}), self._config.wanted),
+            wanted=target_size(sum(one.role is NodeRole.MEMBER for one in nodes.values()), self._config.wanted),
             voters_alive=alive,
             has_quorum=bool(raft.membership.voters) and alive * 2 > len(raft.membership.voters),
             members=members,

@@ -1,12 +1,14 @@
 """What is known of each node, put together for the choice of voters and for people. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from consensus.raft import PeerProgress
+from consensus.state.records import NodeRecord
 from consensus.storage import Membership
 from consensus.subgroup import Peer, Seat
 from node.membership.sightings import Sighting
 from orca.model.ids import NodeId
+from orca.model.trust import NodeRole
 from orca.model.view import MemberState
 
 _LEAVING = frozenset({MemberState.LEAVING, MemberState.LEFT})
@@ -19,8 +21,12 @@ def seat_of(node: NodeId, membership: Membership) -> Seat:
     return Seat.LEARNER if node in membership.learners else Seat.NONE
 
 
+def _may_sit(node: NodeId, nodes: Mapping[NodeId, NodeRecord], excused: Collection[NodeId]) -> bool:
+    return node in nodes and nodes[node].role is NodeRole.MEMBER and node not in excused
+
+
 def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together here
-    nodes: Iterable[NodeId],
+    nodes: Mapping[NodeId, NodeRecord],
     seen: Mapping[NodeId, Sighting],
     membership: Membership,
     progress: Mapping[NodeId, PeerProgress],
@@ -29,14 +35,16 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
     unseen_for_s: float,
     loads: Mapping[NodeId, float],
     learner_for_s: Mapping[NodeId, float],
+    excused: Collection[NodeId] = (),
 ) -> list[Peer]:
     """All nodes of the cluster, as the leader sees them.
 
-    `nodes`: those that were admitted. One that gossip does not know is taken for dead since
+    `nodes`: those that were admitted; nobody else gets a seat, a worker neither, and those in `excused` are
+    about to go. One that gossip does not know is taken for dead since
     `unseen_for_s`, the time for which this node has looked.
     """
     peers = []
-    for node in sorted({*nodes, *seen, *membership.members}):
+    for node in sorted({*nodes, *membership.members}):
         sight = seen.get(node)
         is_alive = node == own or (sight is not None and sight.is_alive)
         age_s = unseen_for_s if sight is None else sight.state_age_s
@@ -52,7 +60,7 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
                 load=loads.get(node, 0.0),
                 lag=0 if node == own else (None if one is None else one.lag),
                 has_caught_up=node == own or (one is not None and one.has_caught_up),
-                is_leaving=sight is not None and sight.state in _LEAVING,
+                is_leaving=(sight is not None and sight.state in _LEAVING) or not _may_sit(node, nodes, excused),
                 learner_for_s=learner_for_s.get(node, 0.0),
             )
         )

@@ -54,12 +54,15 @@ class KeptGossip:
 
     def keep_keys(self, keys: tuple[bytes, ...]) -> None:
         """Replace them; on disk when it returns. Blocks for one write. Raises StoreFullError."""
-        record = seal(msgspec.msgpack.encode(keys), salt=_KEYS)
+        self._environment.write_blocking(lambda view: self.put_keys(view, keys))
 
-        def write(view: WriteView) -> None:
-            view.put(Database.LOCAL, _KEYS, record)
+    async def keep_keys_soon(self, keys: tuple[bytes, ...]) -> None:
+        """The same without stopping the loop."""
+        await self._environment.write(lambda view: self.put_keys(view, keys))
 
-        self._environment.write_blocking(write)
+    def put_keys(self, view: WriteView, keys: tuple[bytes, ...]) -> None:
+        """The same as part of a larger write."""
+        view.put(Database.LOCAL, _KEYS, seal(msgspec.msgpack.encode(keys), salt=_KEYS))
 
     def _read(self, key: bytes) -> bytes | None:
         return self._environment.read(lambda view: view.get(Database.LOCAL, key))

@@ -1,8 +1,6 @@
 """The gossip driver with what a node needs around it."""
 
-import base64
 import math
-import os
 import random
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,7 +9,7 @@ import msgspec
 import structlog
 import trio
 
-from gossip.codec import Keyring, PacketCodec
+from gossip.codec import PacketCodec
 from gossip.driver import GossipDriver, GossipSockets, open_sockets, resolve_seed
 from gossip.effects import Noted, NoteLevel
 from gossip.facts import FactLearned, FactRemoved, FactWritten, Paused, Resumed
@@ -23,6 +21,7 @@ from gossip.serf import (
     KeyCommandRequested,
     KeyOperation,
     KeyringChanged,
+    LeaveRequested,
     NameLost,
     PersistPeers,
     RotationEnded,
@@ -36,6 +35,7 @@ from gossip.serf import (
 from gossip.swim import PROFILES, JoinEnded, JoinRequested
 from node.membership.facts import KnownFacts
 from node.membership.kept import KeptGossip
+from node.membership.ring import GossipRing, raw_key
 from node.membership.sightings import Sighting, sightings
 from node.membership.views import (
     CLUSTER_TAG,
@@ -78,7 +78,7 @@ Record = Callable[[EventKind, str, Severity], None]
 class Membership:
     """The place of this node in the gossip. `record` notes what happened to members."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what gossip needs of a node
         self,
         config: GossipSection,
         identity: Identity,
@@ -88,8 +88,15 @@ class Membership:
         record: Record,
         *,
         zone: str = "",
+        seeds: tuple[str, ...] = (),
+        belongs: Callable[[NodeId], bool] = lambda _: True,
+        address_of: Callable[[NodeId], MeshAddress | None] = lambda _: None,
     ) -> None:
         self._config = config
+        self._belongs = belongs
+        self._address_of = address_of
+        self._believed: frozenset[str] = frozenset()
+        self._seeds = (*config.seeds, *seeds)
         self._identity = identity
         self._clock = clock
         self._kept = KeptGossip(environment)
@@ -98,6 +105,7 @@ class Membership:
         self._zone = zone
         self._mesh_port = 0
         self._driver: GossipDriver | None = None
+        self.ring = GossipRing(config, self._kept)
         self._address = Address("", 0)
         self._handle = 0
         self._waiting: dict[int, tuple[trio.Event, list[Any]]] = {}
@@ -113,24 +121,24 @@ class Membership:
         Raises AddressInUseError, InvalidConfigError, StoreCorruptError.
         """
         self._mesh_port = mesh_port
-        ring = make_ring(self._config.key, self._kept.keys())
+        self.ring.load()
         sockets = await open_sockets(self._config.host, port)
         self._address = Address(self._config.advertise or sockets.address.host, sockets.address.port)
-        machine = self._make_machine(ring)
+        machine = self._make_machine()
         driver = self._driver = GossipDriver(machine, self._clock, publish=self._publish)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._serve, driver, sockets)
             for key, value in self._told.items():
                 driver.tell(self._fact(key, value))
             nursery.start_soon(self._keep_peers)
-            if self._config.join:
+            if self._seeds:
                 nursery.start_soon(self._find_cluster)
             task_status.started(self._address)
 
     async def _serve(self, driver: GossipDriver, sockets: GossipSockets, *, task_status: trio.TaskStatus[None]) -> None:
         await driver.run(sockets, task_status=task_status)
 
-    def _make_machine(self, ring: Keyring | None) -> Gossip:
+    def _make_machine(self) -> Gossip:
         tags = {
             VERSION_TAG: VERSION,
             NAME_TAG: self._identity.name[:64],
@@ -145,7 +153,7 @@ class Membership:
             str(self._identity.node),
             self._address,
             tags,
-            PacketCodec(ring),
+            PacketCodec(self.ring.codec_ring),
             random.Random(),
             self._clock.now(),
             life=self._clock.wall(),
@@ -171,7 +179,7 @@ class Membership:
     async def _join_once(self) -> tuple[int, str]:
         addresses: list[Address] = []
         reasons: list[str] = []
-        for seed in self._config.join:
+        for seed in self._seeds:
             try:
                 addresses += await resolve_seed(seed, GOSSIP_PORT)
             except OrcaError as error:
@@ -262,9 +270,7 @@ class Membership:
         if member.node == self._identity.node:
             return
         if change is StatusChange.JOINED:
-            for fact in self._machine().facts.facts_of(member.node):
-                learned = FactLearned(writer=member.node, key=fact.key, version=fact.version, value=fact.value)
-                self._known.learn(learned, is_ours=self._is_ours(member.node))
+            self._learn_all(member.node)
         elif change is not StatusChange.UPDATED:
             self._known.depart(member.node)
         words = _WORDS.get(change)
@@ -273,9 +279,15 @@ class Membership:
             name = member.tags.get(NAME_TAG, member.node)
             self._record(kind, f"{name} ({member.address}) {verb}", severity)
 
+    def _learn_all(self, node: str) -> None:
+        for fact in self._machine().facts.facts_of(node):
+            learned = FactLearned(writer=node, key=fact.key, version=fact.version, value=fact.value)
+            self._known.learn(learned, is_ours=self._is_ours(node))
+
     def _is_ours(self, node: str) -> bool:
         member = self._machine().serf.member(node)
-        return member is not None and member.tags.get(CLUSTER_TAG) == self._identity.cluster
+        is_tagged = member is not None and member.tags.get(CLUSTER_TAG) == self._identity.cluster
+        return is_tagged and self._belongs(NodeId(node))
 
     async def _keep_peers(self) -> None:
         async for peers in self._peers:
@@ -318,16 +330,36 @@ class Membership:
     # --------------------------------------------------------------- for other parts
 
     def mesh_address(self, node: NodeId) -> MeshAddress | None:
-        """Where the mesh of `node` listens; None when gossip does not know it, or knows it for dead."""
+        """Where the mesh of `node` listens, by gossip or as it was last known; None when nobody knows."""
         member = None if self._driver is None else self._machine().serf.member(str(node))
         if member is None or not self._is_ours(str(node)):
-            return None
+            return self._address_of(node)
         port = member.tags.get(MESH_TAG, "")
-        return MeshAddress(member.address.host, int(port)) if port.isdecimal() else None
+        return MeshAddress(member.address.host, int(port)) if port.isdecimal() else self._address_of(node)
 
     def sightings(self) -> dict[NodeId, Sighting]:
         """The nodes of this cluster, as gossip has them."""
-        return sightings(self.members(), str(self._identity.cluster)) if self._driver is not None else {}
+        if self._driver is None:
+            return {}
+        found = sightings(self.members(), str(self._identity.cluster))
+        return {node: sight for node, sight in found.items() if self._belongs(node)}
+
+    def nodes_changed(self) -> None:
+        """Others belong to the cluster now: what who came said is believed, and what who went said is not."""
+        if self._driver is None:
+            return
+        machine = self._machine()
+        believed = frozenset(one.node for one in machine.serf.members() if self._is_ours(one.node))
+        for node in sorted(believed - self._believed - {str(self._identity.node)}):
+            self._learn_all(node)
+        for node in sorted(self._believed - believed):
+            self._known.depart(node)
+        self._believed = believed
+
+    def leave(self) -> None:
+        """Tell the others that this node goes; returns at once."""
+        if self._driver is not None:
+            self._driver.tell(LeaveRequested())
 
     # ------------------------------------------------------------------- for the API
 
@@ -357,7 +389,7 @@ class Membership:
         return reply(
             address=str(self._address),
             profile=self._config.profile.value,
-            is_encrypted=bool(self._kept_keys()),
+            is_encrypted=bool(self.ring.keys),
             is_paused=machine.facts.is_paused,
             health_score=machine.swim.awareness_score,
             fact_bytes=machine.facts.held_bytes,
@@ -365,9 +397,6 @@ class Membership:
             drops=machine.drops,
             queues=machine.serf.queue_depths,
         )
-
-    def _kept_keys(self) -> bool:
-        return bool(self._config.key or self._kept.keys())
 
     def pause(self, *, is_paused: bool) -> None:
         """Stop or resume the exchange of facts; membership goes on."""
@@ -397,13 +426,14 @@ class Membership:
         """
         if self._rotation is not None:
             raise ConflictError("a rotation of the gossip keys runs already on this node")
-        if not self._kept_keys():
+        if not self.ring.keys:
             raise InvalidRequestError(
-                "gossip is not encrypted here, so there is no key to rotate", hint="start the nodes with gossip.key"
+                "gossip is not sealed here, so there is no key to rotate",
+                hint="gossip.encrypt is off in this node's settings",
             )
         done, reports, ends = self._rotation = (trio.Event(), [], [])
         try:
-            self._running().tell(RotationRequested(key=_raw_key(key), allows_absent=allow_absent))
+            self._running().tell(RotationRequested(key=raw_key(key), allows_absent=allow_absent))
             with trio.move_on_after(KEY_DEADLINE_S):
                 await done.wait()
         finally:
@@ -413,25 +443,3 @@ class Membership:
                 f"the rotation was not over after {KEY_DEADLINE_S:g} s; see `orca gossip keys list`"
             )
         return tuple(reports), ends[0]
-
-
-def make_ring(configured: str, kept: tuple[bytes, ...]) -> Keyring | None:
-    """The kept keys, with the configured one (base64) among them; None without any."""
-    keys = list(kept)
-    if configured:
-        raw = base64.b64decode(configured)
-        if raw not in keys:
-            keys.append(raw)
-    return Keyring(keys, lambda: os.urandom(12)) if keys else None
-
-
-def _raw_key(key: str) -> bytes:
-    if not key:
-        return os.urandom(32)
-    try:
-        raw = base64.b64decode(key, validate=True)
-    except ValueError:
-        raw = b""
-    if len(raw) not in {16, 24, 32}:
-        raise InvalidRequestError("the key is no base64 of 16, 24 or 32 bytes")
-    return raw

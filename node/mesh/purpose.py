@@ -15,6 +15,7 @@ class Purpose(enum.Enum):
     STANDING = "standing"
     API = "api"
     TUNNEL = "tunnel"
+    TRUST = "trust"
 
     @property
     def priority(self) -> Priority:

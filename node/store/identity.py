@@ -26,21 +26,20 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def start_identity(
-    environment: Environment, ids: IdSource, name: str | None = None, *, cluster: ClusterId | None = None
+    environment: Environment, ids: IdSource, name: str | None = None, *, node: NodeId | None = None
 ) -> Identity:
     """Begin an incarnation: make the identity where there is none, count it up where there is. Blocks.
 
-    The ids are made once and never change; `cluster` is the one that a new node joins, None when it
-    founds its own. `name` replaces the kept one; without any the
-    node is called by its id. On disk when it returns. Raises `StoreCorruptError` when
+    The ids are made once and never change; `node` is the one of its keys, made here when there is none yet.
+    A new identity founds a cluster; who joins one has adopted an identity before. `name` replaces the kept one;
+    without any the node is called by its id. On disk when it returns. Raises `StoreCorruptError` when
     there is an identity that cannot be read, rather than become somebody else.
     """
     made = Identity(
-        node=NodeId(f"n-{ids.fresh()}"),
-        cluster=cluster or ClusterId(f"c-{ids.fresh()}"),
+        node=node or NodeId(f"n-{ids.fresh()}"),
+        cluster=ClusterId(f"c-{ids.fresh()}"),
         name="",
         incarnation=0,
-        is_founder=cluster is None,
     )
 
     def start(view: WriteView) -> Identity:
@@ -52,6 +51,13 @@ def start_identity(
         return identity
 
     return environment.write_blocking(start)
+
+
+def adopt_identity(view: WriteView, environment: Environment, node: NodeId, cluster: ClusterId) -> None:
+    """Be `node` of `cluster` from the next start on, as part of a larger write; what is kept already stays."""
+    if _read(view, environment) is None:
+        made = Identity(node=node, cluster=cluster, name="", incarnation=0, is_founder=False)
+        view.put(Database.LOCAL, _KEY, seal(msgspec.msgpack.encode(made), salt=_KEY))
 
 
 def give_up_founding(environment: Environment) -> None:

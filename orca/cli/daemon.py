@@ -1,4 +1,4 @@
-"""`orca up`: run a node in this process. The only door from the command line into `node`."""
+"""`orca up` and `orca join`: run a node in this process. The only door from the command line into `node`."""
 
 from functools import partial
 from pathlib import Path
@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import asyncclick as click
 
-from orca.cli.program import Session, option, verb
+from orca.cli.program import Session, argument, option, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orca.config import NodeConfig
+    from orca.model.view import NodeView
 
 
-@verb(
-    "up",
+_OPTIONS = (
     option(
         "--data-dir",
         metavar="DIR",
@@ -22,28 +24,114 @@ if TYPE_CHECKING:
     option("--name", metavar="NAME", help="What people call this node [the host name]."),
     option("--api", metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6880]."),
     option("--http", metavar="[HOST:]PORT", help="Where the proxy listens [80, or 8080 when that may not be bound]."),
-    option("--gossip", metavar="[HOST:]PORT", help="Where members find each other, UDP and TCP [127.0.0.1:7946]."),
+    option("--listen", metavar="IP", help="Where gossip and mesh listen [0.0.0.0: all of this computer]."),
+    option("--advertise", metavar="IP", help="The address that other nodes are told [that of the default route]."),
+    option("--gossip", metavar="[IP:]PORT", help="Where members find each other, UDP and TCP [7946]."),
     option("--mesh", "mesh_port", type=click.IntRange(0, 65535), metavar="PORT", help="For the other nodes [6881]."),
-    option("--join", multiple=True, metavar="HOST[:PORT]", help="A peer to find the cluster by; repeatable."),
+    option("--seed", "seeds", multiple=True, metavar="HOST[:PORT]", help="A further member of the gossip; repeatable."),
     option("--port-offset", type=int, metavar="N", help="Added to every port: several nodes on one computer."),
     option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of this node; repeatable."),
     option("--config", "config_file", metavar="FILE", help="Settings in TOML; options here win over it."),
     option("--log-format", type=click.Choice(["human", "json"]), help="How the node writes its log."),
     option("--no-docker", "without_docker", is_flag=True, help="Run WebAssembly only."),
+)
+
+
+@verb(
+    "up",
+    *_OPTIONS,
     more="Runs until it gets SIGTERM or Ctrl-C. What it runs stays running, and is taken over by the next start. With "
-    "--json it describes itself on standard output once it answers; its log goes to standard error.",
+    "--json it describes itself on standard output once it answers; its log goes to standard error. In an empty data "
+    "directory it founds a cluster; `orca token create` lets more nodes in.",
 )
 def up_command(session: Session, config_file: str | None, **values: Any) -> int:
     """Run a node."""
     config = node_config(config_file, values)
     from node.agent import run_node
 
-    console = session.console
-    if console.as_json:
-        run_node(config, partial(console.data, is_streamed=True))
-    else:
-        run_node(config)
+    run_node(config, _announcing(session))
     return 0
+
+
+@verb(
+    "join",
+    argument("peers", nargs=-1, required=True, metavar="PEER..."),
+    option("--token", metavar="TOKEN", help="As `orca token create` printed it; other users can see it here."),
+    option("--token-file", metavar="FILE", help="A file that holds it."),
+    option("--join-only", "is_only", is_flag=True, help="Join and exit; `orca up` runs the node then."),
+    *_OPTIONS,
+    more="PEER is a node of the cluster: HOST or HOST:PORT, the mesh port [6881]. The token comes from "
+    "$ORCA_JOIN_TOKEN, from --token-file, or is asked for. It names the cluster's CA: nothing is sent to anybody else. "
+    "Run again with the same data directory it is the same node, and takes no second use of the token.",
+)
+def join_command(
+    session: Session,
+    peers: tuple[str, ...],
+    token: str | None,
+    token_file: str | None,
+    is_only: bool,
+    config_file: str | None,
+    **values: Any,
+) -> int:
+    """Join a cluster."""
+    config = node_config(config_file, values)
+    from orca.model.join_token import JoinOptions
+
+    options = JoinOptions(peers=peers, token=_checked(_read_token(session, token, token_file)))
+    if is_only:
+        import trio
+
+        from node.agent import join_node
+
+        trio.run(join_node, config, options)
+        return 0
+    from node.agent import run_node
+
+    run_node(config, _announcing(session), options)
+    return 0
+
+
+def _announcing(session: Session) -> "Callable[[NodeView], None]":
+    console = session.console
+    return partial(console.data, is_streamed=True) if console.as_json else lambda _: None
+
+
+def _read_token(session: Session, token: str | None, token_file: str | None) -> str:
+    """The token, from the one place where it was given."""
+    import sys
+    from getpass import getpass
+
+    from orca.errors import InvalidRequestError
+    from orca.model.join_token import TOKEN_ENV
+
+    if token is not None and token_file is not None:
+        raise InvalidRequestError("give the token once: by --token or by --token-file")
+    if token is not None:
+        return token
+    if token_file is not None:
+        try:
+            return Path(token_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(f"{token_file} cannot be read: {error}") from error
+    found = session.console.environ.get(TOKEN_ENV, "")
+    if found:
+        return found
+    if sys.stdin.isatty():
+        return getpass("join token (not shown): ")
+    raise InvalidRequestError(
+        f"no join token was given: set ${TOKEN_ENV} or name a file with --token-file",
+        hint="`orca token create` on a node of the cluster makes one",
+    )
+
+
+def _checked(token: str) -> str:
+    from orca.errors import InvalidRequestError
+    from orca.model.join_token import parse_join_token
+
+    try:
+        return parse_join_token(token).text()
+    except ValueError as error:
+        raise InvalidRequestError(str(error)) from error
 
 
 def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig":
@@ -64,7 +152,9 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
             raise InvalidConfigError(f"{config_file} cannot be read: {error.strerror}") from error
         config = decode_config(text, filename=config_file)
     changes: dict[str, Any] = {
-        key: values[key] for key in ("data_dir", "name", "port_offset", "mesh_port") if values[key] is not None
+        key: values[key]
+        for key in ("data_dir", "name", "port_offset", "mesh_port", "listen", "advertise")
+        if values[key] is not None
     }
     if values["api"] is not None:
         changes["api_host"], changes["api_port"] = parse_listener(values["api"], "--api", config.api_host)
@@ -73,8 +163,8 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
     gossip: dict[str, Any] = {}
     if values["gossip"] is not None:
         gossip["host"], gossip["port"] = parse_listener(values["gossip"], "--gossip", config.gossip.host)
-    if values["join"]:
-        gossip["join"] = tuple(values["join"])
+    if values["seeds"]:
+        gossip["seeds"] = tuple(values["seeds"])
     if values["labels"]:
         changes["labels"] = {**config.labels, **parse_labels(values["labels"])}
     if values["log_format"] is not None:

@@ -2,24 +2,54 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
+from orca.cli.live_names import complete_node
 from orca.cli.program import Session, argument, option, verb
 
 if TYPE_CHECKING:
     from orca.cli.console import Console
+    from orca.model.trust_view import NodeRemoval
     from orca.model.view import GossipReply, KeysReply, NodesReply
 
 _ACTIONS: Final = ("status", "keys list", "keys rotate", "pause", "resume", "send NAME [TEXT]")
 STATE_STYLES: Final = {"alive": "green", "suspect": "yellow", "leaving": "yellow", "left": "dim", "failed": "red"}
 
 
-@verb("nodes", is_plain=True)
-async def nodes_command(session: Session) -> None:
-    """Members."""
-    reply = await session.reads().nodes()
-    if session.console.as_json:
-        session.console.data(reply)
-    else:
-        show_nodes(reply, session.console)
+_REMOVE: Final = """rm takes a node out of the cluster for ever: every other node refuses it within seconds, and its
+identity never comes back. For a node that works and is to go, `orca leave` on it is kinder."""
+
+
+@verb(
+    "nodes",
+    argument("words", nargs=-1, metavar="[rm NODE]", shell_complete=complete_node),
+    option("--force", "is_forced", is_flag=True, help="For rm: although copies are to run there."),
+    more=_REMOVE,
+    is_plain=lambda words, **_others: not words,
+)
+async def nodes_command(session: Session, words: tuple[str, ...], is_forced: bool) -> None:
+    """Members, and how to be rid of one."""
+    from orca.errors import InvalidRequestError
+
+    match words:
+        case ():
+            if is_forced:
+                raise InvalidRequestError("--force belongs to `orca nodes rm NODE`")
+            _show(await session.reads().nodes(), session.console, show_nodes)
+        case ("rm", name):
+            async with session.client() as client:
+                removal = await client.remove_node(name, force=is_forced)
+            _show(removal, session.console, _removal)
+        case _:
+            raise InvalidRequestError(
+                f"orca nodes {' '.join(words)!r} is nothing; there are: orca nodes, orca nodes rm NODE"
+            )
+
+
+def _removal(removal: "NodeRemoval", console: "Console") -> None:
+    from orca.cli.text import clean
+
+    console.line(f"{clean(removal.name)} ({removal.node}) is no node of this cluster any more", "green")
+    for note in removal.notes:
+        console.line(f"  {note}", "dim")
 
 
 def show_nodes(reply: "NodesReply", console: "Console") -> None:

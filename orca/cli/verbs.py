@@ -12,6 +12,9 @@ Verb = namedtuple("Verb", ("name", "group", "module", "summary"))
 
 VERBS = (
     Verb("up", "Start", "orca.cli.daemon", "Run a node on this computer."),
+    Verb("join", "Start", "orca.cli.daemon", "Let this computer's node into a cluster, and run it."),
+    Verb("token", "Start", "orca.cli.trust", "Make, list and revoke tokens that let nodes join."),
+    Verb("leave", "Start", "orca.cli.trust", "Take the node out of its cluster, and stop it."),
     Verb("demo", "Start", "orca.cli.demo", "Show a node, two services and their healing, then clean up."),
     Verb("deploy", "Change", "orca.cli.deploys", "Put services from files and wait until they are healthy."),
     Verb("plan", "Change", "orca.cli.deploys", "Show what a deploy would change; changes nothing."),
@@ -22,7 +25,7 @@ VERBS = (
     Verb("start", "Change", "orca.cli.changes", "Start a stopped service."),
     Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
     Verb("status", "Look", "orca.cli.reads", "The cluster at a glance: leader, nodes, services."),
-    Verb("nodes", "Look", "orca.cli.members", "Who is in the cluster, as this node sees it."),
+    Verb("nodes", "Look", "orca.cli.members", "Who is in the cluster; remove one for ever."),
     Verb("quorum", "Look", "orca.cli.quorum", "The nodes that decide: who votes, how far each is, and why."),
     Verb("ps", "Look", "orca.cli.reads", "The copies of services and why each is where it is."),
     Verb("logs", "Look", "orca.cli.streams", "Output of a service or of one copy."),
@@ -31,6 +34,7 @@ VERBS = (
     Verb("history", "Look", "orca.cli.reads", "Revisions of a service and what each changed."),
     Verb("audit", "Look", "orca.cli.reads", "Who changed or tried to change what, and from where."),
     Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),
+    Verb("ca", "Look", "orca.cli.trust", "The cluster's certificate authority; change it."),
     Verb("gossip", "Look", "orca.cli.members", "How members talk: counters, keys, pause and resume."),
     Verb("version", "Look", "orca.cli.reads", "Versions of this program and of the node."),
     Verb("completion", "Look", "orca.cli.completion", "Print the shell completion script for bash, zsh or fish."),

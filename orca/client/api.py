@@ -22,6 +22,14 @@ from orca.http import Connect, Headers, HttpStream
 from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.event import NodeEvent
 from orca.model.ids import AllocationId, BlobDigest, RequestId, ServiceId, SpecRevision, TokenId
+from orca.model.trust_view import (
+    AuthoritiesReply,
+    CreateTokenRequest,
+    LeaveNodeRequest,
+    LeaveReply,
+    NodeRemoval,
+    TokenReply,
+)
 from orca.model.units import WallMs
 from orca.model.view import (
     ChangeReply,
@@ -50,6 +58,7 @@ ERROR_BYTES_MAX: Final = 2**20
 BLOB_TIMEOUT_S: Final = 300.0
 ROTATION_TIMEOUT_S: Final = 90.0
 RECOVERY_TIMEOUT_S: Final = 60.0
+LEAVE_TIMEOUT_S: Final = 120.0
 _JSON: Final[Headers] = (("content-type", "application/json"),)
 
 
@@ -145,6 +154,33 @@ class NodeClient(NodeReads):
         target = f"/v1/gossip/{'pause' if is_paused else 'resume'}"
         got = await self._caller.call("POST", target)
         return decoded(got.body, GossipReply, f"POST {target}")
+
+    # Who belongs to the cluster
+
+    async def create_token(self, request: CreateTokenRequest) -> TokenReply:
+        """A new join token; never tried twice, because each try makes another one."""
+        return await self._post("/v1/tokens", request, TokenReply)
+
+    async def revoke_token(self, token: TokenId) -> None:
+        """Nobody joins by it any more."""
+        await self._caller.call("DELETE", f"/v1/tokens/{quote(token, safe='')}")
+
+    async def remove_node(self, node: str, *, force: bool) -> NodeRemoval:
+        """The node called `node`, or with that id, is out for ever."""
+        target = target_of(f"/v1/nodes/{quote(node, safe='')}", (("force", force or None),))
+        reply = await self._caller.call("DELETE", target)
+        return decoded(reply.body, NodeRemoval, f"DELETE {target}")
+
+    async def leave(self, *, force: bool) -> LeaveReply:
+        """The node that is asked leaves its cluster; takes as long as it needs to hand over its seat."""
+        return await self._post("/v1/leave", LeaveNodeRequest(force=force), LeaveReply, timeout_s=LEAVE_TIMEOUT_S)
+
+    async def rotate_authority(self) -> AuthoritiesReply:
+        """Begin a change of the CA."""
+        got = await self._caller.call("POST", "/v1/ca/rotate")
+        return decoded(got.body, AuthoritiesReply, "POST /v1/ca/rotate")
+
+    # Gossip
 
     async def rotate_gossip_keys(self, request: RotateRequest) -> KeysReply:
         """Replace the keys of all members; takes as long as they need."""

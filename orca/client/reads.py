@@ -8,6 +8,7 @@ from orca.client.discover import NodeAddress
 from orca.errors import NotFoundError
 from orca.model.access import ApiTokensReply, AuditReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
+from orca.model.trust_view import AuthoritiesReply, TokensReply
 from orca.model.units import WallMs
 from orca.model.view import (
     AllocationsReply,
@@ -67,6 +68,14 @@ class NodeReads:
     async def quorum(self) -> QuorumReply:
         """The group that decides, as the node that answers knows it."""
         return await self._get("/v1/quorum", QuorumReply)
+
+    async def tokens(self) -> TokensReply:
+        """Join tokens, without their secrets."""
+        return await self._get("/v1/tokens", TokensReply)
+
+    async def authorities(self) -> AuthoritiesReply:
+        """The cluster's CAs."""
+        return await self._get("/v1/ca", AuthoritiesReply)
 
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""

@@ -1,4 +1,4 @@
-"""Who may do what: the roles of nodes and of those who hold an API token."""
+"""Who may do what: the roles of nodes and of those who hold an API token; what an authority does."""
 
 import enum
 
@@ -16,6 +16,13 @@ class NodeRole(enum.Enum):
 
     MEMBER = "member"
     WORKER = "worker"
+
+
+class AuthorityState(enum.Enum):
+    """What a certificate authority of the cluster does: it signs, or what it signed is still believed."""
+
+    SIGNING = "signing"
+    TRUSTED = "trusted"
 
 
 class ApiRole(enum.Enum):

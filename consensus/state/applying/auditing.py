@@ -27,6 +27,7 @@ _SUBJECT_FIELDS: Final = {
     "service": "",
     "node": "",
     "token": "token ",
+    "authority": "CA ",
     "webhook": "webhook ",
     "version": "data key ",
     "to": "schema ",

@@ -41,6 +41,7 @@ LABELS_MAX: Final = 64
 CERTIFICATES_KEPT: Final = 8
 """Good certificates of one node: the present one, its successor, and those of interrupted tries."""
 SCHEMA_MAX: Final = 1_000_000
+WRAP_KEY_BYTES: Final = 32
 
 
 def apply_node(state: ClusterState, at: StateRevision, command: NodeCommand) -> Done:
@@ -87,6 +88,10 @@ def _check_introduction(state: ClusterState, command: AdmitNode | RedeemJoinToke
     check_text("the node's name", command.name)
     check_text("the node's key", command.key, may_be_empty=isinstance(command, AdmitNode))
     check_text("the node's release", command.release, may_be_empty=True)
+    if len(command.wrap_key) not in {0, WRAP_KEY_BYTES}:
+        raise Refusal(
+            "invalid_request", f"a key to wrap for has {len(command.wrap_key)} bytes; X25519 has {WRAP_KEY_BYTES}"
+        )
     _refuse_revoked(state, command.node)
     for addresses in [] if command.addresses is None else [command.addresses]:
         for kind in ("mesh", "gossip", "api"):
@@ -102,7 +107,7 @@ def _check_introduction(state: ClusterState, command: AdmitNode | RedeemJoinToke
     known = state.nodes.get(command.node)
     if known is None:
         check_room("nodes", len(state.nodes), NODES_MAX, "remove those that are gone")
-    elif command.key and known.key and command.key != known.key:
+    elif _is_other(command.key, known.key) or _is_other(command.wrap_key, known.wrap_key):
         raise Refusal(
             "forbidden", f"{command.node} is admitted with another key; a node keeps its key in its data directory"
         )
@@ -117,6 +122,10 @@ def _check_introduction(state: ClusterState, command: AdmitNode | RedeemJoinToke
         )
 
 
+def _is_other(key: str | bytes, known: str | bytes) -> bool:
+    return bool(key and known and key != known)
+
+
 def _admit(state: ClusterState, at: StateRevision, command: AdmitNode) -> Done:
     _check_introduction(state, command)
     known = state.nodes.get(command.node)
@@ -126,6 +135,7 @@ def _admit(state: ClusterState, at: StateRevision, command: AdmitNode) -> Done:
         name=command.name,
         addresses=command.addresses or present.addresses,
         key=command.key or present.key,
+        wrap_key=command.wrap_key or present.wrap_key,
         certificates=_with_certificate(present, command.certificate, command.at_ms),
         schema=command.schema or present.schema,
         release=command.release or present.release,
@@ -149,6 +159,7 @@ def _redeem(state: ClusterState, at: StateRevision, command: RedeemJoinToken) ->
         present,
         name=command.name,
         key=command.key,
+        wrap_key=command.wrap_key or present.wrap_key,
         addresses=command.addresses,
         certificates=_with_certificate(present, command.certificate, command.at_ms),
         schema=command.schema,
@@ -161,6 +172,7 @@ def _redeem(state: ClusterState, at: StateRevision, command: RedeemJoinToken) ->
 def _check_certificate(certificate: CertificateRecord) -> None:
     check_text("the certificate's serial", certificate.serial)
     check_text("the certificate's fingerprint", certificate.fingerprint)
+    check_text("the certificate's authority", certificate.authority, may_be_empty=True)
     check_time("the certificate's end", certificate.not_after_ms)
 
 

@@ -60,11 +60,14 @@ from consensus.state.commands.services import (
     StopService,
 )
 from consensus.state.commands.trust import (
+    AuthorityCommand,
     CreateApiToken,
     CreateJoinToken,
     CreateWebhook,
     DeleteSecrets,
+    DropAuthority,
     DropDataKey,
+    PutAuthority,
     PutDataKey,
     PutSecrets,
     RemoveWebhook,
@@ -73,6 +76,7 @@ from consensus.state.commands.trust import (
     RevokeJoinToken,
     SealedEntry,
     SecretCommand,
+    SignBy,
     TokenCommand,
     WebhookCommand,
     WrapDataKey,
@@ -84,6 +88,7 @@ Command: TypeAlias = (
     | CommitPlan
     | NodeCommand
     | TokenCommand
+    | AuthorityCommand
     | SecretCommand
     | WebhookCommand
     | LeaseCommand
@@ -132,6 +137,7 @@ __all__ = [
     "AcquireLease",
     "AdmitNode",
     "AuditCommand",
+    "AuthorityCommand",
     "BeginEpoch",
     "Change",
     "ChangeSettings",
@@ -144,6 +150,7 @@ __all__ = [
     "CreateWebhook",
     "DeleteSecrets",
     "DrainNode",
+    "DropAuthority",
     "DropDataKey",
     "Duty",
     "ExpireLeases",
@@ -153,6 +160,7 @@ __all__ = [
     "LeaseRef",
     "LeaveNode",
     "NodeCommand",
+    "PutAuthority",
     "PutDataKey",
     "PutSecrets",
     "PutServices",
@@ -175,6 +183,7 @@ __all__ = [
     "SealedEntry",
     "SecretCommand",
     "ServiceCommand",
+    "SignBy",
     "SpecEntry",
     "StartService",
     "StopService",

@@ -16,8 +16,8 @@ class AdmitNode(CommandStruct, frozen=True, kw_only=True, tag="admit_node"):
 
     For the node that founds the cluster, and for each node about itself when it starts;
     strangers come with `RedeemJoinToken`. None, 0 and empty mean: as it was. `key` is the SHA-256
-    of the node's public key in hex and can be set once. `schema` is the newest that its release
-    knows, `release` that release's name.
+    of the node's public key in hex, `wrap_key` its X25519 key; each can be set once. `schema` is the newest
+    that its release knows, `release` that release's name.
     """
 
     node: NodeId
@@ -27,6 +27,7 @@ class AdmitNode(CommandStruct, frozen=True, kw_only=True, tag="admit_node"):
     origin: str = ""
     addresses: NodeAddresses | None = None
     key: str = ""
+    wrap_key: bytes = b""
     certificate: CertificateRecord | None = None
     schema: int = 0
     release: str = ""
@@ -48,6 +49,7 @@ class RedeemJoinToken(Change, frozen=True, kw_only=True, tag="redeem_join_token"
     certificate: CertificateRecord
     schema: int
     release: str = ""
+    wrap_key: bytes = b""
 
 
 class RecordCertificate(Change, frozen=True, kw_only=True, tag="record_certificate"):

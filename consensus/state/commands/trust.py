@@ -1,4 +1,4 @@
-"""Commands about tokens, sealed secrets and webhooks. None of them carries a plaintext secret."""
+"""Commands about tokens, authorities, sealed secrets and webhooks. None of them carries a plaintext secret."""
 
 from typing import TypeAlias
 
@@ -42,6 +42,36 @@ class RevokeApiToken(Change, frozen=True, kw_only=True, tag="revoke_api_token"):
     """Nobody is let in by this token any more."""
 
     token: TokenId
+
+
+class PutAuthority(Change, frozen=True, kw_only=True, tag="put_authority"):
+    """A certificate authority that every node believes from now on; the first one signs at once.
+
+    For one that is there already: its private key sealed anew, under a data key that is not older.
+    `sealed_key` is nonce, private key and tag, under data key `key_version`.
+    """
+
+    authority: str
+    certificate: bytes
+    sealed_key: bytes
+    key_version: int
+    cross: bytes = b""
+
+
+class SignBy(Change, frozen=True, kw_only=True, tag="sign_by"):
+    """New certificates are signed by this authority; what others signed is believed as before."""
+
+    authority: str
+
+
+class DropAuthority(Change, frozen=True, kw_only=True, tag="drop_authority"):
+    """Nobody believes this authority any more, nor any certificate that it signed.
+
+    Refused while it signs, and while a node has no certificate of another one, unless `is_forced`.
+    """
+
+    authority: str
+    is_forced: bool = False
 
 
 class PutDataKey(Change, frozen=True, kw_only=True, tag="put_data_key"):
@@ -111,5 +141,6 @@ class RemoveWebhook(Change, frozen=True, kw_only=True, tag="remove_webhook"):
 
 
 TokenCommand: TypeAlias = CreateJoinToken | RevokeJoinToken | CreateApiToken | RevokeApiToken
+AuthorityCommand: TypeAlias = PutAuthority | SignBy | DropAuthority
 SecretCommand: TypeAlias = PutDataKey | WrapDataKey | DropDataKey | PutSecrets | ResealSecrets | DeleteSecrets
 WebhookCommand: TypeAlias = CreateWebhook | RemoveWebhook

@@ -1,5 +1,6 @@
 """Any command, drawn by hypothesis from few names, so that they meet each other; wrong values too."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -19,11 +20,13 @@ from consensus.state.commands import (
     CreateWebhook,
     DeleteSecrets,
     DrainNode,
+    DropAuthority,
     DropDataKey,
     ExpireLeases,
     LabelNode,
     LeaseRef,
     LeaveNode,
+    PutAuthority,
     PutDataKey,
     PutSecrets,
     PutServices,
@@ -44,6 +47,7 @@ from consensus.state.commands import (
     RolloutUpdate,
     ScaleService,
     SealedEntry,
+    SignBy,
     SpecEntry,
     StartService,
     StopService,
@@ -98,9 +102,15 @@ TEXTS = mostly(st.sampled_from(["a", "ä b"]), "", "x" * 300)
 HASHES = mostly(st.just(b"h" * 32), b"i" * 32, b"short")
 TOKENS = st.sampled_from(["t1", "t2"]).map(TokenId)
 SECRETS = mostly(st.sampled_from(["shop/db", "/all"]), "nonsense").map(SecretId)
+AUTHORITIES = {hashlib.sha256(name).hexdigest(): name for name in (b"ca 1", b"ca 2", b"ca 3")}
 CERTIFICATES = st.builds(
-    CertificateRecord, serial=mostly(st.sampled_from(["1", "2"]), ""), fingerprint=st.just("f"), not_after_ms=TIMES
+    CertificateRecord,
+    serial=mostly(st.sampled_from(["1", "2"]), ""),
+    fingerprint=st.just("f"),
+    not_after_ms=TIMES,
+    authority=st.sampled_from([*AUTHORITIES, ""]),
 )
+WRAP_KEYS = mostly(st.sampled_from([b"", b"x" * 32]), b"y" * 32, b"short")
 WRAPPED = st.dictionaries(NODES, mostly(st.just(b"w"), b""), max_size=2)
 KEYS = st.integers(0, 3)
 
@@ -172,6 +182,7 @@ OF_NODES: list[Drawn] = [
         at_ms=TIMES,
         request_id=st.one_of(st.none(), REQUESTS),
         key=st.sampled_from(["", "k1", "k2"]),
+        wrap_key=WRAP_KEYS,
         certificate=st.one_of(st.none(), CERTIFICATES),
         schema=mostly(st.just(1), -1, 0, 3),
     ),
@@ -185,6 +196,7 @@ OF_NODES: list[Drawn] = [
         addresses=st.builds(NodeAddresses, mesh=TEXTS),
         certificate=CERTIFICATES,
         schema=mostly(st.just(1), -1, 0, 3),
+        wrap_key=WRAP_KEYS,
         **STAMP,
     ),
     st.builds(RecordCertificate, node=NODES, certificate=CERTIFICATES, retires_others=st.booleans(), **STAMP),
@@ -224,6 +236,18 @@ OF_TRUST: list[Drawn] = [
         count=st.integers(0, 2),
         **STAMP,
     ),
+    st.sampled_from(sorted(AUTHORITIES)).flatmap(
+        lambda authority: st.builds(
+            PutAuthority,
+            authority=mostly(st.just(authority), "other"),
+            certificate=st.just(AUTHORITIES[authority]),
+            sealed_key=mostly(st.just(bytes(40)), b"clear"),
+            key_version=KEYS,
+            **STAMP,
+        )
+    ),
+    st.builds(SignBy, authority=st.sampled_from(sorted(AUTHORITIES)), **STAMP),
+    st.builds(DropAuthority, authority=st.sampled_from(sorted(AUTHORITIES)), is_forced=st.booleans(), **STAMP),
     st.builds(PutDataKey, version=KEYS, wrapped=WRAPPED, **STAMP),
     st.builds(WrapDataKey, version=KEYS, wrapped=WRAPPED, unwrap=few(NODES), **STAMP),
     st.builds(DropDataKey, version=KEYS, **STAMP),
@@ -321,6 +345,8 @@ def on_present_state(command: Command, state: ClusterState, index: int) -> Comma
         case PutDataKey():
             wrapped = {node: content for node, content in command.wrapped.items() if node in state.nodes}
             return msgspec.structs.replace(command, version=max(state.data_keys, default=0) + 1, wrapped=wrapped)
+        case PutAuthority():
+            return msgspec.structs.replace(command, key_version=max(state.data_keys, default=0))
         case PutSecrets():
             newest = max(state.data_keys, default=0)
             entries = (msgspec.structs.replace(one, expected=None, key_version=newest) for one in command.entries)

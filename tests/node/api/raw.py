@@ -10,7 +10,7 @@ import trio
 
 from consensus.state.commands import RecordDeed
 from node.api.audit import AuditTrail
-from node.api.authentication import Door, Trust
+from node.api.authentication import Door, Gate
 from node.api.caller import Peer, PeerKind
 from node.api.far import Connector
 from node.api.server import Api, ApiAddresses, ApiListen
@@ -63,7 +63,7 @@ def make_api(
     """The API of `control`; its audit goes nowhere until the trail runs."""
     clock = SystemClock()
     uid = os.getuid() if owner_uid is None else owner_uid
-    trust = Trust(control.tokens, clock.now, owner_uid=uid, trusts_loopback=trusts_loopback)
+    trust = Gate(control.tokens, clock.now, owner_uid=uid, trusts_loopback=trusts_loopback)
     trail = AuditTrail(clock, SystemIds(), (told or Told()).propose)
     return Api(control, trust, trail, connect=connect, limits=limits), trail
 

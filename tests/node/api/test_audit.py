@@ -73,13 +73,15 @@ async def log() -> Log:
 
 
 @pytest.fixture
-async def trail(log: Log, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> AuditTrail:
+async def trail(log: Log, nursery: trio.Nursery) -> AuditTrail:
     made = AuditTrail(VirtualClock(), SystemIds(), log.propose)
     nursery.start_soon(made.run)
     return made
 
 
-async def test_deeds_and_refusals_come_to_the_log_with_who_and_from_where(trail: AuditTrail, log: Log) -> None:
+async def test_deeds_and_refusals_come_to_the_log_with_who_and_from_where(
+    trail: AuditTrail, log: Log, autojump_clock: trio.testing.MockClock
+) -> None:
     trail.did(CI, "exec", "web.1: sh")
     trail.refused(CI, "put_services", "shop/web", NO)
     for _ in range(5):
@@ -93,7 +95,9 @@ async def test_deeds_and_refusals_come_to_the_log_with_who_and_from_where(trail:
     assert [one.count for one in log.commands] == [1, 1, 5]
 
 
-async def test_while_nobody_leads_the_audit_waits_and_nothing_is_told_twice(trail: AuditTrail, log: Log) -> None:
+async def test_while_nobody_leads_the_audit_waits_and_nothing_is_told_twice(
+    trail: AuditTrail, log: Log, autojump_clock: trio.testing.MockClock
+) -> None:
     log.failures += [NotLeaderError("nobody leads")] * 5
     trail.did(CI, "exec", "a")
     trail.did(CI, "exec", "b")
@@ -105,7 +109,9 @@ async def test_while_nobody_leads_the_audit_waits_and_nothing_is_told_twice(trai
     assert [one.subject for one in log.commands] == ["a", "b"]
 
 
-async def test_what_waits_has_an_end_and_what_is_lost_is_counted(trail: AuditTrail, log: Log) -> None:
+async def test_what_waits_has_an_end_and_what_is_lost_is_counted(
+    trail: AuditTrail, log: Log, autojump_clock: trio.testing.MockClock
+) -> None:
     log.failures += [NotLeaderError("nobody leads")]
     for number in range(WAITING_MAX + 3):
         trail.did(CI, "exec", str(number))
@@ -114,7 +120,9 @@ async def test_what_waits_has_an_end_and_what_is_lost_is_counted(trail: AuditTra
     assert [one.subject for one in log.commands] == [str(number) for number in range(3, WAITING_MAX + 3)]
 
 
-async def test_words_of_strangers_are_cut_before_they_come_to_the_log(trail: AuditTrail, log: Log) -> None:
+async def test_words_of_strangers_are_cut_before_they_come_to_the_log(
+    trail: AuditTrail, log: Log, autojump_clock: trio.testing.MockClock
+) -> None:
     stranger = Caller(actor="", origin="tcp:" + "x" * 9_000, role=None)
     trail.refused(stranger, "put_services", "y" * 9_000, UnauthorizedError("z" * 9_000))
     await trio.sleep(1)

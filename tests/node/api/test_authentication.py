@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from consensus.state.applying.tokens import api_token_problem
-from node.api.authentication import RECHECK_S, Door, Trust, is_loopback
+from node.api.authentication import RECHECK_S, Door, Gate, is_loopback
 from node.api.caller import Peer, PeerKind
 from node.api.server import ApiListen
 from node.api.throttle import ADDRESSES_MAX, BURST, FailureLimiter
@@ -44,8 +44,8 @@ def request(*fields: tuple[str, str]) -> Request:
 
 def trust(
     control: FakeControl, *, uid: int = 1000, loopback: bool = False, now: Callable[[], float] = lambda: 0.0
-) -> Trust:
-    return Trust(control.tokens, lambda: Instant(now()), owner_uid=uid, trusts_loopback=loopback)
+) -> Gate:
+    return Gate(control.tokens, lambda: Instant(now()), owner_uid=uid, trusts_loopback=loopback)
 
 
 def bearer(token: ApiToken) -> tuple[str, str]:

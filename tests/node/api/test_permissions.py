@@ -84,6 +84,7 @@ async def call(address: Address, route: Route, token: str, project: str = "defau
     target = re.sub(r"\{project\}/\{name\}", f"{project}/{name}", route.path)
     target = target.replace("{digest}", DIGEST)
     target = target.replace("{id}", "zzzz" if "api-tokens" in target else COPY)
+    target = target.replace("{token}", "zzzz").replace("{node}", "n2")
     target += {"/v1/builds": "?tag=x", f"/v1/allocations/{COPY}/exec": "?command=true"}.get(target, "")
     body: bytes | None = None
     media = "application/json"
@@ -155,9 +156,9 @@ async def test_lists_hold_what_is_of_the_callers_projects_only(address: Address,
         ("/v1/events?everywhere=true", b"event 1", b"event 2"),
         ("/v1/stats", b"default/web", b"bank/pay"),
     ):
-        limited = await ask(address, "GET", target, **ci)
+        limited = await ask(address, "GET", target, None, **ci)
         assert (limited.status, seen in limited.body, unseen in limited.body) == (200, True, False), limited
-        whole = await ask(address, "GET", target, **every)
+        whole = await ask(address, "GET", target, None, **every)
         assert seen in whole.body
         assert unseen in whole.body
     for target in (
@@ -168,10 +169,10 @@ async def test_lists_hold_what_is_of_the_callers_projects_only(address: Address,
         "/v1/watch?service=default/web&service=bank/pay",
         "/v1/allocations?service=bank/pay",
     ):
-        assert (await ask(address, "GET", target, **ci)).status == 403, target
+        assert (await ask(address, "GET", target, None, **ci)).status == 403, target
     # A copy of a project that is not his looks like one that does not exist.
     for target in (f"/v1/logs?allocation={OTHERS_COPY}", f"/v1/stats?allocation={OTHERS_COPY}"):
-        assert (await ask(address, "GET", target, **ci)).status == 404, target
+        assert (await ask(address, "GET", target, None, **ci)).status == 404, target
 
 
 async def test_an_exec_in_a_copy_of_another_project_finds_nothing(address: Address, control: FakeControl) -> None:
@@ -245,11 +246,11 @@ async def test_a_linearizable_read_asks_the_group_first_and_says_so_when_it_cann
     address: Address, control: FakeControl
 ) -> None:
     field = {"authorization": f"Bearer {ops(control)}"}
-    assert (await ask(address, "GET", "/v1/services", **field)).status == 200
+    assert (await ask(address, "GET", "/v1/services", None, **field)).status == 200
     assert not control.calls
-    assert (await ask(address, "GET", "/v1/services?consistency=linearizable", **field)).status == 200
+    assert (await ask(address, "GET", "/v1/services?consistency=linearizable", None, **field)).status == 200
     assert control.calls == [("catch_up", "", None)]
     control.reject.append(NotLeaderError("no leader is known"))
-    answer = await ask(address, "GET", "/v1/status?consistency=linearizable", **field)
+    answer = await ask(address, "GET", "/v1/status?consistency=linearizable", None, **field)
     assert (answer.status, answer.error()["code"]) == (503, "not_leader")
-    assert (await ask(address, "GET", "/v1/status?consistency=perhaps", **field)).status == 400
+    assert (await ask(address, "GET", "/v1/status?consistency=perhaps", None, **field)).status == 400

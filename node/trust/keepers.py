@@ -1,0 +1,285 @@
+"""What a running node does about trust by itself: certificates, data keys, the CA's succession, gossip keys.
+
+`duties` and `renewal` say what is to be done; this does it, once a second at most and whenever the state changes.
+"""
+
+import math
+import os
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+import structlog
+import trio
+
+from consensus.driver import ReplicaDriver
+from consensus.state.cluster import ClusterState
+from consensus.state.commands import ChangeSettings, Command, DropAuthority, SignBy, WrapDataKey
+from consensus.state.records import CertificateRecord
+from node.changes import raise_refusal
+from node.membership import Membership
+from node.mesh.driver import Mesh
+from node.trust.authority import make_request
+from node.trust.credentials import NodeCredentials
+from node.trust.data_keys import DataKeys
+from node.trust.duties import is_wrapper, signing_authority, succession_of, wrappings_due
+from node.trust.issuing import Issuer
+from node.trust.kept import KeptTrust
+from node.trust.renewal import is_due, retry_s
+from node.trust.service import TrustService
+from orca.errors import OrcaError
+from orca.model.ids import NodeId, RequestId
+from orca.model.units import Instant, WallMs
+from orca.sources import Clock, IdSource
+
+_log = structlog.get_logger("orca.trust")
+LOOK_S: Final = 1.0
+CURRENT_LOOK_S: Final = 4.0
+CURRENT_S: Final = 15.0
+USE_AFTER_S: Final = 1.5
+"""From when a new gossip key is known until it seals: others ask for it meanwhile."""
+DROP_AFTER_S: Final = 3.5
+"""Until the old ones are forgotten: who was removed from the cluster hears nothing any more then."""
+FOLLOW_AFTER_S: Final = 2.0
+"""A new authority is believed for so long before it signs."""
+GOSSIP_KEY_BYTES: Final = 32
+
+
+class TrustKeeper:
+    """One node's. `others` gives the nodes of the cluster that live, without this one.
+
+    `fed_age_s`: how long ago a source of intent said that this node has all that it has; infinite without a source.
+    """
+
+    def __init__(  # noqa: PLR0913 - it looks after several parts of the node
+        self,
+        *,
+        kept: KeptTrust,
+        credentials: NodeCredentials,
+        data_keys: DataKeys,
+        issuer: Issuer,
+        service: TrustService,
+        replica: ReplicaDriver,
+        mesh: Mesh,
+        membership: Membership,
+        clock: Clock,
+        ids: IdSource,
+        others: Callable[[], Iterable[NodeId]],
+        fed_age_s: Callable[[], float],
+    ) -> None:
+        self._kept = kept
+        self._credentials = credentials
+        self._data_keys = data_keys
+        self._issuer = issuer
+        self._service = service
+        self._replica = replica
+        self._mesh = mesh
+        self._membership = membership
+        self._clock = clock
+        self._ids = ids
+        self._others = others
+        self._fed_age_s = fed_age_s
+        self._node = credentials.keys.node
+        self._chance = random.random()
+        self._changed = trio.Event()
+        self._believed: object = None
+        self._current_at = Instant(-math.inf)
+        self._retry: dict[str, tuple[int, float]] = {}
+
+    def state_changed(self) -> None:
+        """Something was applied; returns at once."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Look after all of it until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_current)
+            nursery.start_soon(self._keep_peers_checked)
+            nursery.start_soon(self._keep_certificate)
+            nursery.start_soon(self._keep_duties)
+            nursery.start_soon(self._keep_gossip_keys)
+
+    # ---------------------------------------------------------------------- who is believed
+
+    def is_current(self) -> bool:
+        """Whether this node lately knew all that was decided, so that its list of certificates is the list."""
+        return self._replica.is_leader or self._clock.now() - self._current_at <= CURRENT_S
+
+    async def _keep_current(self) -> None:
+        while True:
+            asked_at = self._clock.now()
+            try:
+                await self._replica.read_barrier(deadline_s=CURRENT_LOOK_S)
+                self._current_at = asked_at
+            except OrcaError:
+                if self._fed_age_s() < LOOK_S * 2:
+                    self._current_at = asked_at
+            await trio.sleep(CURRENT_LOOK_S)
+
+    async def _keep_peers_checked(self) -> None:
+        """Close connections whose certificate is not good any more as soon as the state says so."""
+        while True:
+            state = self._replica.state
+            believed = (
+                {node: one.certificates for node, one in state.nodes.items()},
+                tuple(state.authorities),
+                len(state.revoked),
+            )
+            if believed != self._believed:
+                self._believed = believed
+                self._mesh.recheck()
+                self._membership.nodes_changed()
+            await self._wait_change()
+
+    async def _wait_change(self) -> None:
+        with trio.move_on_after(LOOK_S):
+            await self._changed.wait()
+        self._changed = trio.Event()
+
+    # ---------------------------------------------------------------------- own certificate
+
+    async def _keep_certificate(self) -> None:
+        while True:
+            if self._wants_certificate():
+                await self._try("certificate", self._renew)
+            await trio.sleep(LOOK_S)
+
+    def _wants_certificate(self) -> bool:
+        signing = signing_authority(self._replica.state)
+        fingerprint = "" if signing is None else signing.fingerprint
+        if signing is not None and self._clock.wall() < signing.created_at_ms + FOLLOW_AFTER_S * 1000:
+            return False
+        return is_due(self._credentials.lifetime(), self._clock.wall(), self._chance, fingerprint)
+
+    async def _renew(self) -> None:
+        keys = self._credentials.keys
+        request = make_request(self._credentials.cluster, keys.node, keys.tls_key)
+        listed: CertificateRecord | None = None
+        if self._data_keys.can_sign:
+            certificate, listed = self._issuer.sign(keys.node, request)
+            if self._credentials.lifetime().not_after_ms > self._clock.wall():
+                await self._issuer.record(keys.node, listed)
+                listed = None
+        else:
+            certificate = await self._service.renew(request)
+        await self._show(certificate)
+        if listed is not None:
+            # The old one had expired, so nobody could be reached to have the new one listed first.
+            await self._issuer.record(keys.node, listed)
+        _log.info("this node has a new certificate", good_until_ms=self._credentials.lifetime().not_after_ms)
+
+    async def _show(self, certificate: bytes) -> None:
+        own = msgspec.structs.replace(
+            self._credentials.own,
+            certificate=certificate,
+            authorities=self._credentials.anchors(),
+            cross=self._credentials.cross_certificates(),
+        )
+        await self._kept.keep_own_soon(own)
+        self._credentials.own = own
+        self._chance = random.random()
+
+    # ------------------------------------------------------------------ for all of the cluster
+
+    async def _keep_duties(self) -> None:
+        while True:
+            await self._try("data keys", self._wrap)
+            if self._replica.is_leader:
+                await self._try("authority", self._succeed)
+                await self._try("gossip key", self._rotate_for_removed)
+            await trio.sleep(LOOK_S / 2)
+
+    async def _wrap(self) -> None:
+        state, alive = self._replica.state, frozenset(self._others())
+        for due in wrappings_due(state):
+            if is_wrapper(state, due.version, self._node, self._replica.leader, alive):
+                command = WrapDataKey(
+                    **self._stamp(), version=due.version, wrapped=self._data_keys.wrap_all(due), unwrap=due.unwrap
+                )
+                await self._propose(command)
+
+    async def _succeed(self) -> None:
+        state = self._replica.state
+        due = succession_of(state)
+        if due.follow and self._is_known_for(state, due.follow):
+            await self._propose(SignBy(**self._stamp(), authority=due.follow))
+        for authority in due.drop:
+            await self._propose(DropAuthority(**self._stamp(), authority=authority))
+            _log.info("an older CA is trusted no more", fingerprint=authority)
+
+    def _is_known_for(self, state: ClusterState, authority: str) -> bool:
+        return self._clock.wall() >= state.authorities[authority].created_at_ms + FOLLOW_AFTER_S * 1000
+
+    async def _rotate_for_removed(self) -> None:
+        """Who was removed knows the gossip key: there is to be one more of them than nodes were removed."""
+        state = self._replica.state
+        if not self._membership.ring.keys or state.settings.gossip_key_version > len(state.revoked):
+            return
+        version = len(state.revoked) + 1
+        if state.revoked:
+            key = os.urandom(GOSSIP_KEY_BYTES)
+            await self._membership.ring.install(key)
+            await self._note_version(version)
+            await self._propose(ChangeSettings(**self._stamp(), gossip_key_version=version))
+            _log.info("gossip gets a new key, because a node was removed", version=version)
+            await self._switch_to(key)
+        else:
+            await self._propose(ChangeSettings(**self._stamp(), gossip_key_version=version))
+
+    # ------------------------------------------------------------------------------ gossip keys
+
+    async def _keep_gossip_keys(self) -> None:
+        while True:
+            wanted = self._replica.state.settings.gossip_key_version
+            if self._membership.ring.keys and wanted > self._credentials.own.gossip_key_version:
+                await self._try("gossip keys", self._fetch_keys)
+            await trio.sleep(LOOK_S / 4)
+
+    async def _fetch_keys(self) -> None:
+        found = await self._service.gossip_keys(self._replica.state.settings.gossip_key_version)
+        known = self._membership.ring.keys
+        new = [key for key in found.keys if key not in known]
+        for key in new:
+            await self._membership.ring.install(key)
+        await self._note_version(found.version)
+        if new:
+            await self._switch_to(new[-1])
+
+    async def _switch_to(self, key: bytes) -> None:
+        await trio.sleep(USE_AFTER_S)
+        await self._membership.ring.use(key)
+        await trio.sleep(DROP_AFTER_S - USE_AFTER_S)
+        await self._membership.ring.remove_others(key)
+
+    async def _note_version(self, version: int) -> None:
+        own = msgspec.structs.replace(self._credentials.own, gossip_key_version=version)
+        await self._kept.keep_own_soon(own)
+        self._credentials.own = own
+
+    # ----------------------------------------------------------------------------------- ways
+
+    async def _try(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Do it, or wait longer after each failure."""
+        failures, not_before = self._retry.get(what, (0, 0.0))
+        if self._clock.now() < not_before:
+            return
+        try:
+            await attempt()
+        except OrcaError as error:
+            level = _log.warning if failures in {0, 5} else _log.debug
+            level("trust could not be looked after", what=what, reason=error.message)
+            wait_s = retry_s(failures + 1, random.random())
+            self._retry[what] = (failures + 1, self._clock.now() + wait_s)
+        else:
+            self._retry.pop(what, None)
+
+    def _stamp(self) -> dict[str, Any]:
+        return {
+            "request_id": RequestId(self._ids.fresh()),
+            "at_ms": WallMs(self._clock.wall()),
+            "actor": f"node:{self._node}",
+        }
+
+    async def _propose(self, command: Command) -> None:
+        raise_refusal(await self._replica.propose(command))

@@ -1,0 +1,163 @@
+"""Verbs about who belongs to the cluster: token, leave, ca."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncclick as click
+
+from orca.cli.live_names import complete_token
+from orca.cli.program import Session, argument, option, verb
+
+if TYPE_CHECKING:
+    from orca.cli.console import Console
+    from orca.model.trust_view import AuthoritiesReply, TokenReply, TokensReply
+
+_TOKENS: Final = "create [options] | ls | revoke ID"
+_CREATE_ONLY: Final = ("uses", "ttl", "role", "note")
+
+
+@verb(
+    "token",
+    argument("words", nargs=-1, required=True, metavar=_TOKENS, shell_complete=complete_token),
+    option("--uses", type=click.IntRange(1), metavar="N", help="So many nodes may join by it [1]."),
+    option("--ttl", metavar="TIME", help="How long it is good: 30m, 1h, 2d [1h]."),
+    option("--role", type=click.Choice(["member", "worker"]), help="What joins: a worker never votes [member]."),
+    option("--note", metavar="TEXT", help="Shown by ls."),
+    more="The token is shown once. Whoever has it can join: give it as $ORCA_JOIN_TOKEN or in a file, not on a "
+    "command line, which other users of that computer can read.",
+)
+async def token_command(session: Session, words: tuple[str, ...], **options: Any) -> None:
+    """Make, list, revoke."""
+    from orca.errors import InvalidRequestError
+    from orca.model.ids import TokenId
+
+    console = session.console
+    given = [name for name in _CREATE_ONLY if options[name] is not None]
+    if given and words != ("create",):
+        raise InvalidRequestError(f"--{given[0]} belongs to `orca token create`")
+    async with session.client() as client:
+        match words:
+            case ("create",):
+                _show(await client.create_token(_request(options)), console, _created)
+            case ("ls",):
+                _show(await client.tokens(), console, _tokens)
+            case ("revoke", token):
+                await client.revoke_token(TokenId(token))
+                if console.as_json:
+                    console.data({"revoked": token})
+                else:
+                    console.line(f"nobody joins by {token} any more", "green")
+            case _:
+                raise InvalidRequestError(f"orca token {' '.join(words)!r} is nothing; there are: {_TOKENS}")
+
+
+def _request(options: dict[str, Any]) -> Any:
+    from orca.errors import InvalidRequestError
+    from orca.model.trust import NodeRole
+    from orca.model.trust_view import CreateTokenRequest
+    from orca.model.units import parse_duration_s
+
+    fields: dict[str, Any] = {name: options[name] for name in ("uses", "note") if options[name] is not None}
+    if options["ttl"] is not None:
+        try:
+            fields["ttl_s"] = parse_duration_s(options["ttl"])
+        except ValueError as error:
+            raise InvalidRequestError(f"--ttl {options['ttl']!r}: {error}") from error
+    if options["role"] is not None:
+        fields["role"] = NodeRole(options["role"])
+    return CreateTokenRequest(**fields)
+
+
+def _show(reply: Any, console: "Console", draw: Any) -> None:
+    if console.as_json:
+        console.data(reply)
+    else:
+        draw(reply, console)
+
+
+def _created(reply: "TokenReply", console: "Console") -> None:
+    console.line(reply.token)
+    uses = "one node" if reply.uses == 1 else f"{reply.uses} nodes"
+    console.line(f"for {uses} ({reply.role.value}), until {_time(reply.expires_at_ms)}; on the other computer:", "dim")
+    console.line(f"  export ORCA_JOIN_TOKEN={reply.token}", "dim")
+    console.line(f"  orca join {reply.peer}", "dim")
+
+
+def _tokens(reply: "TokensReply", console: "Console") -> None:
+    from orca.cli.text import Cell, Column, clean
+
+    columns = (
+        Column("ID"),
+        Column("ROLE"),
+        Column("USES LEFT", is_number=True),
+        Column("GOOD UNTIL"),
+        Column("NODES", shrinks_to=8),
+        Column("BY", shrinks_to=6),
+        Column("NOTE", shrinks_to=6),
+    )
+    rows: list[list[Cell | str]] = [
+        [
+            str(one.id),
+            one.role.value,
+            str(one.uses_left),
+            Cell("expired", "dim") if one.is_expired else _time(one.expires_at_ms),
+            clean(", ".join(one.nodes)) or "-",
+            clean(one.created_by) or "-",
+            clean(one.note) or "-",
+        ]
+        for one in reply.tokens
+    ]
+    console.table(columns, rows)
+    if not rows:
+        console.line("no join tokens; `orca token create` makes one", "dim")
+
+
+@verb(
+    "leave",
+    option("--force", "is_forced", is_flag=True, help="Although copies are to run there."),
+    more="Its seat among the voters goes to another node first. Its data directory can join again, with a new token.",
+)
+async def leave_command(session: Session, is_forced: bool) -> None:
+    """Out of the cluster."""
+    async with session.client() as client:
+        reply = await client.leave(force=is_forced)
+    if session.console.as_json:
+        session.console.data(reply)
+    else:
+        session.console.line("it has left its cluster, and stops", "green")
+
+
+@verb(
+    "ca",
+    argument("action", required=False, type=click.Choice(["show", "rotate"]), metavar="[show | rotate]"),
+    more="rotate makes a new CA beside the old one; every node gets a certificate of it within seconds, and when the "
+    "last one has, the old CA is trusted no more. A node that is down is waited for, or removed.",
+)
+async def ca_command(session: Session, action: str | None) -> None:
+    """Show it, or change it."""
+    async with session.client() as client:
+        reply = await client.rotate_authority() if action == "rotate" else await client.authorities()
+    _show(reply, session.console, _authorities)
+
+
+def _authorities(reply: "AuthoritiesReply", console: "Console") -> None:
+    from orca.cli.text import Column, clean
+
+    columns = (
+        Column("FINGERPRINT", shrinks_to=16),
+        Column("IN TOKENS"),
+        Column("STATE"),
+        Column("NODES", is_number=True),
+    )
+    console.table(
+        columns,
+        [[one.fingerprint, one.token_fingerprint, one.state.value, str(one.nodes)] for one in reply.authorities],
+    )
+    if reply.is_changing:
+        waiting = ", ".join(clean(name) for name in reply.waiting) or "nobody"
+        console.line(f"the CA is being changed; waits for {waiting}", "yellow")
+
+
+def _time(at_ms: int) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
