@@ -1,13 +1,10 @@
 """API tokens on the command line: what `orca token` does for `--api`."""
 
-from typing import TYPE_CHECKING
+from typing import Final
 
 from orca.cli.program import Session
 
-if TYPE_CHECKING:
-    from orca.model.access import ApiTokensReply
-
-ROLES = ("admin", "deployer", "viewer")
+API_ROLES: Final = ("admin", "deployer", "viewer")
 
 
 async def create_api_token(
@@ -32,23 +29,3 @@ async def create_api_token(
         return
     console.note(f"API token {made.view.name}, a {role}; it is shown this once and kept nowhere:", "dim")
     console.line(made.token)
-
-
-async def list_api_tokens(session: Session) -> "ApiTokensReply":
-    """All of them, without their secrets."""
-    from orca.commands import api_tokens
-
-    async with session.client() as client:
-        return await api_tokens.list_api_tokens(client)
-
-
-async def revoke_api_token(session: Session, text: str) -> None:
-    """End one; `text` is its name, its id, or itself."""
-    from orca.commands import api_tokens
-
-    async with session.client() as client:
-        revoked = await api_tokens.revoke_api_token(client, text)
-    if session.console.as_json:
-        session.console.data(revoked)
-    else:
-        session.console.line(f"the API token {revoked.name} is revoked; what it opened ends within seconds")

@@ -6,9 +6,8 @@ import secrets
 import msgspec
 
 from orca.client import NodeClient
-from orca.client.reads import NodeReads
 from orca.errors import AmbiguousNameError, NotFoundError
-from orca.model.access import ApiTokensReply, ApiTokenView, CreateApiTokenRequest
+from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.api_token import SECRET_BYTES, make_api_token
 from orca.model.ids import ProjectName, TokenId
 from orca.model.trust import ApiRole
@@ -40,21 +39,6 @@ async def create_api_token(
         id=made.id, name=name, secret_hash=made.secret_hash.hex(), role=role, projects=projects, ttl_s=ttl_s
     )
     return NewApiToken(token=made.text, view=await client.create_api_token(request))
-
-
-async def list_api_tokens(client: NodeReads) -> ApiTokensReply:
-    """All API tokens, by name."""
-    return await client.api_tokens()
-
-
-async def revoke_api_token(client: NodeClient, text: str) -> ApiTokenView:
-    """Let nobody in by the token that `text` names: its name, its id, or the token itself.
-
-    Raises NotFoundError and AmbiguousNameError.
-    """
-    found = find_api_token(text, (await client.api_tokens()).tokens)
-    await client.revoke_api_token(found.id)
-    return found
 
 
 def find_api_token(text: str, tokens: tuple[ApiTokenView, ...]) -> ApiTokenView:
