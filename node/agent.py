@@ -10,11 +10,10 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import psutil
@@ -32,6 +31,7 @@ from node.api.audit import AuditTrail
 from node.api.authentication import Gate
 from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
+from node.building import SpooledBuilder
 from node.control import Control
 from node.endings import EndedJobs
 from node.group import GroupKeeper, Quorum, RaftTransport, Recovery
@@ -70,7 +70,7 @@ from orca.model.join_token import JoinOptions
 from orca.model.node import NodeAddresses, NodeFacts
 from orca.model.spec import RuntimeKind
 from orca.model.units import Bytes, MilliCpu
-from orca.model.view import ImageBuild, IngressView, NodeView
+from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ class _Agent:
             membership=self._membership,
             quorum=Quorum(self._keeper, self._recovery),
             age_s=self._feed.age_s,
-            builder=None if self._docker is None else _Builder(self._docker),
+            builder=None if self._docker is None else SpooledBuilder(self._docker),
             describe_node=self._describe,
         )
         control.trust = self._trust.control(control.observation, lambda: self._node_addresses.mesh, self._stop.set)
@@ -458,26 +458,6 @@ class _Agent:
             kept += [one.spec for removed in state.removed.values() for one in removed.revisions]
             await self._blobs.remove_unused(frozenset(digest for spec in kept for digest in changes.blobs_of(spec)))
             await trio.sleep(BLOBS_SWEEP_S)
-
-
-class _Builder:
-    """Builds images from a stream: the engine's client wants a file."""
-
-    def __init__(self, docker: "DockerRuntime") -> None:
-        self._docker = docker
-
-    def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Build `request` from `tar`; see `DockerRuntime.build`."""
-        return self._build(tar, request)
-
-    @asynccontextmanager
-    async def _build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AsyncIterator[AsyncIterator[str]]:
-        with TemporaryFile(prefix="orca-build-") as spool:
-            async for chunk in tar:
-                await trio.to_thread.run_sync(spool.write, chunk)
-            spool.seek(0)
-            async with self._docker.build(spool, request) as lines:
-                yield lines
 
 
 def _connect_api(mesh: Mesh, node: NodeId, subject: bytes) -> AbstractAsyncContextManager[trio.abc.Stream]:

@@ -22,6 +22,7 @@ from node.api.call import (
     decode_json,
 )
 from node.api.caller import Caller
+from node.api.control import Control
 from node.api.everywhere import gather_stats, open_logs
 from node.api.params import (
     AllocationsQuery,
@@ -33,6 +34,7 @@ from node.api.params import (
     SpecsQuery,
     StatsQuery,
 )
+from node.api.silences import known_nodes, mark_copies, mark_services
 from node.api.sse import error_line, lines_response
 from orca.errors import InvalidRequestError, NotFoundError, OrcaError
 from orca.http import Response, StreamResponse
@@ -77,15 +79,14 @@ async def show_health(call: Call[NoQuery, NoBody]) -> Response:
 
 async def show_status(call: Call[ReadQuery, NoBody]) -> StatusReply:
     """`GET /v1/status`."""
-    return seen_by(call.caller, await call.control.status())
+    return seen_by(call.caller, call.control, await call.control.status())
 
 
-def seen_by(caller: Caller, reply: R) -> R:
-    """`reply` with the services that `caller` may see."""
-    if not caller.projects:
-        return reply
+def seen_by(caller: Caller, control: Control, reply: R) -> R:
+    """`reply` with the services that `caller` may see, and with the age of what is old about them."""
     kept = tuple(one for one in reply.services if caller.sees(one.project))
-    return msgspec.structs.replace(reply, services=kept)
+    marked = mark_services(kept, known_nodes(control.membership.members()))
+    return msgspec.structs.replace(reply, services=marked)
 
 
 async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
@@ -106,12 +107,14 @@ async def recover_quorum(call: Call[NoQuery, RecoverRequest]) -> QuorumReply:
 
 async def list_services(call: Call[ServicesQuery, NoBody]) -> ServicesReply:
     """`GET /v1/services`."""
-    return seen_by(call.caller, await call.control.services(call.query.project))
+    return seen_by(call.caller, call.control, await call.control.services(call.query.project))
 
 
 async def show_service(call: Call[ReadQuery, NoBody]) -> ServiceReply:
     """`GET /v1/services/{project}/{name}`."""
-    return call.control.service(_service(call))
+    reply = call.control.service(_service(call))
+    (marked,) = mark_services((reply.service,), known_nodes(call.control.membership.members()))
+    return msgspec.structs.replace(reply, service=marked)
 
 
 async def show_history(call: Call[ReadQuery, NoBody]) -> HistoryReply:
@@ -122,10 +125,9 @@ async def show_history(call: Call[ReadQuery, NoBody]) -> HistoryReply:
 async def list_allocations(call: Call[AllocationsQuery, NoBody]) -> AllocationsReply:
     """`GET /v1/allocations`."""
     reply = await call.control.allocations(call.query.service)
-    if not call.caller.projects:
-        return reply
     kept = tuple(one for one in reply.allocations if call.caller.sees_service(one.service))
-    return msgspec.structs.replace(reply, allocations=kept)
+    marked = mark_copies(kept, known_nodes(call.control.membership.members()))
+    return msgspec.structs.replace(reply, allocations=marked)
 
 
 async def show_stats(call: Call[StatsQuery, NoBody]) -> StatsReply:

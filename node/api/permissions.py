@@ -17,6 +17,7 @@ from orca.errors import ForbiddenError, UnauthorizedError
 from orca.model.ids import ProjectName, ServiceId, split_service_id
 from orca.model.trust import ApiRole
 
+_A: Final = {ApiRole.VIEWER: "a viewer", ApiRole.DEPLOYER: "a deployer", ApiRole.ADMIN: "an admin"}
 VIEWER, DEPLOYER, ADMIN = ApiRole.VIEWER, ApiRole.DEPLOYER, ApiRole.ADMIN
 
 
@@ -123,7 +124,7 @@ def authorize(caller: Caller, rule: Rule | None, path: Mapping[str, str], query:
     if caller.role is None:
         raise UnauthorizedError("a token is needed here")
     if not caller.may(rule.role):
-        raise ForbiddenError(f"{caller.actor} is a {caller.role.value}, and this takes a {rule.role.value}")
+        raise ForbiddenError(f"{caller.actor} is {_A[caller.role]}, and this takes {_A[rule.role]}")
     if not caller.projects:
         return
     if rule.scope is Scope.CLUSTER:

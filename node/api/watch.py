@@ -11,6 +11,7 @@ from node.api.caller import Caller
 from node.api.control import Control
 from node.api.handlers import seen_by
 from node.api.params import WatchQuery
+from node.api.silences import unaged
 from node.api.sse import KEEP_ALIVE, sse_message, sse_response, wait_or_keep_alive
 from orca.http import StreamResponse
 from orca.model.ids import ServiceId
@@ -30,9 +31,10 @@ async def _services(control: Control, caller: Caller, only: tuple[ServiceId, ...
     seen = control.change_count()
     said_at = trio.current_time()
     while True:
-        reply = seen_by(caller, await control.services(only=only))
-        if reply.services != told:
-            told = reply.services
+        reply = seen_by(caller, control, await control.services(only=only))
+        shown = unaged(reply.services)
+        if shown != told:
+            told = shown
             yield sse_message("services", reply)
             said_at = trio.current_time()
         await trio.sleep(PAUSE_S)

@@ -55,7 +55,7 @@ class RolloutState(enum.Enum):
 class AllocationView(_View, frozen=True):
     """One copy: what was decided and what its node last saw of it.
 
-    `health` says in one word what people look for: `ready`, `unready`, or the phase.
+    `silent_ms`: its node does not answer, and was last heard of so long ago: what is said here is of then.
     """
 
     id: AllocationId
@@ -76,6 +76,8 @@ class AllocationView(_View, frozen=True):
     next_start_at_ms: WallMs | None = None
     endpoints: tuple[Endpoint, ...] = ()
     progress: PrepareProgress | None = None
+    node_name: str = ""
+    silent_ms: int | None = None
 
 
 class RolloutView(_View, frozen=True):

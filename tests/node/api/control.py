@@ -2,14 +2,13 @@
 
 import contextlib
 import hashlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 import trio
 
 from gossip.serf import RotationEnded, RotationStep
-from node.runtime.base import ExecRequest, LogStream
+from node.runtime.base import ExecRequest
 from node.selection import Placed, Selection
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
 from orca.model.access import AuditView
@@ -61,6 +60,7 @@ from orca.model.view import (
     StatusReply,
 )
 from tests.node.api.access import FakeTokens, FakeTrust
+from tests.node.api.echo import EchoSession
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -437,14 +437,14 @@ class FakeControl:
         )
 
     @contextlib.asynccontextmanager
-    async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator["EchoSession", None]:
+    async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator[EchoSession, None]:
         if allocation != self.copy:
             raise NotFoundError(f"there is no copy {allocation}")
         self.calls.append(("exec", str(allocation), request))
         self.open_execs += 1
         try:
             async with trio.open_nursery():
-                yield EchoSession(request, self)
+                yield EchoSession(request)
         finally:
             self.open_execs -= 1
             await self.notify_shielded()
@@ -473,50 +473,3 @@ class FakeControl:
 
     def has_blob(self, digest: BlobDigest) -> bool:
         return digest in self.blobs
-
-
-class EchoSession:
-    """Says its command on stderr, then gives its input back as output; ends with the input.
-
-    A command `exit N` ends at once, `fail` raises, `wait` never ends.
-    """
-
-    def __init__(self, request: ExecRequest, control: FakeControl) -> None:
-        self._request = request
-        self._control = control
-        self._output: deque[tuple[LogStream, bytes]] = deque([(LogStream.STDERR, " ".join(request.command).encode())])
-        self._is_closed = request.command[0] == "exit"
-        self._wake = trio.Event()
-        self.size = (request.rows, request.columns)
-
-    def _put(self, chunk: bytes) -> None:
-        self._output.append((LogStream.STDOUT, chunk))
-        self._wake.set()
-
-    async def send(self, chunk: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self._put(chunk)
-
-    async def close_stdin(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._is_closed = True
-        self._wake.set()
-
-    async def receive(self) -> tuple[LogStream, bytes] | None:
-        if self._request.command[0] == "fail":
-            raise RuntimeFailedError("no such program")
-        while not self._output:
-            if self._is_closed:
-                return None
-            self._wake = trio.Event()
-            await self._wake.wait()
-        await trio.lowlevel.checkpoint()
-        return self._output.popleft()
-
-    async def resize(self, rows: int, columns: int) -> None:
-        await trio.lowlevel.checkpoint()
-        self._put(f"{rows}x{columns}".encode())
-
-    async def exit_code(self) -> int:
-        await trio.lowlevel.checkpoint()
-        return int(self._request.command[1]) if self._request.command[0] == "exit" else 0
