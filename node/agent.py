@@ -195,18 +195,7 @@ class _Agent:
             facts=_own_facts(self._identity, config),
         )
         known = KnownFacts(self._beliefs)
-        self._membership = self._wiring.membership = Membership(
-            config.gossip,
-            self._identity,
-            self._clock,
-            environment,
-            known,
-            self._wiring.record,
-            zone=config.labels.get("zone", ""),
-            seeds=started.seeds,
-            belongs=self._trust.belongs,
-            address_of=self._trust.address_of,
-        )
+        self._membership = self._wiring.membership = self._make_membership(environment, known)
         self._mesh = self._make_mesh(self._trust.credentials)
         self._transport = RaftTransport(self._mesh)
         self._replica = self._make_replica(LmdbLogStore(environment))
@@ -228,6 +217,29 @@ class _Agent:
             record=self._wiring.record,
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
+        self._connect_trust()
+        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+        self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
+        self._api = self._make_api(self._make_control())
+
+    def _rng(self) -> random.Random:
+        return random.Random(self._seeds.getrandbits(64))
+
+    def _make_membership(self, environment: Environment, known: KnownFacts) -> Membership:
+        return Membership(
+            self._config.gossip,
+            self._identity,
+            self._clock,
+            environment,
+            known,
+            self._wiring.record,
+            zone=self._config.labels.get("zone", ""),
+            seeds=self._trust.started.seeds,
+            belongs=self._trust.belongs,
+            address_of=self._trust.address_of,
+        )
+
+    def _connect_trust(self) -> None:
         self._trust.connect(
             self._replica,
             self._mesh,
@@ -237,12 +249,6 @@ class _Agent:
             fed_age_s=self._feed.fed_age_s,
         )
         self._wiring.trust_changed = self._trust.keeper.state_changed
-        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
-        self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
-        self._api = self._make_api(self._make_control())
-
-    def _rng(self) -> random.Random:
-        return random.Random(self._seeds.getrandbits(64))
 
     def _make_mesh(self, credentials: Credentials) -> Mesh:
         address_of = self._membership.mesh_address
@@ -328,7 +334,7 @@ class _Agent:
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._sweep_blobs)
             view = self._describe()
-            _announce(view)
+            _announce(view, self._node_addresses.mesh)
             task_status.started(view)
             await self._stop.wait()
             nursery.cancel_scope.cancel()
@@ -481,10 +487,11 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _announce(view: NodeView) -> None:
+def _announce(view: NodeView, mesh: str) -> None:
     """One line a door, so that whoever started the node knows where to knock."""
     ingress = ", ".join(f"http://{_bracketed(one.host)}:{one.port}" for one in view.ingress)
     _log.info("node is up", name=view.facts.name, id=view.facts.id, api=view.api, ingress=ingress, data=view.data_dir)
+    _log.info("more nodes join with a token: `orca token create` here, then `orca join` there", mesh=mesh)
     for one in view.ingress:
         if one.note:
             _log.warning("ingress is elsewhere than asked", note=one.note)

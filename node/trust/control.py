@@ -27,6 +27,7 @@ from orca.errors import (
     ConflictError,
     ForbiddenError,
     InvalidRequestError,
+    NodeUnreachableError,
     NotAvailableError,
     NotFoundError,
     OrcaError,
@@ -51,6 +52,8 @@ from orca.sources import Clock, IdSource
 _log = structlog.get_logger("orca.trust")
 TTL_S_MAX: Final = 30 * 86_400.0
 SEAT_S: Final = 90.0
+SEAT_RETRY_S: Final = 0.5
+LEAVE_TRIES: Final = 10
 STOP_AFTER_S: Final = 0.5
 
 
@@ -169,6 +172,7 @@ class TrustControl:
     async def remove_node(self, name: str, *, is_forced: bool, by: Author) -> NodeRemoval:
         """The node called `name`, or with that id, is out for ever. Raises ConflictError while it is needed."""
         record = self.find_node(name)
+        had_keys = any(record.id in key.wrapped for key in self._state.data_keys.values())
         if record.id == self._node:
             raise ConflictError(
                 f"{record.name} is the node that was asked; ask another one to remove it, or let it go with "
@@ -185,9 +189,11 @@ class TrustControl:
             )
         )
         notes = ["every node refuses it within seconds; gossip gets a new key, which it does not know"]
-        if record.wrap_key and record.id in {one for key in self._state.data_keys.values() for one in key.wrapped}:
-            notes.append("it could open the cluster's secrets")
-        notes.append("if it may be in wrong hands: `orca ca rotate`, and set secrets that it ran with anew")
+        if had_keys:
+            notes.append(
+                "it could open the cluster's secrets and the CA's key: if it may be in wrong hands, run "
+                "`orca ca rotate` and set the secrets anew"
+            )
         return NodeRemoval(observation=self._observation(), node=record.id, name=record.name, notes=tuple(notes))
 
     def find_node(self, name: str) -> NodeRecord:
@@ -243,23 +249,32 @@ class TrustControl:
                         self._service.excuse(self._node)
                     elif leader is not None and not (await self._service.ask(leader, SeatRequest(), Seat)).is_seated:
                         return
+                except ForbiddenError:
+                    return  # it is out already
                 except OrcaError as error:
                     reason = error.message
-                await trio.sleep(0.5)
+                await trio.sleep(SEAT_RETRY_S)
         raise NotAvailableError(
             f"no other node took this one's seat in {SEAT_S:g} s ({reason}); it stays in the cluster",
             hint="`orca quorum` shows who could vote",
         )
 
     async def _be_taken_out(self, *, is_forced: bool) -> None:
-        leader = self._replica.leader
-        if leader is None or leader == self._node:
-            raise NotAvailableError("no other node leads at present; try again")
-        try:
-            await self._service.ask(leader, LeaveRequest(is_forced=is_forced), Left)
-        except ForbiddenError as error:
-            # Asked before, and the answer was lost: it is out already.
-            _log.info("this node is no part of the cluster any more", reason=error.message)
+        """Ask until it is certain: who is out is cut off at once, so the answer may be lost on its way."""
+        reason = "no other node leads"
+        for _ in range(LEAVE_TRIES):
+            leader = self._replica.leader
+            if leader is not None and leader != self._node:
+                try:
+                    await self._service.ask(leader, LeaveRequest(is_forced=is_forced), Left)
+                except ForbiddenError:
+                    return  # it is out already
+                except (NodeUnreachableError, NotAvailableError) as error:
+                    reason = error.message
+                else:
+                    return
+            await trio.sleep(SEAT_RETRY_S)
+        raise NotAvailableError(f"this node could not be taken out of the cluster: {reason}; try again")
 
     # ----------------------------------------------------------------------------- authorities
 

@@ -191,7 +191,17 @@ def judge_request(request: JoinRequest, state: ClusterState, cluster: ClusterId,
     if len(request.wrap_key) != 32:
         raise InvalidRequestError("the joining node sent no X25519 key; start its join anew")
     key = read_request(request.csr, cluster, request.node)
+    revoked = state.revoked.get(request.node)
+    if revoked is not None:
+        raise ForbiddenError(
+            f"{revoked.name} ({revoked.id}) was removed from this cluster by {revoked.actor}, for ever",
+            hint="start with an empty data directory (--data-dir) and a new token",
+        )
     token, known = state.join_tokens[request.token], state.nodes.get(request.node)
+    if known is not None and known.key != key:
+        raise ForbiddenError(
+            f"{request.node} is a node of this cluster with another key, which it keeps in its data directory"
+        )
     comes_again = known is not None and any(one.node == request.node and one.key == key for one in token.redeemed)
     if token.uses_left < 1 and not comes_again:
         by = ", ".join(str(one.node) for one in token.redeemed[-3:])

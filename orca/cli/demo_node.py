@@ -47,7 +47,7 @@ class DemoNode:
             "--http",
             f"127.0.0.1:{self.http_port}",
             "--gossip",
-            "0",
+            "127.0.0.1:0",
             "--mesh",
             "0",
         ]

@@ -18,7 +18,7 @@ import msgspec
 from orca.model.ids import ServiceName
 from orca.model.spec import ContainerImage, ServiceSpec
 from orca.model.view import DeployRequest
-from simulations.bench.node_process import NodeProcess, free_port, running_node
+from simulations.bench.node_process import NodeProcess, free_port, join_cluster, running_node
 from simulations.bench.report import Line, say, show
 from simulations.bench.sandbox import until
 
@@ -36,6 +36,7 @@ class _Trio:
         self._folder = folder
         self._stack = stack
         self._gossip = [free_port() for _ in range(NODES)]
+        self._mesh = [free_port() for _ in range(NODES)]
         self._lives: list[contextlib.ExitStack] = [contextlib.ExitStack() for _ in range(NODES)]
         self.nodes: list[NodeProcess] = []
         for number in range(NODES):
@@ -46,12 +47,13 @@ class _Trio:
     def _start(self, number: int) -> NodeProcess:
         life = self._lives[number] = contextlib.ExitStack()
         self._stack.callback(life.close)
-        joins = [] if number == 0 and not self.nodes else [self._gossip[(number + 1) % NODES], self._gossip[0]]
-        options = [part for port in joins if port != self._gossip[number] for part in ("--join", f"127.0.0.1:{port}")]
+        folder = self._folder / f"n{number}"
+        if number and len(self.nodes) == number:
+            join_cluster(folder, self.nodes[0], "--name", f"n{number}")
         return life.enter_context(
             running_node(
-                self._folder / f"n{number}", "--gossip", f"127.0.0.1:{self._gossip[number]}",
-                "--name", f"n{number}", "--no-docker", *options,
+                folder, "--gossip", f"127.0.0.1:{self._gossip[number]}", "--mesh", str(self._mesh[number]),
+                "--name", f"n{number}", "--no-docker",
             )
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """A node in a process of its own, as a person runs one."""
 
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -74,7 +75,7 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
     settings.write_text(f'docker_url = "{docker_url}"\n')
     command = [
         sys.executable, "-m", "orca", "up", "--data-dir", str(directory / "node"), "--api", f"127.0.0.1:{api}",
-        "--http", f"127.0.0.1:{ingress}", "--gossip", "0", "--mesh", "0", "--config", str(settings), *options,
+        "--http", f"127.0.0.1:{ingress}", "--gossip", "127.0.0.1:0", "--mesh", "0", "--config", str(settings), *options,
     ]  # fmt: skip
     log = directory / "node.log"
     with log.open("ab") as output:
@@ -94,6 +95,17 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def join_cluster(directory: Path, member: NodeProcess, *options: str) -> None:
+    """Make the data below `directory` that of a node of `member`'s cluster; nothing runs yet."""
+    made = member.call("POST", "/v1/tokens")
+    command = [
+        sys.executable, "-m", "orca", "join", made["peer"], "--join-only", "--data-dir", str(directory / "node"),
+        "--gossip", "127.0.0.1:0", "--mesh", "0", *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "ORCA_JOIN_TOKEN": made["token"]}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=60)
 
 
 def free_port() -> int:

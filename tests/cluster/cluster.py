@@ -33,11 +33,12 @@ CHANGED = (200, 201, 202)
 
 @dataclass
 class Peer(Node):
-    """A node of a cluster. `host` is where its peers see it."""
+    """A node of a cluster. `host` is where its peers see it; with a `token` it joins `peers` when it starts."""
 
     name: str = "n1"
     host: str = "127.0.0.1"
-    join: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    token: str = ""
     gossip: int = field(default_factory=free_port)
     mesh: int = field(default_factory=free_port)
     id: str = ""
@@ -47,13 +48,24 @@ class Peer(Node):
         command = super().up_command()
         for option, value in (("--gossip", f"{self.host}:{self.gossip}"), ("--mesh", str(self.mesh))):
             command[command.index(option) + 1] = value
-        joins = [part for one in self.join for part in ("--join", one)]
-        return [*command, "--name", self.name, "--no-docker", *joins]
+        if self.token:
+            at = command.index("up")
+            command[at : at + 1] = ["join", *self.peers]
+        return [*command, "--name", self.name, "--no-docker"]
 
     @property
     def address(self) -> str:
-        """What others join."""
-        return f"{self.host}:{self.gossip}"
+        """Where others join."""
+        return f"{self.host}:{self.mesh}"
+
+    def make_token(self, uses: int = 1, **fields: Any) -> str:
+        """A join token of this node's cluster, as soon as that can be had."""
+
+        def ask() -> str | None:
+            reply = self.post("/v1/tokens", {"uses": uses, **fields})
+            return str(reply.json()["token"]) if reply.status == 201 else None
+
+        return until(ask, f"{self.name} makes a token", SETTLE_S)
 
     @property
     def is_running(self) -> bool:
@@ -70,12 +82,17 @@ class Peer(Node):
         self.is_paused = False
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.up_command(), cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.env}
+                self.up_command(),
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.env, "ORCA_JOIN_TOKEN": self.token},
             )
 
     def wait_up(self, timeout_s: float = SETTLE_S) -> None:
         """Return once its API answers."""
         until(self.answers, f"the API of {self.name} answers", timeout_s)
+        self.token = ""  # from now on it is a node of its cluster
         self.id = self.id or self.get("/v1/node").json()["facts"]["id"]
 
     def start(self) -> None:
@@ -132,15 +149,16 @@ class Cluster:
             self.nodes.append(
                 Peer(directory / name, name=name, host=host, config=config, options=("--label", f"zone=z{number}"))
             )
-            self.nodes[-1].join = tuple(one.address for one in self.nodes[:2] if one.name != name)
 
     def start(self) -> None:
         """Found the cluster with the first node and let the others join it."""
-        self.nodes[0].start()
-        self.nodes[0].join = (self.nodes[1].address,) if len(self.nodes) > 1 else ()
-        for node in self.nodes[1:]:
+        founder, *others = self.nodes
+        founder.start()
+        token = founder.make_token(len(others)) if others else ""
+        for node in others:
+            node.peers, node.token = (founder.address,), token
             node.spawn()
-        for node in self.nodes[1:]:
+        for node in others:
             node.wait_up()
 
     def restart_dead(self) -> None:

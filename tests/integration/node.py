@@ -155,7 +155,8 @@ class Node:
         path.write_text(self.config)
         return [
             sys.executable, "-m", "orca", "up", "--data-dir", str(self.data), "--api", f"127.0.0.1:{self.api}",
-            "--http", f"127.0.0.1:{self.ingress}", "--gossip", "0", "--mesh", "0", "--config", str(path), *self.options,
+            "--http", f"127.0.0.1:{self.ingress}", "--gossip", "127.0.0.1:0", "--mesh", "0",
+            "--config", str(path), *self.options,
         ]  # fmt: skip
 
     def start(self) -> None:

@@ -59,8 +59,9 @@ from orca.model.view import (
     StatsView,
     StatusReply,
 )
-from tests.node.api.access import FakeTokens, FakeTrust
+from tests.node.api.access import FakeTokens
 from tests.node.api.echo import EchoSession
+from tests.node.api.trust import FakeTrust
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -141,7 +142,7 @@ class FakeControl:
         self.copy = COPY
         self.membership = FakeMembership()
         self.access = FakeTokens()
-        self.trust = FakeTrust(self.observation)
+        self.trust = FakeTrust()
         self.placements: tuple[Placed, ...] = ()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}

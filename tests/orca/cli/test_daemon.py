@@ -15,7 +15,9 @@ NOTHING: dict[str, Any] = {
     "api": None,
     "http": None,
     "gossip": None,
-    "join": (),
+    "seeds": (),
+    "listen": None,
+    "advertise": None,
     "mesh_port": None,
     "port_offset": None,
     "labels": (),
@@ -44,8 +46,10 @@ def test_a_listener_may_be_a_port_or_an_address() -> None:
     config = config_of(api="[::1]:7001", http="8080")
     assert (config.api_host, config.api_port) == ("::1", 7001)
     assert (config.http_host, config.http_port) == (NodeConfig().http_host, 8080)
-    config = config_of(gossip="7000", join=("a", "b:1"))
-    assert (config.gossip.host, config.gossip.port, config.gossip.join) == ("127.0.0.1", 7000, ("a", "b:1"))
+    config = config_of(gossip="7000", seeds=("a", "b:1"), listen="10.0.0.1")
+    assert (config.gossip.host, config.gossip.port, config.gossip.seeds) == ("", 7000, ("a", "b:1"))
+    assert config.listen == "10.0.0.1"
+    assert config_of(gossip="127.0.0.1:7000").gossip.host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,8 @@ def test_a_listener_may_be_a_port_or_an_address() -> None:
         {"api": "localhost"},
         {"http": "80x"},
         {"http": "1:70000"},
-        {"gossip": "0.0.0.0:7946"},
+        {"listen": "a-name"},
+        {"advertise": "1.2.3"},
         {"gossip": "name:1"},
         {"labels": ("zone",)},
         {"labels": ("orca.x=1",)},
