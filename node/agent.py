@@ -5,17 +5,15 @@ what it runs goes on without it until the next start takes it over.
 """
 
 import os
-import platform
 import random
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import structlog
 import trio
 
@@ -26,12 +24,14 @@ from consensus.state.commands.base import SCHEMA
 from consensus.subgroup import SubgroupConfig
 from node import changes
 from node.addresses import join_host_port, with_addresses
-from node.api.server import ApiAddresses, ApiListen, serve_api
+from node.api.audit import AuditTrail
+from node.api.authentication import Gate
+from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.building import SpooledBuilder
 from node.control import Control
-from node.doctor.examine import Doctor
-from node.doctor.own import OwnReport, ways_to_others
+from node.describing import announce, bracketed, own_facts
+from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
 from node.group import GroupKeeper, Quorum, RaftTransport, Recovery
 from node.group.contents import ContentSharing
@@ -55,7 +55,6 @@ from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.events import EventLog
-from node.store.identity import Identity
 from node.store.log_store import LmdbLogStore
 from node.store.set_aside import SetAside
 from node.trust.parts import StartedTrust, Trust
@@ -67,9 +66,8 @@ from orca.errors import OrcaError
 from orca.model.event import EventKind
 from orca.model.ids import NodeId
 from orca.model.join_token import JoinOptions
-from orca.model.node import NodeAddresses, NodeFacts
+from orca.model.node import NodeAddresses
 from orca.model.spec import RuntimeKind
-from orca.model.units import Bytes, MilliCpu
 from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
 
@@ -197,7 +195,7 @@ class _Agent:
                 memory=memory_places(os.environ, os.geteuid()),
             ),
             ended=ended,
-            facts=_own_facts(self._identity, config),
+            facts=own_facts(self._identity, config),
         )
         known = KnownFacts(self._beliefs)
         self._membership = self._wiring.membership = self._make_membership(environment, known)
@@ -224,6 +222,8 @@ class _Agent:
         )
         self._connect_trust(environment)
         self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+        self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
+        self._api = self._make_api(self._make_control())
 
     def _rng(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
@@ -257,7 +257,13 @@ class _Agent:
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
         )
         self._wiring.secrets = self._secrets.values
-        self._doctor = self._make_doctor(environment)
+        self._doctor = make_doctor(
+            self._mesh,
+            self._clock,
+            self._replica,
+            self._membership,
+            OwnReport(environment, self._path, self._trust.credentials, self._membership, facts=self._wiring.facts),
+        )
 
     def _make_mesh(self, credentials: Credentials) -> Mesh:
         address_of = self._membership.mesh_address
@@ -305,23 +311,6 @@ class _Agent:
             transport=self._transport,
         )
 
-    def _make_doctor(self, environment: Environment) -> Doctor:
-        own = OwnReport(
-            environment,
-            self._path,
-            self._trust.credentials,
-            facts=self._wiring.facts,
-            is_sealed=lambda: bool(self._membership.ring.keys),
-        )
-        membership, node = self._membership, self._identity.node
-        return Doctor(
-            self._mesh,
-            self._clock,
-            ways=lambda: ways_to_others(node, self._replica.state, membership.members(), membership.mesh_address),
-            codec=membership.codec,
-            own=own.make,
-        )
-
     def _make_recovery(self, aside: SetAside) -> Recovery:
         return Recovery(
             self._replica,
@@ -343,7 +332,6 @@ class _Agent:
         listeners, port = await open_listeners(config.http_host, wanted, fallback)
         note = "" if port == wanted or not wanted else f"port {wanted} could not be had, {port} was taken instead"
         self._ingress = (IngressView(host=config.http_host, port=port, note=note),)
-        control = self._make_control()
         async with trio.open_nursery() as nursery:
             await nursery.start(self._events.run)
             await nursery.start(self._wiring.keep_records)
@@ -356,11 +344,12 @@ class _Agent:
             for runtime in self._runtimes.values():
                 nursery.start_soon(runtime.run, self._wiring.runtime_published)
             await nursery.start(self._proxy.serve, listeners)
-            self._addresses = await nursery.start(serve_api, control, self._api_listen())
+            self._addresses = await nursery.start(self._api.serve, self._api_listen())
+            nursery.start_soon(self._trail.run)
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._sweep_blobs)
             view = self._describe()
-            _announce(view, self._node_addresses.mesh)
+            announce(view, self._node_addresses.mesh)
             task_status.started(view)
             await self._stop.wait()
             nursery.cancel_scope.cancel()
@@ -383,6 +372,7 @@ class _Agent:
             handlers,
             config.gossip.host,
             mesh_port,
+            stream_handlers={Purpose.API: self._api.serve_node},
             join=self._trust.desk.serve,
             unreachable=self._replica.unreachable,
         )
@@ -408,7 +398,19 @@ class _Agent:
     def _api_listen(self) -> ApiListen:
         config = self._config
         port = config.api_port and config.api_port + config.port_offset
-        return ApiListen(host=config.api_host, port=port, socket_path=str(self._path / SOCKET_NAME))
+        return ApiListen(
+            host=config.api_host,
+            port=port,
+            socket_path=str(self._path / SOCKET_NAME),
+            names=config.api.names,
+            tls=self._trust.credentials.web_context if config.has_api_tls else None,
+        )
+
+    def _make_api(self, control: Control) -> Api:
+        gate = Gate(
+            control.tokens, self._clock.now, owner_uid=os.getuid(), trusts_loopback=self._config.trusts_loopback
+        )
+        return Api(control, gate, self._trail, connect=partial(_connect_api, self._mesh))
 
     def _make_control(self) -> Control:
         control = Control(
@@ -440,7 +442,9 @@ class _Agent:
             is_leader=self._replica.is_leader,
             allocations=sum(one.node == self._identity.node for one in state.allocations.values()),
             started_at_ms=self._started_at_ms,
-            api=f"http://{_bracketed(tcp[0][0])}:{tcp[0][1]}" if tcp else "",
+            api=f"{'https' if self._config.has_api_tls else 'http'}://{bracketed(tcp[0][0])}:{tcp[0][1]}"
+            if tcp
+            else "",
             ingress=self._ingress,
             data_dir=str(self._path),
         )
@@ -481,28 +485,6 @@ class _Agent:
             await trio.sleep(BLOBS_SWEEP_S)
 
 
-def _own_facts(identity: Identity, config: NodeConfig) -> NodeFacts:
-    return NodeFacts(
-        id=identity.node,
-        name=identity.name,
-        version=VERSION,
-        architecture=platform.machine(),
-        cpu_milli=MilliCpu((os.cpu_count() or 1) * 1000),
-        memory_bytes=Bytes(psutil.virtual_memory().total),
-        labels=config.labels,
-    )
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _announce(view: NodeView, mesh: str) -> None:
-    """One line a door, so that whoever started the node knows where to knock."""
-    ingress = ", ".join(f"http://{_bracketed(one.host)}:{one.port}" for one in view.ingress)
-    _log.info("node is up", name=view.facts.name, id=view.facts.id, api=view.api, ingress=ingress, data=view.data_dir)
-    _log.info("more nodes join with a token: `orca token create` here, then `orca join` there", mesh=mesh)
-    for one in view.ingress:
-        if one.note:
-            _log.warning("ingress is elsewhere than asked", note=one.note)
-    sys.stderr.flush()
+def _connect_api(mesh: Mesh, node: NodeId, subject: bytes) -> AbstractAsyncContextManager[trio.abc.Stream]:
+    """The way to the API of another node."""
+    return mesh.connect_stream(node, Purpose.API, subject=subject)

@@ -1,4 +1,4 @@
-"""What can build images."""
+"""What can build images, and how a stream becomes what the engine takes."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

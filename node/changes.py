@@ -18,6 +18,7 @@ from orca.errors import InvalidRequestError, InvalidSpecError, NotFoundError, Or
 from orca.model.ids import BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, display_name
 from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec, WasmModule, template_of
+from orca.model.trust import Author
 from orca.model.units import WallMs
 from orca.model.view import ChangeAction, DeployRequest, RollbackRequest, RolloutState, ServicePlan
 from orca.specs.rules import check_services
@@ -95,17 +96,23 @@ def blobs_of(spec: ServiceSpec) -> tuple[BlobDigest, ...]:
     return (spec.source.module, *files) if isinstance(spec.source, WasmModule) else files
 
 
-def put_command(request: DeployRequest, request_id: RequestId, actor: str, at_ms: WallMs) -> PutServices:
+def put_command(request: DeployRequest, request_id: RequestId, by: Author, at_ms: WallMs) -> PutServices:
     """The command for a deploy."""
     entries = tuple(SpecEntry(spec=spec, template=template_hash(spec)) for spec in request.specs)
     projects = tuple(sorted({spec.project for spec in request.specs})) if request.prune else ()
     return PutServices(
-        request_id=request_id, at_ms=at_ms, actor=actor, entries=entries, prune_projects=projects, note=request.note
+        request_id=request_id,
+        at_ms=at_ms,
+        actor=by.actor,
+        origin=by.origin,
+        entries=entries,
+        prune_projects=projects,
+        note=request.note,
     )
 
 
 def rollback_command(
-    record: ServiceRecord, request: RollbackRequest, request_id: RequestId, actor: str, at_ms: WallMs
+    record: ServiceRecord, request: RollbackRequest, request_id: RequestId, by: Author, at_ms: WallMs
 ) -> RollbackService:
     """The command for a rollback.
 
@@ -118,7 +125,14 @@ def rollback_command(
         to = next(earlier, None)
         if to is None:
             raise NotFoundError(f"{display_name(record.id)} has no earlier revision to go back to")
-    return RollbackService(request_id=request_id, at_ms=at_ms, actor=actor, service=record.id, to=SpecRevision(to))
+    return RollbackService(
+        request_id=request_id,
+        at_ms=at_ms,
+        actor=by.actor,
+        origin=by.origin,
+        service=record.id,
+        to=SpecRevision(to),
+    )
 
 
 def plan_services(state: ClusterState, beliefs: Beliefs, request: DeployRequest) -> tuple[ServicePlan, ...]:
@@ -170,4 +184,6 @@ def _without(state: ClusterState, service: ServiceId) -> ClusterState:
 def raise_refusal(outcome: Outcome) -> None:
     """Raise the error that `outcome` carries, if it carries one."""
     if outcome.error:
-        raise error_classes().get(outcome.error, OrcaError)(outcome.message)
+        error = error_classes().get(outcome.error, OrcaError)(outcome.message)
+        error.is_recorded = True  # by `apply`
+        raise error

@@ -4,36 +4,44 @@ Reads answer at once from this node's copy of intent and from its beliefs, and s
 Writes become one command each and return when it is committed and applied.
 """
 
-import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-
-import msgspec
-import trio
+from contextlib import AbstractAsyncContextManager
 
 from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import Command, RemoveService, RestartService, ScaleService, StartService, StopService
 from node import changes
+from node.access import ApiTokens, audit_page
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
+from node.copies import LocalCopies
 from node.doctor.examine import Doctor
 from node.group import Quorum
 from node.membership import Membership
-from node.merging import merged_by_time
 from node.overview import Moment
-from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
+from node.runtime.base import Runtime
 from node.secrets import SecretControl
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
 from node.trust.control import TrustControl
 from node.views import node_views, revision_views, service_view
-from orca.errors import InvalidRequestError, NotAvailableError, NotFoundError, OrcaError
-from orca.model.allocation import Allocation
+from orca.errors import InvalidRequestError, NotAvailableError
+from orca.model.access import AuditView
 from orca.model.doctor import DoctorReply
-from orca.model.ids import AllocationId, BlobDigest, ClusterId, NodeId, ProjectName, RequestId, ServiceId
+from orca.model.ids import (
+    AllocationId,
+    BlobDigest,
+    ClusterId,
+    LogIndex,
+    NodeId,
+    ProjectName,
+    RequestId,
+    ServiceId,
+    StateRevision,
+)
 from orca.model.spec import RuntimeKind
-from orca.model.units import WallMs
+from orca.model.trust import Author
+from orca.model.units import Instant, WallMs
 from orca.model.view import (
     AllocationsReply,
     ChangeReply,
@@ -42,7 +50,6 @@ from orca.model.view import (
     EventsReply,
     HistoryReply,
     ImageBuild,
-    LogRecord,
     NodeView,
     Observation,
     PlanReply,
@@ -51,15 +58,11 @@ from orca.model.view import (
     ServiceReply,
     ServicesReply,
     ServiceView,
-    StatsReply,
-    StatsView,
     StatusReply,
 )
 from orca.sources import Clock, IdSource
 
 REPLICAS_MAX = 10_000
-LOG_BUFFER = 256
-STATS_DEADLINE_S = 5.0
 
 
 class Control:
@@ -95,7 +98,8 @@ class Control:
         self._beliefs = beliefs
         self._events = events
         self._blobs = blobs
-        self._runtimes = runtimes
+        self.copies = LocalCopies(node, clock, replica, beliefs, runtimes)
+        self.tokens = ApiTokens(replica, clock, ids)
         self.membership = membership
         self.quorum = quorum
         self.secrets = secrets
@@ -103,7 +107,7 @@ class Control:
         self._age_s = age_s
         self._builder = builder
         self._describe_node = describe_node
-        self._usage: dict[AllocationId, InstanceStats] = {}
+        self._caught_up_at: Instant | None = None
 
     # -------------------------------------------------------------------- reads
 
@@ -113,7 +117,36 @@ class Control:
             observer=self._node,
             at_ms=self._clock.wall(),
             state_revision=self._replica.state.revision,
-            age_ms=round(self._age_s() * 1000),
+            age_ms=round(self._observation_age_s() * 1000),
+        )
+
+    def _observation_age_s(self) -> float:
+        if self._caught_up_at is None:
+            return self._age_s()
+        return min(self._age_s(), self._clock.now() - self._caught_up_at)
+
+    async def catch_up(self) -> None:
+        """Return when this node knows all that was committed when this was called; raises like `read_barrier`."""
+        asked_at = self._clock.now()
+        await self._replica.read_barrier()
+        self._caught_up_at = max(asked_at, self._caught_up_at or asked_at)
+
+    async def wait_state(self, revision: StateRevision) -> None:
+        """Return when this node's state is at `revision` or later."""
+        await self._replica.wait_applied(LogIndex(int(revision)))
+
+    async def audit(
+        self,
+        *,
+        limit: int,
+        before: LogIndex | None,
+        since_ms: WallMs | None,
+        actor: str | None,
+        subject: str | None,
+    ) -> tuple[AuditView, ...]:
+        """The newest records below index `before`, oldest first."""
+        return await audit_page(
+            self._replica.state, limit=limit, before=before, since_ms=since_ms, actor=actor, subject=subject
         )
 
     def _view(self, record: ServiceRecord) -> ServiceView:
@@ -187,7 +220,7 @@ class Control:
 
     # ------------------------------------------------------------------- writes
 
-    async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
+    async def deploy(self, request: DeployRequest, *, by: Author) -> ChangeReply:
         """Put all specs or none. Raises InvalidSpecError, ConflictError, NotAvailableError.
 
         Secrets that come with them are set before; they stay set when the specs are refused after all.
@@ -195,10 +228,10 @@ class Control:
         changes.check_specs(self._replica.state, request.specs, self._blobs.has, request.secrets)
         request_id = self.request_id(request.request_id)
         if request.secrets:
-            await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), actor=actor)
-        return await self._change(changes.put_command(request, request_id, actor, self._clock.wall()))
+            await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), by=by)
+        return await self._change(changes.put_command(request, request_id, by, self._clock.wall()))
 
-    async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
+    async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
         """Ask for another number of copies."""
         if not 0 <= request.replicas <= REPLICAS_MAX:
             raise InvalidRequestError(f"replicas is {request.replicas}; it must be 0 to {REPLICAS_MAX}")
@@ -206,60 +239,65 @@ class Control:
             ScaleService(
                 request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
-                actor=actor,
+                actor=by.actor,
+                origin=by.origin,
                 service=service,
                 replicas=request.replicas,
             )
         )
 
-    async def stop(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def stop(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Keep the service, stop its copies."""
         return await self._change(
             StopService(
                 request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
-                actor=actor,
+                actor=by.actor,
+                origin=by.origin,
                 service=service,
             )
         )
 
-    async def start(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def start(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Undo `stop`."""
         return await self._change(
             StartService(
                 request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
-                actor=actor,
+                actor=by.actor,
+                origin=by.origin,
                 service=service,
             )
         )
 
-    async def restart(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def restart(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Replace every copy by the rules of its deploy section."""
         record = changes.existing(self._replica.state, service)
         return await self._change(
             RestartService(
                 request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
-                actor=actor,
+                actor=by.actor,
+                origin=by.origin,
                 service=service,
                 template=f"{changes.template_hash(record.spec)}+{self._ids.fresh()}",
             )
         )
 
-    async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
+    async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         """Make an earlier revision the newest again."""
         record = changes.existing(self._replica.state, service)
         request_id = self.request_id(request.request_id)
-        return await self._change(changes.rollback_command(record, request, request_id, actor, self._clock.wall()))
+        return await self._change(changes.rollback_command(record, request, request_id, by, self._clock.wall()))
 
-    async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def remove(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Forget the service; its copies stop."""
         return await self._change(
             RemoveService(
                 request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
-                actor=actor,
+                actor=by.actor,
+                origin=by.origin,
                 service=service,
             )
         )
@@ -303,158 +341,6 @@ class Control:
         """Return once there is an event with a higher sequence."""
         await self._events.wait_after(after)
 
-    # --------------------------------------------------------------------- logs
-
-    @asynccontextmanager
-    async def logs(
-        self,
-        *,
-        service: ServiceId | None,
-        allocation: AllocationId | None,
-        follow: bool,
-        tail: int | None,
-        since_ms: WallMs | None,
-    ) -> AsyncIterator[AsyncIterator[LogRecord]]:
-        """The output of one copy, or of all copies of a service, merged by time.
-
-        With `follow` lines come as they are written and new copies join. Raises
-        NotFoundError when there is nothing of that name.
-        """
-        copies = self._copies(service, allocation)
-        async with trio.open_nursery() as nursery:
-            if follow:
-                send, receive = trio.open_memory_channel[LogRecord](LOG_BUFFER)
-                nursery.start_soon(self._follow_all, service, allocation, tail, since_ms, send)
-                yield receive
-            else:
-                readers = []
-                for copy in copies:
-                    send, receive = trio.open_memory_channel[LogRecord](LOG_BUFFER)
-                    nursery.start_soon(self._read_logs, copy, False, tail, since_ms, send)
-                    readers.append(receive)
-                yield merged_by_time(readers)
-            nursery.cancel_scope.cancel()
-
-    def _copies(self, service: ServiceId | None, allocation: AllocationId | None) -> list[Allocation]:
-        state = self._replica.state
-        if allocation is not None:
-            if allocation not in state.allocations:
-                raise NotFoundError(f"there is no allocation {allocation}; `orca ps` lists them")
-            return [state.allocations[allocation]]
-        found = [one for one in state.allocations.values() if service is None or one.service == service]
-        if service is not None and not found:
-            changes.existing(state, service)
-        return sorted(found, key=lambda one: (one.service, one.slot, one.id))
-
-    def _runtime_of(self, allocation: Allocation) -> Runtime:
-        kind = self._replica.state.spec_of(allocation).runtime
-        runtime = self._runtimes.get(kind)
-        if runtime is None:
-            raise NotAvailableError(f"{kind.value} is switched off on this node")
-        return runtime
-
-    async def _follow_all(
-        self,
-        service: ServiceId | None,
-        allocation: AllocationId | None,
-        tail: int | None,
-        since_ms: WallMs | None,
-        send: trio.MemorySendChannel[LogRecord],
-    ) -> None:
-        """Follow every copy there is and every one that comes, until none is left to come."""
-        seen: dict[AllocationId, None] = {}
-        async with trio.open_nursery() as nursery, send:
-            while True:
-                count = self._beliefs.changes
-                try:
-                    copies = self._copies(service, allocation)
-                except NotFoundError:
-                    return
-                for copy in copies:
-                    status = self._beliefs.statuses.get(copy.id)
-                    if copy.id not in seen and status is not None and status.started_at_ms is not None:
-                        seen[copy.id] = None
-                        nursery.start_soon(self._read_logs, copy, True, tail, since_ms, send.clone())
-                await self._beliefs.wait_change(count)
-
-    async def _read_logs(
-        self,
-        copy: Allocation,
-        follow: bool,
-        tail: int | None,
-        since_ms: WallMs | None,
-        send: trio.MemorySendChannel[LogRecord],
-    ) -> None:
-        async with send:
-            try:
-                runtime = self._runtime_of(copy)
-                async with runtime.logs(copy.id, follow=follow, tail=tail, since_ms=since_ms) as lines:
-                    async for line in lines:
-                        await send.send(_record(copy, line))
-            except (OrcaError, trio.BrokenResourceError) as error:
-                if isinstance(error, OrcaError) and not isinstance(error, NotFoundError):
-                    problem = LogRecord(
-                        service=copy.service,
-                        allocation=copy.id,
-                        slot=copy.slot,
-                        at_ms=self._clock.wall(),
-                        stream="orca",
-                        text=f"its output cannot be read: {error.message}",
-                    )
-                    with trio.move_on_after(1):
-                        await send.send(problem)
-
-    # -------------------------------------------------------------- exec and stats
-
-    def exec(self, allocation: AllocationId, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
-        """Run a command in a copy. Raises NotFoundError, InvalidRequestError (Wasm)."""
-        (copy,) = self._copies(None, allocation)
-        return self._runtime_of(copy).exec(allocation, request)
-
-    async def stats(self, *, service: ServiceId | None, allocation: AllocationId | None) -> StatsReply:
-        """What copies use now; cpu is over the time since it was last asked, or since the start."""
-        copies = self._copies(service, allocation)
-        found: dict[AllocationId, StatsView] = {}
-        async with trio.open_nursery() as nursery:
-            for copy in copies:
-                nursery.start_soon(self._measure, copy, found)
-        living = self._replica.state.allocations
-        self._usage = {name: one for name, one in self._usage.items() if name in living}
-        return StatsReply(
-            observation=self.observation(),
-            stats=tuple(found[copy.id] for copy in copies if copy.id in found),
-        )
-
-    async def _measure(self, copy: Allocation, found: dict[AllocationId, StatsView]) -> None:
-        nothing = StatsView(allocation=copy.id, service=copy.service, slot=copy.slot, cpu_milli=0, memory_bytes=0)
-        status = self._beliefs.statuses.get(copy.id)
-        if status is None or status.started_at_ms is None:
-            return
-        try:
-            with trio.fail_after(STATS_DEADLINE_S):
-                now = await self._runtime_of(copy).stats(copy.id)
-        except NotFoundError:
-            return
-        except (OrcaError, trio.TooSlowError) as error:
-            problem = error.message if isinstance(error, OrcaError) else f"no answer within {STATS_DEADLINE_S:g} s"
-            found[copy.id] = msgspec.structs.replace(nothing, problem=problem)
-            return
-        before = self._usage.get(copy.id)
-        since_ms, cpu_before = (before.at_ms, before.cpu_ns) if before is not None else (status.started_at_ms, 0)
-        elapsed_ms = max(1, now.at_ms - since_ms)
-        self._usage[copy.id] = now
-        found[copy.id] = StatsView(
-            allocation=copy.id,
-            service=copy.service,
-            slot=copy.slot,
-            cpu_milli=max(0, math.ceil((now.cpu_ns - cpu_before) / 1000 / elapsed_ms)),
-            memory_bytes=now.memory_bytes,
-            memory_bytes_max=now.memory_bytes_max,
-            received_bytes=now.received_bytes,
-            sent_bytes=now.sent_bytes,
-            processes=now.processes,
-        )
-
     # ------------------------------------------------------------ blobs and builds
 
     async def put_blob(self, digest: BlobDigest, chunks: AsyncIterator[bytes]) -> bool:
@@ -475,14 +361,3 @@ class Control:
         if self._builder is None:
             raise NotAvailableError("Docker is switched off on this node; images cannot be built here")
         return self._builder.build(tar, request)
-
-
-def _record(copy: Allocation, line: LogLine) -> LogRecord:
-    return LogRecord(
-        service=copy.service,
-        allocation=copy.id,
-        slot=copy.slot,
-        at_ms=line.at_ms,
-        stream=line.stream.value,
-        text=line.text,
-    )

@@ -1,14 +1,14 @@
-"""Lines of several copies as one stream."""
+"""Lines of several sources as one, by time."""
 
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
 from orca.model.view import LogRecord
 
 
-async def merged_by_time(readers: list[trio.MemoryReceiveChannel[LogRecord]]) -> AsyncIterator[LogRecord]:
+async def merged(readers: list[trio.MemoryReceiveChannel[LogRecord]]) -> AsyncGenerator[LogRecord, None]:
     """Lines of all `readers` by time; each one's own lines keep their order."""
     heap: list[tuple[int, int, LogRecord]] = []
     for number in range(len(readers)):

@@ -46,7 +46,7 @@ from node.workload_files import WorkloadFiles
 from orca.errors import OrcaError
 from orca.model.allocation import Allocation, AllocationStatus, Endpoint, Phase
 from orca.model.event import EventKind, Severity
-from orca.model.ids import AllocationId, display_name
+from orca.model.ids import AllocationId, LogIndex, display_name
 from orca.model.node import NodeFacts
 from orca.model.spec import RuntimeKind
 from orca.sources import Clock
@@ -126,7 +126,7 @@ class Wiring:
         self._store_took()
         for command in commands:
             for happening in happenings(self.replica.state, command):
-                self._record(happening)
+                self._record(happening, log_index=command.index)
         self._assign()
 
     def restored(self) -> None:
@@ -335,7 +335,7 @@ class Wiring:
         """Note something about the node itself, or about its peers."""
         self._record(Happening(kind=kind, message=message, severity=severity))
 
-    def _record(self, happening: Happening, exit_code: int | None = None) -> None:
+    def _record(self, happening: Happening, exit_code: int | None = None, log_index: LogIndex | None = None) -> None:
         self._events.append(
             happening.kind,
             happening.message,
@@ -345,6 +345,7 @@ class Wiring:
             allocation=happening.allocation,
             revision=happening.revision,
             exit_code=exit_code,
+            log_index=log_index,
         )
         log = {Severity.INFO: _log.info, Severity.WARNING: _log.warning, Severity.ERROR: _log.error}
         log[happening.severity](happening.message, kind=happening.kind.value)

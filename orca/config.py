@@ -95,6 +95,21 @@ class ClusterSection(_Section, frozen=True):
             raise ValueError(f"cluster.voter_replace_after_s is {self.voter_replace_after_s}; it has to be positive")
 
 
+class ApiSection(_Section, frozen=True):
+    """Who may use the API of this node, and how it is secured. Where it listens is `api_host` and `api_port`."""
+
+    trust_loopback: bool | None = None
+    """Whether programs of this computer need no token; by default so while the API listens on loopback only.
+    On a computer that several people use, set it to false: every user of it could do everything."""
+
+    tls: bool | None = None
+    """Whether it speaks TLS, with this node's certificate; by default so on every address that is not loopback:
+    a token that travels in the clear belongs to everybody on the way."""
+
+    names: tuple[str, ...] = ()
+    """What else this node is called in URLs, where it listens on loopback behind a proxy."""
+
+
 class GossipProfile(enum.Enum):
     """How quickly members probe each other; see `gossip.swim.config`."""
 
@@ -141,6 +156,14 @@ class GossipSection(_Section, frozen=True):
             raise ValueError('gossip.encrypt is off, so gossip.host has to be loopback, for example "127.0.0.1"')
 
 
+def _is_local_name(host: str) -> bool:
+    """Whether the API listens on this computer only: a name that is no address may mean anything, but for one."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -167,7 +190,7 @@ class NodeConfig(_Section, frozen=True):
     """What people call this node; empty: its host name."""
 
     api_host: str = "127.0.0.1"
-    """The API has no login yet beyond being reachable only from this computer."""
+    """Whoever calls from elsewhere needs an API token; see the table `api`."""
 
     api_port: int = API_PORT
     http_host: str = "0.0.0.0"  # noqa: S104 - the ingress is for the world
@@ -192,11 +215,22 @@ class NodeConfig(_Section, frozen=True):
     mesh_port: int = MESH_PORT
     """Where nodes of the cluster talk to each other, and where new ones join."""
 
+    api: ApiSection = ApiSection()
     gossip: GossipSection = GossipSection()
     cluster: ClusterSection = ClusterSection()
     reconciler: ReconcilerConfig = ReconcilerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     store: StoreConfig = StoreConfig()
+
+    @property
+    def trusts_loopback(self) -> bool:
+        """Whether who connects from this computer is an admin without a token."""
+        return _is_local_name(self.api_host) if self.api.trust_loopback is None else self.api.trust_loopback
+
+    @property
+    def has_api_tls(self) -> bool:
+        """Whether the API speaks TLS by TCP."""
+        return not _is_local_name(self.api_host) if self.api.tls is None else self.api.tls
 
     def __post_init__(self) -> None:
         ports = (

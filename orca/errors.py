@@ -45,6 +45,8 @@ class OrcaError(Exception):
         self.message = message
         self.problems = problems
         self.hint = hint
+        self.is_recorded = False
+        """Whether the cluster's audit has it already."""
 
 
 class InvalidRequestError(OrcaError):
@@ -88,6 +90,24 @@ class UnsupportedMediaTypeError(InvalidRequestError):
 
     code = "unsupported_media_type"
     http_status = 415
+
+
+class UnauthorizedError(OrcaError):
+    """The caller did not prove who it is: no token, or one that is not accepted; nothing was changed."""
+
+    code = "unauthorized"
+    http_status = 401
+    exit_code = 7
+    is_definite = True
+
+
+class RateLimitedError(OrcaError):
+    """The caller failed or asked too often in a short time; nothing was changed."""
+
+    code = "rate_limited"
+    http_status = 429
+    exit_code = 5
+    is_definite = True
 
 
 class ForbiddenError(OrcaError):

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from consensus.state.applying.auditing import note
+from consensus.state.applying.auditing import apply_deed, note
 from consensus.state.applying.authorities import apply_authority
 from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
@@ -23,6 +23,7 @@ from consensus.state.cluster import (
 )
 from consensus.state.commands import (
     AdmitNode,
+    AuditCommand,
     AuthorityCommand,
     Change,
     Command,
@@ -84,6 +85,8 @@ def _dispatch(state: ClusterState, at: StateRevision, command: Command) -> Done:
         return apply_lease(state, at, command)
     if isinstance(command, GroupCommand):
         return apply_group(state, at, command)
+    if isinstance(command, AuditCommand):
+        return apply_deed(command)
     return _dispatch_trust(state, at, command)
 
 

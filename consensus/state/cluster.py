@@ -50,6 +50,8 @@ TRIMMED_AT_ONCE = 256
 """A table whose oldest records go is cut when it is so much longer: finding the first key of a dict costs more the
 more were taken from its front."""
 AUDIT_KEPT = 10_000
+REFUSALS_KEPT = 2_000
+"""Refusals that nodes report are kept apart from what was done: no flood of them pushes that out."""
 
 
 class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +83,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     webhooks: dict[WebhookId, WebhookRecord] = {}
     leases: dict[LeaseName, LeaseRecord] = {}
     audit: dict[LogIndex, AuditRecord] = {}
+    refusals: dict[LogIndex, AuditRecord] = {}
     requests: dict[RequestId, Outcome] = {}
     request_changes: int = 0
 
@@ -121,7 +124,9 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         self._check_nodes()
         self._check_trust()
         assert len(self.audit) <= AUDIT_KEPT + TRIMMED_AT_ONCE, "the audit has grown"
-        assert list(self.audit) == sorted(self.audit), "the audit is out of order"
+        assert len(self.refusals) <= REFUSALS_KEPT + TRIMMED_AT_ONCE, "the audit of refusals has grown"
+        for table in (self.audit, self.refusals):
+            assert list(table) == sorted(table), "the audit is out of order"
         assert len(self.requests) <= REQUESTS_KEPT + TRIMMED_AT_ONCE, "the window of requests has grown"
         counted = sum(len(outcome.changes) for outcome in self.requests.values())
         assert self.request_changes == counted, f"{self.request_changes} changes in answers, {counted} counted"
@@ -183,6 +188,7 @@ class FrozenState(ClusterState, frozen=True):  # type: ignore[misc] # msgspec ca
 
 __all__ = [
     "AUDIT_KEPT",
+    "REFUSALS_KEPT",
     "REQUESTS_KEPT",
     "REQUEST_CHANGES_KEPT",
     "TRIMMED_AT_ONCE",

@@ -260,7 +260,10 @@ class LeaseRecord(Record, frozen=True, kw_only=True):
 
 
 class AuditRecord(Record, frozen=True, kw_only=True):
-    """Who asked for what, from where, and what came of it: `result` is `ok` or an error's code."""
+    """Who asked for what, from where, and what came of it: `result` is `ok` or an error's code.
+
+    `count`: how many like it this one stands for.
+    """
 
     index: LogIndex
     at_ms: WallMs
@@ -270,6 +273,7 @@ class AuditRecord(Record, frozen=True, kw_only=True):
     result: str
     origin: str = ""
     message: str = ""
+    count: int = 1
 
 
 class ClusterSettings(Record, frozen=True, kw_only=True):

@@ -3,14 +3,30 @@
 import enum
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 import trio
 
+from node.api.caller import Caller, Standing
 from node.api.control import Control
-from orca.errors import InvalidRequestError, OrcaError, UnsupportedMediaTypeError
+from orca.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotAvailableError,
+    NotFoundError,
+    NotLeaderError,
+    OrcaError,
+    PayloadTooLargeError,
+    ProposalLostError,
+    StoreFullError,
+    UnsupportedMediaTypeError,
+)
 from orca.http import Reply, Request, Response
+from orca.model.trust import Author
+
+if TYPE_CHECKING:
+    from node.api.far import FarNodes
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 B = TypeVar("B")
@@ -21,6 +37,17 @@ BLOB_BYTES_MAX: Final = 256 * 2**20
 BUILD_BYTES_MAX: Final = 4 * 2**30
 THREAD_BYTES_MIN: Final = 128 * 1024
 """Bodies from here on are decoded in a thread: about 1 ms of the loop for each 128 KiB."""
+WRITE_ERRORS: Final[tuple[type[OrcaError], ...]] = (
+    NotAvailableError,
+    NotLeaderError,
+    ProposalLostError,
+    StoreFullError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+"""How any change may fail."""
+CHANGE_ERRORS: Final[tuple[type[OrcaError], ...]] = (NotFoundError, ConflictError, *WRITE_ERRORS)
+"""And one of something that is there."""
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -35,18 +62,42 @@ class NoBody(msgspec.Struct, frozen=True, kw_only=True):
 class Call(Generic[Q, B]):
     """What a handler is given: the node, who asks, and the checked parts of the request.
 
-    `path` has the template's variables; `body` is decoded for routes that take JSON.
+    `path` has the template's variables; `body` is decoded for routes that take JSON. `far` leads to the other
+    nodes, None for a call that was passed on already. `subject` is what the audit says that it was about.
     """
 
-    def __init__(
-        self, control: Control, request: Request, actor: str, path: Mapping[str, str], query: Q, body: B
+    def __init__(  # noqa: PLR0913 - the parts of a call
+        self,
+        control: Control,
+        request: Request,
+        caller: Caller,
+        path: Mapping[str, str],
+        query: Q,
+        body: B,
+        *,
+        far: "FarNodes | None" = None,
+        standing: Standing = trio.sleep_forever,
+        subject: str = "",
     ) -> None:
         self.control = control
         self.request = request
-        self.actor = actor
+        self.caller = caller
         self.path = path
         self.query = query
         self.body = body
+        self.far = far
+        self.standing = standing
+        self.subject = subject
+
+    @property
+    def author(self) -> Author:
+        """Who asks, as the audit has it."""
+        return self.caller.author
+
+    @property
+    def actor(self) -> str:
+        """Who asks, in a word."""
+        return self.caller.actor
 
 
 Result: TypeAlias = msgspec.Struct | Reply
@@ -88,6 +139,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """What each variable of the path means."""
     other_statuses: Mapping[int, str] = {}
     """Further successes and what they mean."""
+
+    @property
+    def key(self) -> str:
+        """How the table of permissions knows it."""
+        return f"{self.method} {self.path}"
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -6,9 +6,23 @@ from typing import Protocol
 
 from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
+from node.selection import Placed, Selection
+from orca.model.access import ApiTokenView, AuditView, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
-from orca.model.ids import AllocationId, BlobDigest, ProjectName, RequestId, SecretId, ServiceId, TokenId
+from orca.model.ids import (
+    AllocationId,
+    BlobDigest,
+    LogIndex,
+    ProjectName,
+    RequestId,
+    SecretId,
+    ServiceId,
+    StateRevision,
+    TokenId,
+)
+from orca.model.quorum_view import QuorumReply
 from orca.model.secret_view import SecretView
+from orca.model.trust import Author, TokenGrant
 from orca.model.trust_view import AuthoritiesReply, CreateTokenRequest, NodeRemoval, TokenReply, TokensReply
 from orca.model.units import WallMs
 from orca.model.view import (
@@ -26,13 +40,12 @@ from orca.model.view import (
     NodeView,
     Observation,
     PlanReply,
-    QuorumReply,
     RollbackRequest,
     ScaleRequest,
     ServiceChange,
     ServiceReply,
     ServicesReply,
-    StatsReply,
+    StatsView,
     StatusReply,
 )
 
@@ -45,16 +58,16 @@ class SecretsControl(Protocol):
         ...
 
     async def set(
-        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, actor: str
+        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, by: Author
     ) -> tuple[tuple[SecretId, ...], tuple[ServiceChange, ...]]:
         """Set them, all or none; which were changed, and the services that get new copies."""
         ...
 
-    async def rotate(self, *, actor: str) -> tuple[int, int]:
+    async def rotate(self, *, by: Author) -> tuple[int, int]:
         """Seal all of them with a new data key; its version, and how many there are."""
         ...
 
-    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, actor: str) -> None:
+    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, by: Author) -> None:
         """Forget them, all or none."""
         ...
 
@@ -104,10 +117,59 @@ class GroupControl(Protocol):
         ...
 
 
+class TokenControl(Protocol):
+    """The cluster's API tokens."""
+
+    def admit(self, token: TokenId, secret_hash: bytes) -> TokenGrant:
+        """What it gives; raises UnauthorizedError for one that is unknown, wrong or expired. In constant time."""
+        ...
+
+    def grant(self, token: TokenId) -> TokenGrant | None:
+        """What a token that was admitted gives now; None when it gives nothing any more."""
+        ...
+
+    def views(self) -> tuple[ApiTokenView, ...]:
+        """All of them, by name."""
+        ...
+
+    async def create(self, request: CreateApiTokenRequest, *, by: Author) -> ApiTokenView:
+        """Make it known."""
+        ...
+
+    async def revoke(self, token: TokenId, *, request_id: RequestId | None, by: Author) -> None:
+        """Nobody is let in by it any more."""
+        ...
+
+
+class CopiesControl(Protocol):
+    """The copies of services, and what can be asked of those that this node runs.
+
+    All but `placed` is about this node's own copies only: others are asked where they are.
+    """
+
+    def placed(self, selection: Selection) -> tuple[Placed, ...]:
+        """Which copies are meant and where they are; raises NotFoundError for a name that nothing has."""
+        ...
+
+    def logs(
+        self, selection: Selection, *, follow: bool, tail: int | None, since_ms: WallMs | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogRecord]]:
+        """Lines of the copies that are meant, by time; with `follow` as they come."""
+        ...
+
+    async def stats(self, selection: Selection) -> tuple[StatsView, ...]:
+        """What copies use now."""
+        ...
+
+    def exec(self, allocation: AllocationId, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
+        """A command inside a copy; leaving the context ends it."""
+        ...
+
+
 class TrustControl(Protocol):
     """Who belongs to the cluster, and what proves it, as the API drives it."""
 
-    async def create_token(self, request: CreateTokenRequest, *, actor: str) -> TokenReply:
+    async def create_token(self, request: CreateTokenRequest, *, by: Author) -> TokenReply:
         """A new join token, whose secret is only in this answer."""
         ...
 
@@ -115,11 +177,11 @@ class TrustControl(Protocol):
         """All join tokens, without their secrets."""
         ...
 
-    async def revoke_token(self, token: TokenId, *, actor: str) -> None:
+    async def revoke_token(self, token: TokenId, *, by: Author) -> None:
         """Nobody joins by it any more."""
         ...
 
-    async def remove_node(self, name: str, *, is_forced: bool, actor: str) -> NodeRemoval:
+    async def remove_node(self, name: str, *, is_forced: bool, by: Author) -> NodeRemoval:
         """The node is out for ever."""
         ...
 
@@ -131,7 +193,7 @@ class TrustControl(Protocol):
         """The CAs that are believed."""
         ...
 
-    async def rotate(self, *, actor: str) -> AuthoritiesReply:
+    async def rotate(self, *, by: Author) -> AuthoritiesReply:
         """Begin a change of the CA."""
         ...
 
@@ -172,6 +234,39 @@ class Control(Protocol):
         """The group that decides."""
         ...
 
+    @property
+    def tokens(self) -> TokenControl:
+        """The cluster's API tokens."""
+        ...
+
+    @property
+    def copies(self) -> CopiesControl:
+        """The copies of services."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Return when this node knows everything that was committed when this was called (Raft §6.4).
+
+        Raises NotLeaderError or NotAvailableError when nobody can say what that is.
+        """
+        ...
+
+    async def wait_state(self, revision: StateRevision) -> None:
+        """Return when this node's state is at `revision` or later."""
+        ...
+
+    async def audit(
+        self,
+        *,
+        limit: int,
+        before: LogIndex | None,
+        since_ms: WallMs | None,
+        actor: str | None,
+        subject: str | None,
+    ) -> tuple[AuditView, ...]:
+        """The newest records below index `before`, oldest first."""
+        ...
+
     def observation(self) -> Observation:
         """Who says so, and how fresh it is."""
         ...
@@ -204,31 +299,31 @@ class Control(Protocol):
         """What `deploy` would do; changes nothing."""
         ...
 
-    async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
+    async def deploy(self, request: DeployRequest, *, by: Author) -> ChangeReply:
         """Put specs, all or none; returns when that is committed."""
         ...
 
-    async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
+    async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
         """Want another number of copies."""
         ...
 
-    async def stop(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def stop(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Stop all copies, keep the service."""
         ...
 
-    async def start(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def start(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Start a stopped service."""
         ...
 
-    async def restart(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def restart(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Replace all copies by new ones of the same spec."""
         ...
 
-    async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
+    async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         """Make an older revision's spec the newest one."""
         ...
 
-    async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
+    async def remove(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Remove the service."""
         ...
 
@@ -259,26 +354,6 @@ class Control(Protocol):
 
     async def wait_event(self, after: int) -> None:
         """Returns once an event with a sequence above `after` exists; may be cancelled."""
-        ...
-
-    def logs(
-        self,
-        *,
-        service: ServiceId | None,
-        allocation: AllocationId | None,
-        follow: bool,
-        tail: int | None,
-        since_ms: WallMs | None,
-    ) -> AbstractAsyncContextManager[AsyncIterator[LogRecord]]:
-        """Lines of the copies that are meant, by time; with `follow` as they come."""
-        ...
-
-    async def stats(self, *, service: ServiceId | None, allocation: AllocationId | None) -> StatsReply:
-        """What copies use now."""
-        ...
-
-    def exec(self, allocation: AllocationId, request: ExecRequest) -> AbstractAsyncContextManager[ExecSession]:
-        """A command inside a copy; leaving the context ends it."""
         ...
 
     def build(self, tar: AsyncIterator[bytes], request: ImageBuild) -> AbstractAsyncContextManager[AsyncIterator[str]]:

@@ -16,13 +16,15 @@ import msgspec
 import trio
 
 from node.api.call import Call, NoBody
-from node.api.control import Control
+from node.api.caller import Standing
+from node.api.everywhere import open_session
 from node.api.failure import to_known
 from node.api.params import ExecQuery
 from node.runtime.base import ExecRequest, ExecSession, LogStream
+from node.selection import Placed, Selection
 from orca.errors import ErrorBody, InvalidRequestError, OrcaError, to_body
 from orca.http import Request, Response, Upgrade, error_response
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, display_name
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection
@@ -64,7 +66,10 @@ async def open_exec(call: Call[ExecQuery, NoBody]) -> Upgrade | Response:
         rows=query.rows,
         columns=query.columns,
     )
-    return Upgrade(run=partial(_serve, call.request, call.control, AllocationId(call.path["id"]), request))
+    selection = Selection(allocation=AllocationId(call.path["id"]), projects=call.caller.projects)
+    (copy,) = call.control.copies.placed(selection)
+    call.subject = f"{display_name(copy.service)}.{copy.slot + 1}: {query.command[0]}"
+    return Upgrade(run=partial(_serve, call, copy, request))
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -89,9 +94,7 @@ def _handshake_problem(request: Request) -> str:
     return "" if len(key) == 16 else "the field Sec-WebSocket-Key is not 16 bytes of base64"
 
 
-async def _serve(
-    http: Request, control: Control, allocation: AllocationId, request: ExecRequest, stream: trio.abc.Stream
-) -> None:
+async def _serve(call: Call[ExecQuery, NoBody], copy: Placed, request: ExecRequest, stream: trio.abc.Stream) -> None:
     # Imported with the first session: it costs 40 ms and 2 MB, which most nodes never need.
     from trio_websocket import ConnectionClosed, wrap_server_stream
 
@@ -100,7 +103,7 @@ async def _serve(
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 proposal = await wrap_server_stream(nursery, stream, max_message_size=MESSAGE_BYTES_MAX)
                 websocket = await proposal.accept()
-            end = await _session(http, websocket, control, allocation, request)
+            end = await _session(call, websocket, copy, request)
             if end is not None:
                 with trio.move_on_after(CLOSE_TIMEOUT_S):
                     await websocket.send_message(msgspec.json.encode(end).decode())
@@ -109,25 +112,24 @@ async def _serve(
 
 
 async def _session(
-    http: Request,
-    websocket: "WebSocketConnection",
-    control: Control,
-    allocation: AllocationId,
-    request: ExecRequest,
+    call: Call[ExecQuery, NoBody], websocket: "WebSocketConnection", copy: Placed, request: ExecRequest
 ) -> ExecEnd | None:
     """How the command ended; None when the client left."""
     try:
-        async with control.exec(allocation, request) as session:
+        async with open_session(call, copy, request) as session:
             # Nothing is raised through the context, which may hold a nursery that would wrap it.
-            return await _Relay(http, websocket, session).run()
+            return await _Relay(call.request, websocket, session, call.standing).run()
     except Exception as error:  # noqa: BLE001 - the boundary: told to the client, logged when it is a bug
-        return ExecEnd(error=to_body(to_known(http, error)))
+        return ExecEnd(error=to_body(to_known(call.request, error)))
 
 
 class _Relay:
     """Carries frames between a WebSocket and a session until the command or the client is gone."""
 
-    def __init__(self, http: Request, websocket: "WebSocketConnection", session: ExecSession) -> None:
+    def __init__(
+        self, http: Request, websocket: "WebSocketConnection", session: ExecSession, standing: Standing
+    ) -> None:
+        self._standing = standing
         self._http = http
         self._websocket = websocket
         self._session = session
@@ -136,7 +138,7 @@ class _Relay:
     async def run(self) -> ExecEnd | None:
         """How it ended; None when the client left."""
         async with trio.open_nursery() as nursery:
-            for task in (self._carry_input, self._carry_output, self._heartbeat):
+            for task in (self._carry_input, self._carry_output, self._heartbeat, self._watch_standing):
                 nursery.start_soon(self._until_done, task, nursery.cancel_scope)
         return self._end
 
@@ -194,3 +196,7 @@ class _Relay:
         while True:
             await trio.sleep(HEARTBEAT_S)
             await self._websocket.pong()
+
+    async def _watch_standing(self) -> None:
+        """Nobody goes on inside after the right to it has ended."""
+        raise await self._standing()

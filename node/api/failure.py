@@ -4,8 +4,8 @@ from typing import Final
 
 import structlog
 
-from orca.errors import OrcaError
-from orca.http import Request, Response, error_response
+from orca.errors import OrcaError, RateLimitedError, UnauthorizedError
+from orca.http import Headers, Request, Response, error_response
 
 _log: Final = structlog.get_logger("orca.api")
 
@@ -29,4 +29,12 @@ def to_known(request: Request | None, error: Exception) -> OrcaError:
 
 def answer_failure(request: Request | None, error: Exception) -> Response:
     """The error's own status and `{"error": …}`; 500 and `internal` for a bug."""
-    return error_response(to_known(request, error))
+    known = to_known(request, error)
+    headers: Headers = ()
+    if isinstance(known, UnauthorizedError):
+        was_shown = request is not None and request.header("authorization") is not None
+        headers = (("www-authenticate", 'Bearer realm="orca"' + (', error="invalid_token"' if was_shown else "")),)
+    elif isinstance(known, RateLimitedError):
+        # Without the connection the next guess costs a new one.
+        headers = (("retry-after", "2"), ("connection", "close"))
+    return error_response(known, headers=headers)

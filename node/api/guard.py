@@ -48,7 +48,11 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_guard(address: str, names: tuple[str, ...]) -> Guard:
-    """The guard of a listener bound to `address`; `names` are further names of this node."""
+    """The guard of connections to `address`; `names` are further names of this node.
+
+    For who is trusted because he connects from this computer, whatever address he connects to, it is
+    that of a loopback address: a browser connects from here too.
+    """
     if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         return Guard(names=None)
     return Guard(names=frozenset(name.lower() for name in names))

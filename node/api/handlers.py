@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -21,21 +21,27 @@ from node.api.call import (
     check_content_type,
     decode_json,
 )
+from node.api.caller import Caller
+from node.api.control import Control
+from node.api.everywhere import gather_stats, open_logs
 from node.api.params import (
     AllocationsQuery,
     BuildQuery,
     LogsQuery,
+    ReadQuery,
     RemoveQuery,
     ServicesQuery,
     SpecsQuery,
     StatsQuery,
 )
+from node.api.secrets import check_secrets
+from node.api.silences import known_nodes, mark_copies, mark_services
 from node.api.sse import error_line, lines_response
 from orca.errors import InvalidRequestError, NotFoundError, OrcaError
 from orca.http import Response, StreamResponse
 from orca.model.doctor import DoctorReply
-from orca.model.ids import BlobDigest, ProjectName, ServiceId, ServiceName, service_id
-from orca.model.units import WallMs
+from orca.model.ids import BlobDigest, ProjectName, ServiceId, ServiceName, display_name, service_id
+from orca.model.quorum_view import QuorumReply, RecoverRequest
 from orca.model.view import (
     AllocationsReply,
     ChangeReply,
@@ -46,8 +52,6 @@ from orca.model.view import (
     LogRecord,
     NodeView,
     PlanReply,
-    QuorumReply,
-    RecoverRequest,
     RollbackRequest,
     ScaleRequest,
     ServiceReply,
@@ -59,6 +63,7 @@ from orca.model.view import (
 if TYPE_CHECKING:
     from orca.specs.load import LoadedFile
 
+R = TypeVar("R", StatusReply, ServicesReply)
 TOML: Final = "application/toml"
 YAML: Final = "application/yaml"
 SPECS_MEDIA: Final = (JSON, TOML, YAML)
@@ -75,9 +80,16 @@ async def show_health(call: Call[NoQuery, NoBody]) -> Response:
     return Response(headers=(("content-type", "text/plain; charset=utf-8"),), body=b"ok\n")
 
 
-async def show_status(call: Call[NoQuery, NoBody]) -> StatusReply:
+async def show_status(call: Call[ReadQuery, NoBody]) -> StatusReply:
     """`GET /v1/status`."""
-    return await call.control.status()
+    return seen_by(call.caller, call.control, await call.control.status())
+
+
+def seen_by(caller: Caller, control: Control, reply: R) -> R:
+    """`reply` with the services that `caller` may see, and with the age of what is old about them."""
+    kept = tuple(one for one in reply.services if caller.sees(one.project))
+    marked = mark_services(kept, known_nodes(control.membership.members()))
+    return msgspec.structs.replace(reply, services=marked)
 
 
 async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
@@ -85,7 +97,7 @@ async def show_node(call: Call[NoQuery, NoBody]) -> NodeView:
     return call.control.node()
 
 
-async def show_quorum(call: Call[NoQuery, NoBody]) -> QuorumReply:
+async def show_quorum(call: Call[ReadQuery, NoBody]) -> QuorumReply:
     """`GET /v1/quorum`."""
     return call.control.quorum.describe(call.control.observation())
 
@@ -103,27 +115,32 @@ async def recover_quorum(call: Call[NoQuery, RecoverRequest]) -> QuorumReply:
 
 async def list_services(call: Call[ServicesQuery, NoBody]) -> ServicesReply:
     """`GET /v1/services`."""
-    return await call.control.services(call.query.project)
+    return seen_by(call.caller, call.control, await call.control.services(call.query.project))
 
 
-async def show_service(call: Call[NoQuery, NoBody]) -> ServiceReply:
+async def show_service(call: Call[ReadQuery, NoBody]) -> ServiceReply:
     """`GET /v1/services/{project}/{name}`."""
-    return call.control.service(_service(call))
+    reply = call.control.service(_service(call))
+    (marked,) = mark_services((reply.service,), known_nodes(call.control.membership.members()))
+    return msgspec.structs.replace(reply, service=marked)
 
 
-async def show_history(call: Call[NoQuery, NoBody]) -> HistoryReply:
+async def show_history(call: Call[ReadQuery, NoBody]) -> HistoryReply:
     """`GET …/history`."""
     return call.control.history(_service(call))
 
 
 async def list_allocations(call: Call[AllocationsQuery, NoBody]) -> AllocationsReply:
     """`GET /v1/allocations`."""
-    return await call.control.allocations(call.query.service)
+    reply = await call.control.allocations(call.query.service)
+    kept = tuple(one for one in reply.allocations if call.caller.sees_service(one.service))
+    marked = mark_copies(kept, known_nodes(call.control.membership.members()))
+    return msgspec.structs.replace(reply, allocations=marked)
 
 
 async def show_stats(call: Call[StatsQuery, NoBody]) -> StatsReply:
     """`GET /v1/stats`."""
-    return await call.control.stats(service=call.query.service, allocation=call.query.allocation)
+    return StatsReply(observation=call.control.observation(), stats=await gather_stats(call))
 
 
 # Changes
@@ -132,15 +149,18 @@ async def show_stats(call: Call[StatsQuery, NoBody]) -> StatsReply:
 async def deploy(call: Call[SpecsQuery, NoBody]) -> ChangeReply:
     """`POST /v1/deploys`: contents that a service file carries are stored before its specs."""
     request, blobs = await _read_specs(call)
+    call.subject = ", ".join(display_name(spec.id) for spec in request.specs[:5])
+    _check_projects(call.caller, request)
     for digest, content in blobs.items():
         if not call.control.has_blob(digest):
             await call.control.put_blob(digest, _Once(content))
-    return await call.control.deploy(request, actor=call.actor)
+    return await call.control.deploy(request, by=call.author)
 
 
 async def plan(call: Call[SpecsQuery, NoBody]) -> PlanReply:
     """`POST /v1/plan`: stores nothing."""
     request, _ = await _read_specs(call)
+    _check_projects(call.caller, request)
     return call.control.plan(request)
 
 
@@ -148,33 +168,33 @@ async def scale(call: Call[NoQuery, ScaleRequest]) -> ChangeReply:
     """`POST …/scale`."""
     if call.body.replicas < 0:
         raise InvalidRequestError(f"replicas is {call.body.replicas}; it must be 0 or more")
-    return await call.control.scale(_service(call), call.body, actor=call.actor)
+    return await call.control.scale(_service(call), call.body, by=call.author)
 
 
 async def stop(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
     """`POST …/stop`."""
-    return await call.control.stop(_service(call), call.body, actor=call.actor)
+    return await call.control.stop(_service(call), call.body, by=call.author)
 
 
 async def start(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
     """`POST …/start`."""
-    return await call.control.start(_service(call), call.body, actor=call.actor)
+    return await call.control.start(_service(call), call.body, by=call.author)
 
 
 async def restart(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
     """`POST …/restart`."""
-    return await call.control.restart(_service(call), call.body, actor=call.actor)
+    return await call.control.restart(_service(call), call.body, by=call.author)
 
 
 async def rollback(call: Call[NoQuery, RollbackRequest]) -> ChangeReply:
     """`POST …/rollback`."""
-    return await call.control.rollback(_service(call), call.body, actor=call.actor)
+    return await call.control.rollback(_service(call), call.body, by=call.author)
 
 
 async def remove(call: Call[RemoveQuery, NoBody]) -> ChangeReply:
     """`DELETE /v1/services/{project}/{name}`."""
     request = ChangeRequest(request_id=call.query.request_id)
-    return await call.control.remove(_service(call), request, actor=call.actor)
+    return await call.control.remove(_service(call), request, by=call.author)
 
 
 # Contents and images
@@ -214,13 +234,9 @@ async def stream_logs(call: Call[LogsQuery, NoBody]) -> StreamResponse:
 
 @contextlib.asynccontextmanager
 async def _logs(call: Call[LogsQuery, NoBody]) -> AsyncGenerator[AsyncIterator[bytes], None]:
-    query = call.query
-    since_ms = None if query.since_ms is None else WallMs(query.since_ms)
     async with (
-        call.control.logs(
-            service=query.service, allocation=query.allocation, follow=query.follow, tail=query.tail, since_ms=since_ms
-        ) as records,
-        aclosing(_log_lines(records, 0 if query.follow else BATCH_BYTES)) as lines,
+        open_logs(call) as records,
+        aclosing(_log_lines(records, 0 if call.query.follow else BATCH_BYTES)) as lines,
     ):
         yield lines
 
@@ -312,6 +328,13 @@ def _load(content: bytes, filename: str, project: ProjectName | None) -> "Loaded
     from orca.specs.load import load_text  # what reads files, YAML among it, is 2.5 MB that most nodes never need
 
     return load_text(content, filename=filename, project=project)
+
+
+def _check_projects(caller: Caller, request: DeployRequest) -> None:
+    """All or none: a deploy that touches one foreign project is refused whole."""
+    for project in dict.fromkeys(spec.project for spec in request.specs):
+        caller.check_project(project)
+    check_secrets(caller, request.secrets)
 
 
 class _Once(AsyncIterator[bytes]):

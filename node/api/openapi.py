@@ -6,12 +6,15 @@ from typing import Any, Final
 import msgspec
 
 from node.api.call import BodyKind, Route, is_repeatable
+from node.api.permissions import RULES
 from orca.errors import (
     ErrorEnvelope,
     ForbiddenError,
     InvalidRequestError,
     OrcaError,
     PayloadTooLargeError,
+    RateLimitedError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from orca.model.event import NodeEvent
@@ -25,8 +28,17 @@ _ABOUT: Final = (
     "Every node serves the same API and answers from what it knows: each answer says who observed it and how old "
     'that is. Errors have one shape, `{"error": {code, message, hint, problems, is_definite}}`, with stable codes; '
     "`is_definite` says that the change certainly did not happen. A change may carry a `request_id`: repeated under "
-    "the same id it is made once."
+    "the same id it is made once. Who calls shows an API token; without one come the owner of the node and root by its "
+    "unix socket, and programs of its computer where it trusts them. `x-orca-role` is what a route needs."
 )
+_SCHEMES: Final[Object] = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "orca-api-<id>-<secret>",
+        "description": "An API token with a role (viewer, deployer, admin), and perhaps limited to some projects.",
+    }
+}
 
 
 def make_document(routes: Iterable[Route]) -> Object:
@@ -42,13 +54,16 @@ def make_document(routes: Iterable[Route]) -> Object:
         "openapi": "3.1.0",
         "info": {"title": "Orca node API", "version": API_VERSION, "description": _ABOUT},
         "paths": paths,
-        "components": {"schemas": dict(sorted(components.items()))},
+        "components": {"schemas": dict(sorted(components.items())), "securitySchemes": _SCHEMES},
+        "security": [{"token": []}],
     }
 
 
 def route_errors(route: Route) -> tuple[type[OrcaError], ...]:
     """What a call of `route` may be answered with besides its reply, each class once."""
     found: dict[type[OrcaError], None] = {InvalidRequestError: None, ForbiddenError: None}
+    if _is_closed(route):
+        found |= {UnauthorizedError: None, RateLimitedError: None}
     if route.body is not BodyKind.NONE:
         found[PayloadTooLargeError] = None
     if route.body in {BodyKind.JSON, BodyKind.JSON_OR_EMPTY}:
@@ -58,8 +73,22 @@ def route_errors(route: Route) -> tuple[type[OrcaError], ...]:
     return tuple(found)
 
 
+def _is_closed(route: Route) -> bool:
+    rule = RULES.get(route.key)
+    return rule is None or rule.role is not None
+
+
+def _security(route: Route) -> Object:
+    """What a route needs of its caller."""
+    rule = RULES.get(route.key)
+    if rule is None or rule.role is None:
+        return {"security": []}
+    return {"x-orca-role": rule.role.value, "x-orca-scope": rule.scope.value}
+
+
 def _operation(route: Route) -> Object:
     operation: Object = {
+        **_security(route),
         "operationId": f"{route.method.lower()}_{route.handler.__name__}",
         "summary": route.summary,
         "tags": [route.tag],
@@ -115,7 +144,16 @@ def _query_parameters(route: Route) -> list[Object]:
         return []
     _, components = msgspec.json.schema_components([route.query], ref_template=REF)
     schemas: Mapping[str, Object] = components[route.query.__name__]["properties"]
-    return [_query_parameter(field, schemas[field.encode_name]) for field in fields]
+    return [_query_parameter(field, _inlined(schemas[field.encode_name], components)) for field in fields]
+
+
+def _inlined(schema: Object, components: Mapping[str, Object]) -> Object:
+    """`schema` with the choices of an enum in it: nothing else is referred to by a parameter."""
+    if "$ref" not in schema:
+        return schema
+    choices = components[schema["$ref"].rpartition("/")[2]]["enum"]
+    kept = {key: value for key, value in schema.items() if key != "$ref"}
+    return {**kept, "type": "string", "enum": choices}
 
 
 def _query_parameter(field: msgspec.structs.FieldInfo, schema: Object) -> Object:

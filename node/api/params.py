@@ -1,5 +1,6 @@
 """The query parameters of each route; their types are checked and documented from here."""
 
+import enum
 from typing import Annotated
 
 import msgspec
@@ -8,6 +9,9 @@ from msgspec import Meta
 from orca.model.ids import AllocationId, ProjectName, RequestId, ServiceId
 
 EVENTS_LIMIT_MAX = 1000
+AUDIT_LIMIT_MAX = 1000
+CURSOR_MAX = 16_384
+"""Some four hundred nodes."""
 
 _Service = Annotated[
     ServiceId, Meta(pattern=r"^[^/]{1,128}/[^/]{1,128}$", description="a service's id, `<project>/<name>`")
@@ -20,7 +24,22 @@ class _Params(msgspec.Struct, frozen=True, kw_only=True):
     """Query parameters of one route."""
 
 
-class ServicesQuery(_Params, frozen=True):
+class Consistency(enum.Enum):
+    """What a read may answer from: what this node knows, or surely all that was committed before it was asked."""
+
+    LOCAL = "local"
+    LINEARIZABLE = "linearizable"
+
+
+class ReadQuery(_Params, frozen=True):
+    """Of reads of what the cluster has decided."""
+
+    consistency: Annotated[
+        Consistency, Meta(description="`linearizable` asks the leader first, and fails while nobody leads")
+    ] = Consistency.LOCAL
+
+
+class ServicesQuery(ReadQuery, frozen=True):
     """Of `GET /v1/services`."""
 
     project: _Project | None = None
@@ -57,7 +76,7 @@ class SecretQuery(_Params, frozen=True):
     request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 
 
-class AllocationsQuery(_Params, frozen=True):
+class AllocationsQuery(ReadQuery, frozen=True):
     """Of `GET /v1/allocations`."""
 
     service: _Service | None = None
@@ -79,6 +98,29 @@ class EventsQuery(_Params, frozen=True):
     allocation: _Allocation | None = None
     cluster: Annotated[bool, Meta(description="only what came by gossip: members and user events")] = False
     follow: Annotated[bool, Meta(description="go on with server-sent events")] = False
+    everywhere: Annotated[bool, Meta(description="of all nodes, by time; pages go by `earlier` and `later`")] = False
+    earlier: Annotated[str, Meta(max_length=CURSOR_MAX, description="of a reply: the page before it")] = ""
+    later: Annotated[str, Meta(max_length=CURSOR_MAX, description="of a reply: follow what comes after it")] = ""
+
+
+class AuditQuery(ReadQuery, frozen=True):
+    """Of `GET /v1/audit`."""
+
+    limit: Annotated[int, Meta(ge=1, le=AUDIT_LIMIT_MAX, description="the newest so many")] = 100
+    before: Annotated[int, Meta(ge=0, description="only records with a lower index; for pages back")] | None = None
+    since_ms: Annotated[int, Meta(ge=0, description="only records since then, milliseconds since 1970")] | None = None
+    actor: (
+        Annotated[str, Meta(min_length=1, max_length=255, description="only of actors with this in their name")] | None
+    ) = None
+    subject: (
+        Annotated[str, Meta(min_length=1, max_length=255, description="only about what has this in its name")] | None
+    ) = None
+
+
+class RevokeQuery(_Params, frozen=True):
+    """Of `DELETE /v1/api-tokens/{id}`."""
+
+    request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 
 
 class LogsQuery(_Params, frozen=True):

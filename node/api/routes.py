@@ -6,47 +6,59 @@ from typing import Final
 
 import msgspec
 
-from node.api import gossip, handlers, secrets
-from node.api.call import BLOB_BYTES_MAX, BUILD_BYTES_MAX, JSON, BodyKind, Call, Handler, NoBody, NoQuery, Route
+from node.api import access, gossip, handlers
+from node.api.call import (
+    BLOB_BYTES_MAX,
+    BUILD_BYTES_MAX,
+    CHANGE_ERRORS,
+    JSON,
+    WRITE_ERRORS,
+    BodyKind,
+    Call,
+    Handler,
+    NoBody,
+    NoQuery,
+    Route,
+)
 from node.api.events import list_events
 from node.api.exec import open_exec
 from node.api.openapi import make_document
 from node.api.page import PAGE_HEADERS, page
 from node.api.params import (
     AllocationsQuery,
+    AuditQuery,
     BuildQuery,
     EventsQuery,
     ExecQuery,
     LogsQuery,
+    ReadQuery,
     RemoveQuery,
-    SecretQuery,
-    SecretsQuery,
+    RevokeQuery,
     ServicesQuery,
     SpecsQuery,
     StatsQuery,
     WatchQuery,
 )
+from node.api.secrets import SECRET_ROUTES
 from node.api.trust import TRUST_ROUTES
 from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
     InstanceNotFoundError,
-    InvalidRequestError,
     InvalidSpecError,
     NotAvailableError,
     NotFoundError,
-    NotLeaderError,
     OrcaError,
     PayloadTooLargeError,
-    ProposalLostError,
     RuntimeFailedError,
     RuntimeUnavailableError,
     StoreFullError,
     UnsupportedMediaTypeError,
 )
 from orca.http import Response
+from orca.model.access import ApiTokensReply, ApiTokenView, AuditReply, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
-from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SecretsReply, SetSecretsRequest
+from orca.model.quorum_view import QuorumReply, RecoverRequest
 from orca.model.view import (
     AllocationsReply,
     ChangeReply,
@@ -60,8 +72,6 @@ from orca.model.view import (
     NodesReply,
     NodeView,
     PlanReply,
-    QuorumReply,
-    RecoverRequest,
     RollbackRequest,
     RotateRequest,
     ScaleRequest,
@@ -79,16 +89,7 @@ TEXT: Final = "text/plain"
 WEBSOCKET: Final = "websocket"
 
 _Errors = tuple[type[OrcaError], ...]
-_WRITE: Final[_Errors] = (
-    NotAvailableError,
-    NotLeaderError,
-    ProposalLostError,
-    StoreFullError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-)
-_CHANGE: Final[_Errors] = (NotFoundError, ConflictError, *_WRITE)
-_SPECS: Final[_Errors] = (InvalidSpecError, ConflictError, *_WRITE)
+_SPECS: Final[_Errors] = (InvalidSpecError, ConflictError, *WRITE_ERRORS)
 _RUNTIME: Final[_Errors] = (RuntimeFailedError, RuntimeUnavailableError, InstanceNotFoundError, NotFoundError)
 _NAMED: Final[Mapping[str, str]] = {"project": "the service's project", "name": "the service's name"}
 _SERVICE: Final = "/v1/services/{project}/{name}"
@@ -119,7 +120,7 @@ def _change(verb: str, handler: Handler, summary: str, request: type[msgspec.Str
         reply=ChangeReply,
         body=kind,
         request=request,
-        errors=_CHANGE,
+        errors=CHANGE_ERRORS,
         variables=_NAMED,
     )
 
@@ -150,6 +151,7 @@ _CLUSTER: Final = (
         summary="Nodes, services and the leader at a glance",
         tag="cluster",
         reply=StatusReply,
+        query=ReadQuery,
     ),
     Route(
         method="GET",
@@ -174,6 +176,7 @@ _CLUSTER: Final = (
         summary="The group of nodes that decides, as this node knows it",
         tag="cluster",
         reply=QuorumReply,
+        query=ReadQuery,
     ),
     Route(
         method="POST",
@@ -281,6 +284,7 @@ _SERVICES: Final = (
         reply=ServiceReply,
         errors=(NotFoundError,),
         variables=_NAMED,
+        query=ReadQuery,
     ),
     Route(
         method="DELETE",
@@ -290,7 +294,7 @@ _SERVICES: Final = (
         tag="services",
         reply=ChangeReply,
         query=RemoveQuery,
-        errors=_CHANGE,
+        errors=CHANGE_ERRORS,
         variables=_NAMED,
     ),
     Route(
@@ -302,6 +306,7 @@ _SERVICES: Final = (
         reply=HistoryReply,
         errors=(NotFoundError,),
         variables=_NAMED,
+        query=ReadQuery,
     ),
     _change("scale", handlers.scale, "Want another number of copies", ScaleRequest, BodyKind.JSON),
     _change("stop", handlers.stop, "Stop all copies, keep the service", ChangeRequest, BodyKind.JSON_OR_EMPTY),
@@ -386,47 +391,6 @@ _DEPLOYS: Final = (
         errors=(RuntimeFailedError, RuntimeUnavailableError, PayloadTooLargeError, UnsupportedMediaTypeError),
     ),
 )
-_SECRETS: Final = (
-    Route(
-        method="GET",
-        path="/v1/secrets",
-        handler=secrets.list_secrets,
-        summary="All secrets and who uses them; never a value",
-        tag="secrets",
-        reply=SecretsReply,
-        query=SecretsQuery,
-    ),
-    Route(
-        method="PUT",
-        path="/v1/secrets",
-        handler=secrets.set_secrets,
-        summary="Set secrets, all or none; services that use a changed one get new copies",
-        tag="secrets",
-        reply=SecretsChangeReply,
-        body=BodyKind.JSON,
-        request=SetSecretsRequest,
-        errors=(InvalidRequestError, *_WRITE),
-    ),
-    Route(
-        method="DELETE",
-        path="/v1/secrets",
-        handler=secrets.remove_secret,
-        summary="Forget a secret that no service uses",
-        tag="secrets",
-        reply=SecretsChangeReply,
-        query=SecretQuery,
-        errors=_CHANGE,
-    ),
-    Route(
-        method="POST",
-        path="/v1/secrets/rotate",
-        handler=secrets.rotate_data_key,
-        summary="Seal all secrets with a new data key, and forget the old one",
-        tag="secrets",
-        reply=DataKeyReply,
-        errors=(ConflictError, *_WRITE),
-    ),
-)
 _ALLOCATIONS: Final = (
     Route(
         method="GET",
@@ -472,13 +436,58 @@ _ALLOCATIONS: Final = (
         variables={"id": "the copy's id"},
     ),
 )
+_ACCESS: Final = (
+    Route(
+        method="POST",
+        path="/v1/api-tokens",
+        handler=access.create_api_token,
+        summary="Make an API token known, by the hash of its secret",
+        tag="access",
+        reply=ApiTokenView,
+        status=201,
+        body=BodyKind.JSON,
+        request=CreateApiTokenRequest,
+        errors=(ConflictError, *WRITE_ERRORS),
+    ),
+    Route(
+        method="GET",
+        path="/v1/api-tokens",
+        handler=access.list_api_tokens,
+        summary="All API tokens, without their secrets",
+        tag="access",
+        reply=ApiTokensReply,
+        query=ReadQuery,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/api-tokens/{id}",
+        handler=access.revoke_api_token,
+        summary="Let nobody in by a token any more; streams that it opened end within seconds",
+        tag="access",
+        status=204,
+        query=RevokeQuery,
+        errors=(NotFoundError, *WRITE_ERRORS),
+        variables={"id": "the token's id"},
+        reply_media="",
+    ),
+    Route(
+        method="GET",
+        path="/v1/audit",
+        handler=access.list_audit,
+        summary="Who asked for what, from where, and what came of it",
+        tag="access",
+        reply=AuditReply,
+        query=AuditQuery,
+    ),
+)
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
     *TRUST_ROUTES,
     *_GOSSIP,
     *_SERVICES,
     *_DEPLOYS,
-    *_SECRETS,
+    *SECRET_ROUTES,
     *_ALLOCATIONS,
+    *_ACCESS,
     *_DOCUMENTS,
 )

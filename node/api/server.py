@@ -1,48 +1,34 @@
-"""The listeners, and the way of one request from its head to its answer."""
+"""The listeners of the API, and the way of one connection from its beginning to its end."""
 
 import contextlib
-import difflib
 import os
 import socket
+import ssl
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import trio
 
-from node.api.call import (
-    JSON,
-    BodyKind,
-    Call,
-    NoBody,
-    Result,
-    Route,
-    check_content_type,
-    decode_json,
-    decode_query,
-    json_response,
-)
+from node.api.audit import AuditTrail
+from node.api.authentication import Door, Entrance, Gate, NodeDoor
+from node.api.caller import Peer, PeerKind
 from node.api.control import Control
+from node.api.dispatcher import Dispatcher
 from node.api.failure import answer_failure
-from node.api.guard import Guard, make_guard
-from node.api.routes import ROUTES
-from orca.errors import AddressInUseError, InvalidRequestError, MethodNotAllowedError, NotAvailableError, NotFoundError
-from orca.http import (
-    HttpLimits,
-    Reply,
-    Request,
-    Response,
-    StreamResponse,
-    Upgrade,
-    error_response,
-    listen_unix,
-    serve_http,
-)
+from node.api.far import Connector, FarNodes
+from node.api.guard import make_guard
+from node.api.passport import read_passport
+from orca.errors import AddressInUseError, NotAvailableError
+from orca.http import HttpLimits, error_response, listen_unix, serve_http
+from orca.model.ids import NodeId
 
 CONNECTIONS_MAX: Final = 512
 REFUSAL_TIMEOUT_S: Final = 1.0
+HANDSHAKE_S: Final = 5.0
+CATCH_UP_S: Final = 3.0
 _PEER_CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -57,7 +43,8 @@ class ApiListen(msgspec.Struct, frozen=True, kw_only=True):
     """Where to listen: on `host`:`port`, on a unix socket, or both.
 
     `names` are what else this node is called in URLs; a loopback address refuses other
-    names. Above `connections_max` connections, new ones get 503.
+    names. Above `connections_max` connections, new ones get 503. `tls` is asked for each
+    connection by TCP, so that a certificate that was renewed is used at once; None is plain HTTP.
     """
 
     host: str | None = None
@@ -65,142 +52,117 @@ class ApiListen(msgspec.Struct, frozen=True, kw_only=True):
     socket_path: str | None = None
     names: tuple[str, ...] = ()
     connections_max: int = CONNECTIONS_MAX
+    tls: Callable[[], ssl.SSLContext] | None = None
 
 
-async def serve_api(
-    control: Control,
-    listen: ApiListen,
-    *,
-    limits: HttpLimits | None = None,
-    task_status: trio.TaskStatus[ApiAddresses] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve until cancelled; `started` gives where. Raises `AddressInUseError` before that."""
-    api = _Api(control, limits or HttpLimits(), listen.connections_max)
-    serving: list[tuple[trio.SocketListener, Callable[[trio.SocketStream], Awaitable[None]]]] = []
-    tcp: list[tuple[str, int]] = []
-    has_socket = False
-    try:
-        if listen.host is not None:
-            for listener in await _listen_tcp(listen.host, listen.port):
-                tcp.append(_address(listener))
-                guard = make_guard(tcp[-1][0], (*listen.names, listen.host))
-                serving.append((listener, partial(api.serve_tcp, guard)))
-        if listen.socket_path is not None:
-            serving.append((await listen_unix(listen.socket_path), api.serve_unix))
-            has_socket = True
-        async with trio.open_nursery() as nursery:
-            for listener, serve in serving:
-                await nursery.start(partial(trio.serve_listeners, serve, [listener]))
-            task_status.started(ApiAddresses(tcp=tuple(tcp), socket_path=listen.socket_path or ""))
-    finally:
-        if has_socket and listen.socket_path is not None:
-            with contextlib.suppress(OSError):  # its directory may be gone, then nothing is left to tidy up
-                os.unlink(listen.socket_path)  # noqa: PTH108
-        for listener, _ in serving:
-            listener.socket.close()
+class Api:
+    """One node's API, whichever way it is reached. `connect` leads to other nodes, where there is a way."""
 
-
-class _Api:
-    """What all connections share."""
-
-    def __init__(self, control: Control, limits: HttpLimits, connections_max: int) -> None:
-        self._dispatcher = Dispatcher(control)
-        self._limits = limits
-        self._connections_max = connections_max
+    def __init__(
+        self,
+        control: Control,
+        trust: Gate,
+        trail: AuditTrail,
+        *,
+        connect: Connector | None = None,
+        limits: HttpLimits | None = None,
+    ) -> None:
+        self._control = control
+        self.trust = trust
+        self._dispatcher = Dispatcher(control, trail, None if connect is None else FarNodes(control, connect))
+        self._limits = limits or HttpLimits()
         self._connections = 0
 
-    async def serve_tcp(self, guard: Guard, stream: trio.SocketStream) -> None:
+    async def serve(
+        self, listen: ApiListen, *, task_status: trio.TaskStatus[ApiAddresses] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen and serve until cancelled; `started` gives where. Raises `AddressInUseError` before that."""
+        serving: list[tuple[trio.SocketListener, Callable[[trio.SocketStream], Awaitable[None]]]] = []
+        tcp: list[tuple[str, int]] = []
+        has_socket = False
+        try:
+            if listen.host is not None:
+                for listener in await _listen_tcp(listen.host, listen.port):
+                    tcp.append(_address(listener))
+                    serving.append((listener, partial(self._serve_tcp, listen, tcp[-1][0])))
+            if listen.socket_path is not None:
+                serving.append((await listen_unix(listen.socket_path), partial(self._serve_unix, listen)))
+                has_socket = True
+            async with trio.open_nursery() as nursery:
+                for listener, serve in serving:
+                    await nursery.start(partial(trio.serve_listeners, serve, [listener]))
+                task_status.started(ApiAddresses(tcp=tuple(tcp), socket_path=listen.socket_path or ""))
+        finally:
+            if has_socket and listen.socket_path is not None:
+                with contextlib.suppress(OSError):  # its directory may be gone, then nothing is left to tidy up
+                    os.unlink(listen.socket_path)  # noqa: PTH108
+            for listener, _ in serving:
+                listener.socket.close()
+
+    async def serve_node(self, node: NodeId, stream: trio.abc.Stream, subject: bytes) -> None:
+        """A stream of the mesh on which `node` makes calls for somebody, until it ends.
+
+        Raises PeerProtocolError when `subject` does not say for whom.
+        """
+        passport = read_passport(subject)
+        with trio.move_on_after(CATCH_UP_S):  # who asked may be known there by what is news here
+            await self._control.wait_state(passport.revision)
+        await self.converse(stream, NodeDoor(self.trust, self._control.tokens, node, passport))
+
+    async def _serve_tcp(self, listen: ApiListen, address: str, stream: trio.SocketStream) -> None:
         try:
             name = stream.socket.getpeername()
         except OSError:  # it left before we looked
             await trio.aclose_forcefully(stream)
             return
-        await self._serve(stream, guard, f"tcp:{name[0]}:{name[1]}")
+        peer = Peer(kind=PeerKind.TCP, address=str(name[0]), port=int(name[1]))
+        guarded_as = peer.address if self.trust.trusts(peer) else address
+        names = listen.names if listen.host is None else (*listen.names, listen.host)
+        await self._serve(stream, Door(self.trust, peer, make_guard(guarded_as, names)), listen)
 
-    async def serve_unix(self, stream: trio.SocketStream) -> None:
+    async def _serve_unix(self, listen: ApiListen, stream: trio.SocketStream) -> None:
         raw = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
         _, uid, _ = _PEER_CREDENTIALS.unpack(raw)
-        await self._serve(stream, None, f"unix:{uid}")
+        await self._serve(stream, Door(self.trust, Peer(kind=PeerKind.UNIX, uid=uid)), listen)
 
-    async def _serve(self, stream: trio.SocketStream, guard: Guard | None, actor: str) -> None:
-        if self._connections >= self._connections_max:
-            await _refuse(stream, self._connections_max)
+    async def _serve(self, stream: trio.SocketStream, door: Door, listen: ApiListen) -> None:
+        tls = listen.tls if door.peer.kind is PeerKind.TCP else None
+        if self._connections >= listen.connections_max:
+            if tls is None:
+                await _refuse(stream, listen.connections_max)
+            else:
+                await trio.aclose_forcefully(stream)
             return
         self._connections += 1
         try:
-            await serve_http(
-                stream,
-                partial(self._dispatcher.answer, guard),
-                limits=self._limits,
-                peer=actor,
-                on_error=answer_failure,
-            )
+            if tls is None:
+                await self.converse(stream, door)
+            elif (secured := await _secure(stream, tls())) is not None:
+                await self.converse(secured, door)
         finally:
             self._connections -= 1
 
-
-class Dispatcher:
-    """Finds a request's route, checks what it brings, and calls its handler."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-
-    async def answer(self, guard: Guard | None, request: Request) -> Reply:
-        """The route's reply; raises errors of the tree, and whatever a bug raises."""
-        if guard is not None:
-            guard.check(request)
-        fitting = [(route, found) for route in ROUTES if (found := route.match(request.segments)) is not None]
-        if not fitting:
-            raise NotFoundError(f"there is no {request.path[:200]!r} here", hint=_near(request.path))
-        chosen = next((item for item in fitting if _takes(item[0], request.method)), None)
-        if chosen is None:
-            return _not_allowed(request, [route for route, _ in fitting])
-        route, path = chosen
-        query = decode_query(request, route.query)
-        body = await _read_body(request, route)
-        call: Call[Any, Any] = Call(self._control, request, request.peer, path, query, body)
-        return _as_reply(await route.handler(call), route)
+    async def converse(self, stream: trio.abc.Stream, entrance: Entrance) -> None:
+        """Serve one connection that was let in by `entrance`, whatever it is made of."""
+        await serve_http(
+            stream,
+            partial(self._dispatcher.answer, entrance),
+            limits=self._limits,
+            peer=str(entrance.peer),
+            on_error=answer_failure,
+        )
 
 
-def _takes(route: Route, method: str) -> bool:
-    """HEAD is answered wherever GET gives a whole answer (RFC 9110 §9.3.2)."""
-    return method == route.method or (method == "HEAD" and route.method == "GET" and route.is_whole)
-
-
-def _as_reply(result: Result, route: Route) -> Reply:
-    if isinstance(result, (Response, StreamResponse, Upgrade)):
-        return result
-    return json_response(result, route.status)
-
-
-async def _read_body(request: Request, route: Route) -> msgspec.Struct:
-    if route.body is BodyKind.NONE and request.has_body:
-        # An unread body would also keep a stream from noticing that its client left.
-        raise InvalidRequestError(f"{route.method} {route.path} takes no body")
-    if route.body in {BodyKind.NONE, BodyKind.RAW}:
-        return NoBody()
-    assert route.request is not None, f"{route.path} takes JSON and has no type for it"
-    content = await request.read(route.body_bytes_max)
-    if not content and route.body is BodyKind.JSON_OR_EMPTY:
-        return route.request()
-    check_content_type(request, (JSON,))
-    return await decode_json(content, route.request)
-
-
-def _not_allowed(request: Request, fitting: Sequence[Route]) -> Response:
-    allowed = {route.method for route in fitting}
-    if any(_takes(route, "HEAD") for route in fitting):
-        allowed.add("HEAD")
-    listed = ", ".join(sorted(allowed))
-    error = MethodNotAllowedError(f"{request.path[:200]!r} does not take {request.method[:20]}; it takes {listed}")
-    return error_response(error, headers=(("allow", listed),))
-
-
-def _near(path: str) -> str:
-    """The routes whose templates look most like `path`."""
-    paths = list(dict.fromkeys(route.path for route in ROUTES))
-    near = difflib.get_close_matches(path[:200], paths, n=3, cutoff=0.5)
-    return f"near it: {', '.join(near)}" if near else "GET / lists all paths"
+async def _secure(stream: trio.SocketStream, context: ssl.SSLContext) -> "trio.SSLStream[trio.SocketStream] | None":
+    """TLS on `stream`; None when the other side does not manage it, and then it is closed."""
+    secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+    try:
+        with trio.fail_after(HANDSHAKE_S):
+            await secured.do_handshake()
+    except (trio.TooSlowError, trio.BrokenResourceError):
+        await trio.aclose_forcefully(stream)
+        return None
+    return secured
 
 
 async def _refuse(stream: trio.SocketStream, connections_max: int) -> None:

@@ -12,6 +12,7 @@ from orca.errors import ErrorEnvelope, OrcaError, to_body
 from orca.http import StreamResponse
 
 KEEP_ALIVE_S: Final = 15.0
+SSE: Final = "text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 T = TypeVar("T")
 
@@ -40,9 +41,13 @@ async def wait_or_keep_alive(wait: Callable[[], Awaitable[T]], said_at: float) -
 
 def sse_response(make: Callable[[], AsyncGenerator[bytes, None]]) -> StreamResponse:
     """A stream of server-sent events; an error of the tree becomes its last event, `error`."""
+    return sse_stream(_closing(lambda: _with_error_event(make)))
+
+
+def sse_stream(content: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> StreamResponse:
+    """The same, where something has to be held open beside it."""
     return StreamResponse(
-        headers=(("content-type", "text/event-stream"), ("cache-control", "no-store"), ("x-accel-buffering", "no")),
-        content=_closing(lambda: _with_error_event(make)),
+        headers=(("content-type", SSE), ("cache-control", "no-store"), ("x-accel-buffering", "no")), content=content
     )
 
 

@@ -30,7 +30,7 @@ _CHANGE: Final[tuple[type[OrcaError], ...]] = (NotAvailableError, NotLeaderError
 
 async def create_token(call: Call[NoQuery, CreateTokenRequest]) -> TokenReply:
     """`POST /v1/tokens`."""
-    return await call.control.trust.create_token(call.body, actor=call.actor)
+    return await call.control.trust.create_token(call.body, by=call.author)
 
 
 async def list_tokens(call: Call[NoQuery, NoBody]) -> TokensReply:
@@ -40,13 +40,13 @@ async def list_tokens(call: Call[NoQuery, NoBody]) -> TokensReply:
 
 async def revoke_token(call: Call[NoQuery, NoBody]) -> Response:
     """`DELETE /v1/tokens/{token}`."""
-    await call.control.trust.revoke_token(TokenId(call.path["token"]), actor=call.actor)
+    await call.control.trust.revoke_token(TokenId(call.path["token"]), by=call.author)
     return Response(status=204)
 
 
 async def remove_node(call: Call[ForceQuery, NoBody]) -> NodeRemoval:
     """`DELETE /v1/nodes/{node}`."""
-    return await call.control.trust.remove_node(call.path["node"], is_forced=call.query.force, actor=call.actor)
+    return await call.control.trust.remove_node(call.path["node"], is_forced=call.query.force, by=call.author)
 
 
 async def leave(call: Call[NoQuery, LeaveNodeRequest]) -> LeaveReply:
@@ -62,7 +62,7 @@ async def show_authorities(call: Call[NoQuery, NoBody]) -> AuthoritiesReply:
 
 async def rotate_authority(call: Call[NoQuery, NoBody]) -> AuthoritiesReply:
     """`POST /v1/ca/rotate`: answers when the change has begun; the rest happens by itself."""
-    return await call.control.trust.rotate(actor=call.actor)
+    return await call.control.trust.rotate(by=call.author)
 
 
 TRUST_ROUTES: Final = (

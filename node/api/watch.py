@@ -7,8 +7,11 @@ from typing import Final
 import trio
 
 from node.api.call import Call, NoBody
+from node.api.caller import Caller
 from node.api.control import Control
+from node.api.handlers import seen_by
 from node.api.params import WatchQuery
+from node.api.silences import unaged
 from node.api.sse import KEEP_ALIVE, sse_message, sse_response, wait_or_keep_alive
 from orca.http import StreamResponse
 from orca.model.ids import ServiceId
@@ -20,17 +23,18 @@ PAUSE_S: Final = 0.1
 
 async def watch_services(call: Call[WatchQuery, NoBody]) -> StreamResponse:
     """The stream; a service that does not exist is simply not in it."""
-    return sse_response(partial(_services, call.control, call.query.service))
+    return sse_response(partial(_services, call.control, call.caller, call.query.service))
 
 
-async def _services(control: Control, only: tuple[ServiceId, ...]) -> AsyncGenerator[bytes, None]:
+async def _services(control: Control, caller: Caller, only: tuple[ServiceId, ...]) -> AsyncGenerator[bytes, None]:
     told: tuple[ServiceView, ...] | None = None
     seen = control.change_count()
     said_at = trio.current_time()
     while True:
-        reply = await control.services(only=only)
-        if reply.services != told:
-            told = reply.services
+        reply = seen_by(caller, control, await control.services(only=only))
+        shown = unaged(reply.services)
+        if shown != told:
+            told = shown
             yield sse_message("services", reply)
             said_at = trio.current_time()
         await trio.sleep(PAUSE_S)

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
 from gossip.driver import split_host_port
 from gossip.messages import Address
-from node.doctor.examine import Way
-from node.mesh.driver import MeshAddress
+from node.doctor.examine import Doctor, Way
+from node.membership import Membership
+from node.mesh.driver import Mesh, MeshAddress
 from node.store.environment import Environment
 from node.trust.credentials import NodeCredentials
 from orca.config import GOSSIP_PORT
@@ -17,6 +19,7 @@ from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
 from orca.model.units import WallMs
 from orca.model.view import MemberView
+from orca.sources import Clock
 from orca.version import VERSION
 
 
@@ -28,15 +31,15 @@ class OwnReport:
         environment: Environment,
         data_path: Path,
         credentials: NodeCredentials,
+        membership: Membership,
         *,
         facts: Callable[[], NodeFacts],
-        is_sealed: Callable[[], bool],
     ) -> None:
         self._environment = environment
         self._data_path = data_path
         self._credentials = credentials
         self._facts = facts
-        self._is_sealed = is_sealed
+        self._membership = membership
 
     def make(self) -> NodeReport:
         """The report, without links. Blocks on the disk."""
@@ -54,7 +57,7 @@ class OwnReport:
             store_bytes_max=usage.limit_bytes,
             certificate_starts_at_ms=life.not_before_ms,
             certificate_ends_at_ms=life.not_after_ms,
-            is_gossip_sealed=self._is_sealed(),
+            is_gossip_sealed=bool(self._membership.ring.keys),
         )
 
 
@@ -82,3 +85,12 @@ def ways_to_others(
             )
         )
     return found
+
+
+def make_doctor(mesh: Mesh, clock: Clock, replica: ReplicaDriver, membership: Membership, own: OwnReport) -> Doctor:
+    """The doctor of this node."""
+
+    def ways() -> list[Way]:
+        return ways_to_others(mesh.node, replica.state, membership.members(), membership.mesh_address)
+
+    return Doctor(mesh, clock, ways=ways, codec=membership.codec, own=own.make)

@@ -17,9 +17,10 @@ from orca.model.allocation import DesiredStatus
 from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
+from orca.model.quorum_view import QuorumMember, QuorumReply, QuorumRole
 from orca.model.trust import NodeRole
 from orca.model.units import Instant
-from orca.model.view import Observation, QuorumMember, QuorumReply, QuorumRole
+from orca.model.view import Observation
 from orca.sources import Clock
 
 _log = structlog.get_logger("orca.group")

@@ -2,7 +2,8 @@
 
 from node.group.keeper import GroupKeeper
 from node.group.recovery import Recovery
-from orca.model.view import Observation, QuorumReply
+from orca.model.quorum_view import QuorumReply
+from orca.model.view import Observation
 
 
 class Quorum:

@@ -15,6 +15,7 @@ from orca.errors import InvalidRequestError, OrcaError, PayloadTooLargeError
 from orca.model.ids import ProjectName, RequestId, SecretId
 from orca.model.secret_view import SecretView
 from orca.model.secrets import SECRET_BYTES_MAX, SECRET_NAME, split_secret_id
+from orca.model.trust import Author
 from orca.model.view import ServiceChange
 from orca.sources import Clock
 
@@ -51,7 +52,7 @@ class SecretControl:
         )
 
     async def set(
-        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, actor: str
+        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, by: Author
     ) -> tuple[tuple[SecretId, ...], tuple[ServiceChange, ...]]:
         """Seal `values` and put them, all or none; which were changed, and the services that get new copies.
 
@@ -66,18 +67,22 @@ class SecretControl:
         for secret, value in sorted(changed.items()):
             key_version, ciphertext = self._vault.seal(secret, value)
             entries.append(SealedEntry(secret=secret, key_version=key_version, ciphertext=ciphertext))
-        command = PutSecrets(request_id=request_id, at_ms=self._clock.wall(), actor=actor, entries=tuple(entries))
+        command = PutSecrets(
+            request_id=request_id, at_ms=self._clock.wall(), actor=by.actor, origin=by.origin, entries=tuple(entries)
+        )
         return tuple(sorted(changed)), (await self._propose(command)).changes
 
-    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, actor: str) -> None:
+    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, by: Author) -> None:
         """Forget secrets, all or none. Raises NotFoundError, ConflictError for one that a service uses."""
         await self._propose(
-            DeleteSecrets(request_id=request_id, at_ms=self._clock.wall(), actor=actor, secrets=secrets)
+            DeleteSecrets(
+                request_id=request_id, at_ms=self._clock.wall(), actor=by.actor, origin=by.origin, secrets=secrets
+            )
         )
 
-    async def rotate(self, *, actor: str) -> tuple[int, int]:
+    async def rotate(self, *, by: Author) -> tuple[int, int]:
         """Seal everything with a new data key; its version, and how many secrets it seals. See `KeyRotation`."""
-        return await self._rotation.run(actor)
+        return await self._rotation.run(by)
 
     async def _propose(self, command: Command) -> Outcome:
         outcome = await self._replica.propose(command)

@@ -15,7 +15,7 @@ from node.trust.data_keys import DataKeys
 from node.trust.sealing import DATA_KEY_BYTES
 from orca.errors import ConflictError, NotAvailableError
 from orca.model.ids import RequestId
-from orca.model.trust import NodeRole
+from orca.model.trust import Author, NodeRole
 from orca.sources import Clock, IdSource
 
 ENTRIES_MAX: Final = 100
@@ -36,7 +36,7 @@ class KeyRotation:
     def _state(self) -> ClusterState:
         return self._replica.state
 
-    async def run(self, actor: str) -> tuple[int, int]:
+    async def run(self, by: Author) -> tuple[int, int]:
         """Do it; the new version, and how many secrets are sealed with it.
 
         Raises ConflictError while another runs on this node, NotAvailableError on a node without the data key and
@@ -47,15 +47,15 @@ class KeyRotation:
         self._is_running = True
         try:
             self._data_keys.key(self._data_keys.newest)
-            version = await self._put_key(actor)
-            count = await self._reseal_secrets(version, actor)
-            await self._reseal_authorities(version, actor)
-            await self._drop_others(version, actor)
+            version = await self._put_key(by)
+            count = await self._reseal_secrets(version, by)
+            await self._reseal_authorities(version, by)
+            await self._drop_others(version, by)
         finally:
             self._is_running = False
         return version, count
 
-    async def _put_key(self, actor: str) -> int:
+    async def _put_key(self, by: Author) -> int:
         version, key = self._data_keys.newest + 1, os.urandom(DATA_KEY_BYTES)
         members = [one for one in self._state.nodes.values() if one.role is NodeRole.MEMBER and one.wrap_key]
         if not members:
@@ -63,12 +63,17 @@ class KeyRotation:
         wrapped = {one.id: self._data_keys.wrap(key, one.wrap_key, one.id, version) for one in members}
         await self._propose(
             PutDataKey(
-                request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, version=version, wrapped=wrapped
+                request_id=self._request_id(),
+                at_ms=self._clock.wall(),
+                actor=by.actor,
+                origin=by.origin,
+                version=version,
+                wrapped=wrapped,
             )
         )
         return version
 
-    async def _reseal_secrets(self, version: int, actor: str) -> int:
+    async def _reseal_secrets(self, version: int, by: Author) -> int:
         count = 0
         while due := [one for one in self._state.secrets.values() if one.key_version != version][:ENTRIES_MAX]:
             entries = []
@@ -80,13 +85,17 @@ class KeyRotation:
                 )
             await self._propose(
                 ResealSecrets(
-                    request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, entries=tuple(entries)
+                    request_id=self._request_id(),
+                    at_ms=self._clock.wall(),
+                    actor=by.actor,
+                    origin=by.origin,
+                    entries=tuple(entries),
                 )
             )
             count += len(entries)
         return count
 
-    async def _reseal_authorities(self, version: int, actor: str) -> None:
+    async def _reseal_authorities(self, version: int, by: Author) -> None:
         for record in list(self._state.authorities.values()):
             if record.key_version == version:
                 continue
@@ -95,7 +104,8 @@ class KeyRotation:
                 PutAuthority(
                     request_id=self._request_id(),
                     at_ms=self._clock.wall(),
-                    actor=actor,
+                    actor=by.actor,
+                    origin=by.origin,
                     authority=record.fingerprint,
                     certificate=record.certificate,
                     sealed_key=sealed,
@@ -104,11 +114,17 @@ class KeyRotation:
                 )
             )
 
-    async def _drop_others(self, version: int, actor: str) -> None:
+    async def _drop_others(self, version: int, by: Author) -> None:
         for old in sorted(self._state.data_keys):
             if old != version:
                 await self._propose(
-                    DropDataKey(request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, version=old)
+                    DropDataKey(
+                        request_id=self._request_id(),
+                        at_ms=self._clock.wall(),
+                        actor=by.actor,
+                        origin=by.origin,
+                        version=old,
+                    )
                 )
 
     def _request_id(self) -> RequestId:

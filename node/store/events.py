@@ -20,7 +20,7 @@ from node.store.environment import Environment
 from node.store.views import Database, ReadView, WriteView
 from orca.errors import InvalidRequestError, OrcaError
 from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent, Severity
-from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
+from orca.model.ids import AllocationId, LogIndex, NodeId, ServiceId, SpecRevision
 from orca.model.units import WallMs
 
 KEEP_DEFAULT: Final = 50_000
@@ -87,6 +87,7 @@ class EventLog:
         allocation: AllocationId | None = None,
         revision: SpecRevision | None = None,
         exit_code: int | None = None,
+        log_index: LogIndex | None = None,
     ) -> None:
         """Note that something happened; returns at once and never fails."""
         if len(message) > MESSAGE_CHARACTERS_MAX:
@@ -102,6 +103,7 @@ class EventLog:
             allocation=allocation,
             revision=revision,
             exit_code=exit_code,
+            log_index=log_index,
         )
         if len(self._buffer) >= BUFFER_MAX:
             self._buffer.popleft()

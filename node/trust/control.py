@@ -35,6 +35,7 @@ from orca.errors import (
 from orca.model.allocation import DesiredStatus
 from orca.model.ids import NodeId, RequestId, TokenId
 from orca.model.join_token import JoinToken, encode_random, short_fingerprint
+from orca.model.trust import Author
 from orca.model.trust_view import (
     AuthoritiesReply,
     AuthorityView,
@@ -93,7 +94,7 @@ class TrustControl:
 
     # ------------------------------------------------------------------------------- tokens
 
-    async def create_token(self, request: CreateTokenRequest, *, actor: str) -> TokenReply:
+    async def create_token(self, request: CreateTokenRequest, *, by: Author) -> TokenReply:
         """A new join token; its secret is in this answer and nowhere else."""
         if not 0 < request.ttl_s <= TTL_S_MAX:
             raise InvalidRequestError(
@@ -110,7 +111,8 @@ class TrustControl:
         command = CreateJoinToken(
             request_id=self._request_id(),
             at_ms=self._clock.wall(),
-            actor=actor,
+            actor=by.actor,
+            origin=by.origin,
             token=token.id,
             secret_hash=token.secret_hash,
             expires_at_ms=WallMs(self._clock.wall() + round(request.ttl_s * 1000)),
@@ -150,18 +152,24 @@ class TrustControl:
             ),
         )
 
-    async def revoke_token(self, token: TokenId, *, actor: str) -> None:
+    async def revoke_token(self, token: TokenId, *, by: Author) -> None:
         """Nobody joins by it any more. Raises NotFoundError."""
         if token not in self._state.join_tokens:
             present = ", ".join(self._state.join_tokens) or "none"
             raise NotFoundError(f"there is no join token {token[:80]!r}; there are: {present}")
         await self._propose(
-            RevokeJoinToken(request_id=self._request_id(), at_ms=self._clock.wall(), actor=actor, token=token)
+            RevokeJoinToken(
+                request_id=self._request_id(),
+                at_ms=self._clock.wall(),
+                actor=by.actor,
+                origin=by.origin,
+                token=token,
+            )
         )
 
     # -------------------------------------------------------------------------------- nodes
 
-    async def remove_node(self, name: str, *, is_forced: bool, actor: str) -> NodeRemoval:
+    async def remove_node(self, name: str, *, is_forced: bool, by: Author) -> NodeRemoval:
         """The node called `name`, or with that id, is out for ever. Raises ConflictError while it is needed."""
         record = self.find_node(name)
         had_keys = any(record.id in key.wrapped for key in self._state.data_keys.values())
@@ -174,7 +182,8 @@ class TrustControl:
             RemoveNode(
                 request_id=self._request_id(),
                 at_ms=self._clock.wall(),
-                actor=actor,
+                actor=by.actor,
+                origin=by.origin,
                 node=record.id,
                 is_forced=is_forced,
             )
@@ -293,7 +302,7 @@ class TrustControl:
             waiting=due.waiting,
         )
 
-    async def rotate(self, *, actor: str) -> AuthoritiesReply:
+    async def rotate(self, *, by: Author) -> AuthoritiesReply:
         """Begin a change of the CA; nodes get new certificates by themselves, then the old one is dropped.
 
         Raises ConflictError while another change runs, NotAvailableError on a node that cannot open the CA's key.
@@ -310,7 +319,9 @@ class TrustControl:
         newer = make_authority(older.cluster, key, serial=x509.random_serial_number(), at_ms=at_ms)
         cross = cross_sign(older, newer, serial=x509.random_serial_number(), at_ms=at_ms)
         await self._propose(
-            self._data_keys.put_authority(newer, at_ms=at_ms, actor=actor, request_id=self._request_id(), cross=cross)
+            self._data_keys.put_authority(
+                newer, at_ms=at_ms, actor=by.actor, origin=by.origin, request_id=self._request_id(), cross=cross
+            )
         )
         return self.authorities()
 

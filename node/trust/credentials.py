@@ -44,7 +44,7 @@ class NodeCredentials:
         self._wall = wall
         self._is_current = is_current
         self._made_for: tuple[object, ...] = ()
-        self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+        self._contexts: tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext] | None = None
 
     def anchors(self) -> tuple[bytes, ...]:
         """The authorities that are believed: the state's, or those of the join while there is no state yet."""
@@ -63,6 +63,10 @@ class NodeCredentials:
     def client_context(self) -> ssl.SSLContext:
         """For whom this node connects to."""
         return self._fresh_contexts()[1]
+
+    def web_context(self) -> ssl.SSLContext:
+        """For the API: who calls shows a token, not a certificate."""
+        return self._fresh_contexts()[2]
 
     def authorize(self, certificate: bytes) -> NodeId:
         """Whose certificate it is; raises ForbiddenError."""
@@ -83,10 +87,10 @@ class NodeCredentials:
         signer = next((one for one in known if is_signed_by(parsed, load_certificate(one))), b"")
         return Lifetime(not_before_ms=begins, not_after_ms=ends, authority=fingerprint_of(signer) if signer else "")
 
-    def _fresh_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    def _fresh_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]:
         wanted = (self.own.certificate, self.anchors(), self.cross_certificates())
         if self._contexts is None or wanted != self._made_for:
-            contexts = (mesh.server_context(), mesh.client_context())
+            contexts = (mesh.server_context(), mesh.client_context(), _web_context())
             authorities = "".join(pem_of(one) for one in self.anchors())
             with _chain_file(self._chain()) as path:
                 for context in contexts:
@@ -99,6 +103,14 @@ class NodeCredentials:
         key = load_key(self.keys.tls_key).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         shown = [self.own.certificate, *self.cross_certificates()]
         return key + "".join(pem_of(one) for one in shown).encode()
+
+
+def _web_context() -> ssl.SSLContext:
+    """TLS for browsers, `curl` and our own clients, to be given a chain."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def pem_of(certificate: bytes) -> str:

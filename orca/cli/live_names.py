@@ -54,10 +54,11 @@ def complete_token(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 def _reads(ctx: click.Context) -> "NodeReads":
     import os
 
-    from orca.client import discover_node, plain_reads
+    from orca.client import discover_node, find_credentials, plain_reads
 
     node = ctx.params.get("node") or ctx.find_root().params.get("node")
-    return plain_reads(discover_node(node, os.environ), timeout_s=ANSWER_S_MAX)
+    credentials = find_credentials(os.environ)
+    return plain_reads(discover_node(node, os.environ), timeout_s=ANSWER_S_MAX, credentials=credentials)
 
 
 def _names(ctx: click.Context, *, with_copies: bool) -> list[str]:

@@ -16,7 +16,7 @@ from orca.cli.verbs import VERBS, find_verb, help_text
 from orca.version import VERSION
 
 if TYPE_CHECKING:
-    from orca.client import NodeClient, NodeReads
+    from orca.client import Credentials, NodeClient, NodeReads
 
 EXIT_USAGE: Final = 2
 EXIT_BROKEN_PIPE: Final = 141
@@ -29,18 +29,26 @@ class Session(NamedTuple):
 
     console: Console
     node: str | None
+    token: str | None = None
+    ca_file: str | None = None
 
     def client(self) -> "AbstractAsyncContextManager[NodeClient]":
         """The way to the node that is meant; connects with the first call."""
         from orca.client import discover_node, open_client
 
-        return open_client(discover_node(self.node, self.console.environ))
+        return open_client(discover_node(self.node, self.console.environ), credentials=self.credentials())
 
     def reads(self) -> "NodeReads":
         """The way to look at that node without an event loop, for plain verbs."""
         from orca.client import discover_node, plain_reads
 
-        return plain_reads(discover_node(self.node, self.console.environ))
+        return plain_reads(discover_node(self.node, self.console.environ), credentials=self.credentials())
+
+    def credentials(self) -> "Credentials":
+        """What is shown to the node, and whom it has to have its certificate of."""
+        from orca.client import find_credentials
+
+        return find_credentials(self.console.environ, self.token, self.ca_file)
 
 
 class Invocation(NamedTuple):
@@ -57,6 +65,8 @@ class Invocation(NamedTuple):
 def _global_options() -> list[click.Parameter]:
     return [
         click.Option(["--node"], metavar="ADDRESS", hidden=True),
+        click.Option(["--token", "api_token"], metavar="TOKEN", hidden=True),
+        click.Option(["--ca", "ca_file"], metavar="FILE", hidden=True),
         click.Option(["--json", "as_json"], is_flag=True, hidden=True),
         click.Option(["--quiet", "-q", "is_quiet"], is_flag=True, hidden=True),
     ]
@@ -77,18 +87,27 @@ def verb(
         found = find_verb(name)
         assert found is not None, f"{name} is not in orca.cli.verbs"
 
-        def callback(*, node: str | None, as_json: bool, is_quiet: bool, **values: Any) -> Invocation:
+        def callback(
+            *,
+            node: str | None,
+            ca_file: str | None,
+            as_json: bool,
+            is_quiet: bool,
+            api_token: str | None = None,
+            **values: Any,
+        ) -> Invocation:
             root = click.get_current_context().find_root().params
             console = Console(as_json=as_json or root["as_json"], is_quiet=is_quiet or root["is_quiet"])
-            session = Session(console, node or root["node"])
+            session = Session(console, node or root["node"], api_token or root["api_token"], ca_file or root["ca_file"])
             # CO_COROUTINE: asking `inspect` would import it
             is_async = bool(function.__code__.co_flags & 0x80)
             awaits_nothing = is_plain(**values) if callable(is_plain) else is_plain
             return Invocation(session, partial(function, session, **values), is_async and not awaits_nothing)
 
+        own = {word for param in params for word in param.opts}
         return click.Command(
             name,
-            params=[*params, *_global_options()],
+            params=[*params, *(one for one in _global_options() if not own.intersection(one.opts))],
             callback=callback,
             help=f"{found.summary}\n\n{more}" if more else found.summary,
             short_help=found.summary,

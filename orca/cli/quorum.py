@@ -7,7 +7,7 @@ from orca.cli.program import Session, argument, option, verb
 
 if TYPE_CHECKING:
     from orca.cli.console import Console
-    from orca.model.view import QuorumMember, QuorumReply
+    from orca.model.quorum_view import QuorumMember, QuorumReply
 
 _ROLE_STYLES: Final = {"leader": "green bold", "voter": "green", "learner": "cyan"}
 _RECOVER: Final = """recover starts the group anew from the node that is asked, and is for the day on which more

@@ -1,5 +1,8 @@
 """Verbs that look: status, ps, stats, history, version. They need no event loop, and so start quickly."""
 
+import asyncclick as click
+
+from orca.cli.changes import Duration
 from orca.cli.live_names import complete_service, complete_target
 from orca.cli.program import Session, argument, option, verb
 
@@ -89,6 +92,33 @@ async def version_command(session: Session) -> None:
         session.console.data(found)
     else:
         render.versions(found, session.console)
+
+
+@verb(
+    "audit",
+    option("--actor", metavar="TEXT", help="Only of actors with TEXT in their name, for example token:ci."),
+    option("--subject", metavar="TEXT", help="Only about what has TEXT in its name, for example shop/web."),
+    option("--since", "since_s", type=Duration(), metavar="AGO", help="Only what is younger than this: 5m, 2h."),
+    option(
+        "--limit", "-n", type=click.IntRange(1, 12_000), default=50, help="The newest N records.", show_default=True
+    ),
+    more="Changes are kept up to ten thousand, and refusals that never came to the log apart from them, up to two "
+    "thousand; many of one kind are one line with their number.",
+    is_plain=True,
+)
+async def audit_command(
+    session: Session, actor: str | None, subject: str | None, since_s: float | None, limit: int
+) -> None:
+    """Who did what."""
+    from orca.cli import access_tables
+    from orca.cli.streams import since_ms_of
+    from orca.commands.audit import list_audit
+
+    reply = await list_audit(session.reads(), limit=limit, since_ms=since_ms_of(since_s), actor=actor, subject=subject)
+    if session.console.as_json:
+        session.console.data(reply)
+    else:
+        access_tables.audit(reply, session.console)
 
 
 def _pause(seconds: float) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orca.model.view import (
         AllocationView,
         HistoryReply,
+        NodeSilence,
         NodeView,
         Observation,
         ServiceView,
@@ -52,7 +53,9 @@ def age(at_ms: int | None, now_ms: int) -> str:
 
 
 def copy_state(copy: "AllocationView") -> Cell:
-    """A copy's state in one word: `ready`, `unready`, or its phase."""
+    """A copy's state in one word: `ready`, `unready`, or its phase; `unknown` while its node says nothing."""
+    if copy.silent_ms is not None:
+        return Cell("unknown", "yellow")
     if copy.phase is Phase.RUNNING:
         return Cell("ready", "green") if copy.is_ready else Cell("unready", "yellow")
     return Cell(copy.phase.value, PHASE_STYLES[copy.phase])
@@ -61,6 +64,10 @@ def copy_state(copy: "AllocationView") -> Cell:
 def copy_reason(copy: "AllocationView", now_ms: int) -> str:
     """Why a copy is where it is; with the time of the next try while it waits for one."""
     parts = [clean(copy.reason)] if copy.reason else []
+    if copy.silent_ms is not None:
+        silent = format_duration(round(copy.silent_ms / 1000))
+        last = ("ready" if copy.is_ready else "unready") if copy.phase is Phase.RUNNING else copy.phase.value
+        parts.append(f"{clean(copy.node_name)} has not answered for {silent}, it was {last} then")
     if copy.phase is Phase.PREPARING and copy.progress is not None:
         done, total = copy.progress.current, copy.progress.total
         parts.append(clean(copy.progress.step) + (f" {done * 100 // total} %" if total else ""))
@@ -201,7 +208,7 @@ def nodes_table(nodes: Sequence["NodeView"], now_ms: int, console: "Console") ->
 
 
 def copies(found: "CopyList", console: "Console") -> None:
-    """ID SERVICE SLOT REV STATE RESTARTS AGE ENDPOINT REASON.
+    """ID SERVICE SLOT REV NODE STATE RESTARTS AGE ENDPOINT REASON; NODE where there are several.
 
     Reasons that would be cut stand whole in lines of their own below the table.
     """
@@ -211,12 +218,14 @@ def copies(found: "CopyList", console: "Console") -> None:
         Column("SERVICE", shrinks_to=8),
         Column("SLOT", is_number=True),
         Column("REV", is_number=True),
+        Column("NODE", shrinks_to=6),
         Column("STATE"),
         Column("RESTARTS", is_number=True),
         Column("AGE", is_number=True),
         Column("ENDPOINT", shrinks_to=12),
         Column("REASON"),
     )
+    has_several = len({copy.node for copy in found.allocations}) > 1
     reasons = [(copy, copy_reason(copy, now_ms)) for copy in found.allocations]
     rows: list[list[Cell | str]] = []
     for copy, reason in reasons:
@@ -227,6 +236,7 @@ def copies(found: "CopyList", console: "Console") -> None:
                 display_name(copy.service),
                 str(copy.slot + 1),
                 str(copy.revision),
+                clean(copy.node_name or copy.node) if has_several else "",
                 copy_state(copy),
                 str(copy.restarts or ""),
                 age(copy.started_at_ms or copy.created_at_ms, now_ms),
@@ -311,6 +321,12 @@ def event_line(event: "NodeEvent", width: int) -> tuple[str, str]:
     subject = display_name(event.service) if event.service else event.node
     text = f"{clock_text(event.at_ms)}  {subject:<14}  {clean(event.message)}"
     return (cut(text, width) if width else text), styles[event.severity]
+
+
+def silence(one: "NodeSilence") -> str:
+    """A node that does not answer, in a sentence."""
+    known = "" if one.age_ms is None else f"; it was last heard of {format_duration(round(one.age_ms / 1000))} ago"
+    return clean(f"{one.name} ({one.node}) does not answer: {one.reason}{known}")
 
 
 def clock_text(at_ms: int) -> str:

@@ -11,12 +11,13 @@ from orca.cli.program import Session, argument, option, verb
 if TYPE_CHECKING:
     from orca.model.event import NodeEvent
     from orca.model.units import WallMs
-    from orca.model.view import LogRecord
+    from orca.model.view import LogRecord, NodeSilence
 
 PREFIX_STYLES: Final = ("cyan", "yellow", "green", "magenta", "blue")
 
 
-def _since_ms(seconds: float | None) -> "WallMs | None":
+def since_ms_of(seconds: float | None) -> "WallMs | None":
+    """When it was `seconds` ago; None for None."""
     import time
 
     from orca.model.units import WallMs
@@ -59,7 +60,7 @@ async def logs_command(
             console.out.flush()
 
     async with session.client() as client:
-        await read_logs(client, name, show, follow=is_followed, tail=tail, since_ms=_since_ms(since_s))
+        await read_logs(client, name, show, follow=is_followed, tail=tail, since_ms=since_ms_of(since_s))
 
 
 def _precise(at_ms: int) -> str:
@@ -75,15 +76,18 @@ def _precise(at_ms: int) -> str:
     option("--follow", "-f", "is_followed", is_flag=True, help="Go on with new events, until Ctrl-C."),
     option("--service", "service", metavar="NAME", shell_complete=complete_service, help="The same as the argument."),
     option("--cluster", "is_of_cluster", is_flag=True, help="What came by gossip: members and user events."),
+    option("--here", "is_here", is_flag=True, help="Only of the node that is asked."),
     option("--limit", "-n", type=click.IntRange(0, 10_000), default=50, help="The newest N events.", show_default=True),
     option("--since", "since_s", type=Duration(), metavar="AGO", help="Only events younger than this: 5m, 2h."),
-    more="With --follow and --json there is one document a line.",
+    more="Of all nodes, by time; what several have is shown once, and a node that does not answer is named. "
+    "With --follow and --json there is one document a line.",
 )
-async def events_command(
+async def events_command(  # noqa: PLR0913, PLR0917 - its options
     session: Session,
     name: str | None,
     service: str | None,
     is_of_cluster: bool,
+    is_here: bool,
     is_followed: bool,
     limit: int,
     since_s: float | None,
@@ -107,19 +111,21 @@ async def events_command(
         console.line(*render.event_line(event, width))
         console.out.flush()
 
+    def tell(silence: "NodeSilence") -> None:
+        console.problem(f"events are missing: {render.silence(silence)}", "yellow")
+
     async with session.client() as client:
-        since_ms = _since_ms(since_s)
+        about: dict[str, Any] = {"name": name or service, "is_of_cluster": is_of_cluster, "is_here": is_here}
+        since_ms = since_ms_of(since_s)
         if is_followed:
-            await follow_events(
-                client, show, name=name or service, limit=limit, since_ms=since_ms, is_of_cluster=is_of_cluster
-            )
+            await follow_events(client, show, limit=limit, since_ms=since_ms, told=tell, **about)
             return
-        reply = await list_events(
-            client, name=name or service, limit=max(limit, 1), since_ms=since_ms, is_of_cluster=is_of_cluster
-        )
+        reply = await list_events(client, limit=max(limit, 1), since_ms=since_ms, **about)
     if console.as_json:
         console.data(reply)
         return
+    for one in reply.silent:
+        tell(one)
     for event in reply.events:
         console.line(*render.event_line(event, width))
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncclick as click
 
+from orca.cli.api_tokens import API_ROLES, create_api_token
 from orca.cli.live_names import complete_token
 from orca.cli.program import Session, argument, option, verb
 
@@ -12,56 +13,126 @@ if TYPE_CHECKING:
     from orca.model.trust_view import AuthoritiesReply, TokenReply, TokensReply
 
 _TOKENS: Final = "create [options] | ls | revoke ID"
-_CREATE_ONLY: Final = ("uses", "ttl", "role", "note")
+_JOIN_ONLY: Final = ("uses", "note")
+_API_ONLY: Final = ("projects",)
+_CREATE_ONLY: Final = ("ttl", "role", *_JOIN_ONLY, *_API_ONLY, "api")
+_JOIN_ROLES: Final = ("member", "worker")
 
 
 @verb(
     "token",
     argument("words", nargs=-1, required=True, metavar=_TOKENS, shell_complete=complete_token),
     option("--uses", type=click.IntRange(1), metavar="N", help="So many nodes may join by it [1]."),
-    option("--ttl", metavar="TIME", help="How long it is good: 30m, 1h, 2d [1h]."),
-    option("--role", type=click.Choice(["member", "worker"]), help="What joins: a worker never votes [member]."),
+    option("--ttl", metavar="TIME", help="How long it is good: 30m, 1h, 2d [1h; for the API: for ever]."),
+    option(
+        "--role",
+        type=click.Choice([*_JOIN_ROLES, *API_ROLES]),
+        help="What joins: a member or a worker, which never votes [member]; with --api what may be done [viewer].",
+    ),
     option("--note", metavar="TEXT", help="Shown by ls."),
-    more="The token is shown once. Whoever has it can join: give it as $ORCA_JOIN_TOKEN or in a file, not on a "
-    "command line, which other users of that computer can read.",
+    option("--api", metavar="NAME", help="A token for the API instead, called NAME."),
+    option("--project", "projects", multiple=True, metavar="NAME", help="With --api: only this one; repeatable."),
+    more="The token is shown once. Whoever has a join token can join: give it as $ORCA_JOIN_TOKEN or in a file, not on "
+    "a command line, which other users of that computer can read. A token for the API goes into $ORCA_TOKEN, or into "
+    "the file that $ORCA_TOKEN_FILE names.",
 )
 async def token_command(session: Session, words: tuple[str, ...], **options: Any) -> None:
     """Make, list, revoke."""
     from orca.errors import InvalidRequestError
+
+    given = [name for name in _CREATE_ONLY if options[name] not in (None, ())]
+    if given and words != ("create",):
+        raise InvalidRequestError(f"--{_option_of(given[0])} belongs to `orca token create`")
+    match words:
+        case ("create",):
+            await _create(session, given, options)
+        case ("ls",):
+            await _list(session)
+        case ("revoke", token):
+            await _revoke(session, token)
+        case _:
+            raise InvalidRequestError(f"orca token {' '.join(words)!r} is nothing; there are: {_TOKENS}")
+
+
+async def _create(session: Session, given: list[str], options: dict[str, Any]) -> None:
+    from orca.errors import InvalidRequestError
+
+    foreign, kind = (_API_ONLY, "join") if options["api"] is None else (_JOIN_ONLY, "API")
+    for name in given:
+        if name in foreign:
+            raise InvalidRequestError(f"--{_option_of(name)} is not for {kind} tokens")
+    role = options["role"]
+    if role is not None and (role in _JOIN_ROLES) != (options["api"] is None):
+        allowed = ", ".join(_JOIN_ROLES if options["api"] is None else API_ROLES)
+        raise InvalidRequestError(f"{role} is no role of such a token; there are: {allowed}")
+    if options["api"] is not None:
+        await create_api_token(session, options["api"], role or "viewer", options["projects"], _ttl_s(options))
+        return
+    async with session.client() as client:
+        _show(await client.create_token(_request(options)), session.console, _created)
+
+
+async def _list(session: Session) -> None:
+    async with session.client() as client:
+        joining = await client.tokens()
+        calling = await client.api_tokens()
+    if session.console.as_json:
+        session.console.data({"join": joining, "api": calling})
+        return
+    _tokens(joining, session.console)
+    if calling.tokens:
+        from orca.cli import access_tables
+
+        session.console.line()
+        access_tables.api_tokens(calling, session.console)
+
+
+async def _revoke(session: Session, text: str) -> None:
+    """A join token by its id, an API token by its name, its id or itself."""
+    from orca.commands.api_tokens import find_api_token
+    from orca.errors import NotFoundError
     from orca.model.ids import TokenId
 
     console = session.console
-    given = [name for name in _CREATE_ONLY if options[name] is not None]
-    if given and words != ("create",):
-        raise InvalidRequestError(f"--{given[0]} belongs to `orca token create`")
     async with session.client() as client:
-        match words:
-            case ("create",):
-                _show(await client.create_token(_request(options)), console, _created)
-            case ("ls",):
-                _show(await client.tokens(), console, _tokens)
-            case ("revoke", token):
-                await client.revoke_token(TokenId(token))
-                if console.as_json:
-                    console.data({"revoked": token})
-                else:
-                    console.line(f"nobody joins by {token} any more", "green")
-            case _:
-                raise InvalidRequestError(f"orca token {' '.join(words)!r} is nothing; there are: {_TOKENS}")
+        try:
+            found = find_api_token(text, (await client.api_tokens()).tokens)
+        except NotFoundError:
+            await client.revoke_token(TokenId(text))
+            said = f"nobody joins by {text} any more"
+        else:
+            await client.revoke_api_token(found.id)
+            said = f"the API token {found.name} is revoked; what it opened ends within seconds"
+    if console.as_json:
+        console.data({"revoked": text})
+    else:
+        console.line(said, "green")
+
+
+def _option_of(name: str) -> str:
+    return "project" if name == "projects" else name
+
+
+def _ttl_s(options: dict[str, Any]) -> float | None:
+    from orca.errors import InvalidRequestError
+    from orca.model.units import parse_duration_s
+
+    if options["ttl"] is None:
+        return None
+    try:
+        return parse_duration_s(options["ttl"])
+    except ValueError as error:
+        raise InvalidRequestError(f"--ttl {options['ttl']!r}: {error}") from error
 
 
 def _request(options: dict[str, Any]) -> Any:
-    from orca.errors import InvalidRequestError
     from orca.model.trust import NodeRole
     from orca.model.trust_view import CreateTokenRequest
-    from orca.model.units import parse_duration_s
 
     fields: dict[str, Any] = {name: options[name] for name in ("uses", "note") if options[name] is not None}
-    if options["ttl"] is not None:
-        try:
-            fields["ttl_s"] = parse_duration_s(options["ttl"])
-        except ValueError as error:
-            raise InvalidRequestError(f"--ttl {options['ttl']!r}: {error}") from error
+    ttl_s = _ttl_s(options)
+    if ttl_s is not None:
+        fields["ttl_s"] = ttl_s
     if options["role"] is not None:
         fields["role"] = NodeRole(options["role"])
     return CreateTokenRequest(**fields)

@@ -33,6 +33,7 @@ VERBS = (
     Verb("stats", "Look", "orca.cli.reads", "CPU, memory and traffic of copies."),
     Verb("events", "Look", "orca.cli.streams", "What happened, in order."),
     Verb("history", "Look", "orca.cli.reads", "Revisions of a service and what each changed."),
+    Verb("audit", "Look", "orca.cli.reads", "Who changed or tried to change what, and from where."),
     Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),
     Verb("ca", "Look", "orca.cli.trust", "The cluster's certificate authority; change it."),
     Verb("gossip", "Look", "orca.cli.members", "How members talk: counters, keys, pause and resume."),
@@ -48,7 +49,9 @@ GROUPS = (
 )
 
 GLOBAL_OPTIONS = (
-    ("--node ADDRESS", "Node to talk to: HOST:PORT or unix:PATH [$ORCA_NODE]."),
+    ("--node ADDRESS", "HOST:PORT, https://HOST:PORT or unix:PATH [$ORCA_NODE]."),
+    ("--token TOKEN", "API token, or @FILE with it [$ORCA_TOKEN, $ORCA_TOKEN_FILE]."),
+    ("--ca FILE", "For https: the cluster's CA in PEM [$ORCA_CA]."),
     ("--json", "One JSON document on stdout; errors as JSON on stderr."),
     ("--quiet, -q", "Print results only, no progress."),
     ("--version", "Print the version of this program."),
@@ -57,8 +60,8 @@ GLOBAL_OPTIONS = (
 
 EXIT_CODES = (
     "0 done · 1 failed · 2 wrong usage or input · 3 not found · 4 conflict",
-    "5 not available · 6 node cannot start · 7 forbidden · 10 plan found changes",
-    "130 Ctrl-C",
+    "5 not available · 6 node cannot start · 7 no right to it",
+    "10 plan found changes · 130 Ctrl-C",
 )
 
 

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orca.client.api import NodeClient, open_client
     from orca.client.channel import ExecChannel, ExecOutput
+    from orca.client.credentials import Credentials, find_credentials
     from orca.client.discover import NodeAddress, default_data_dir, discover_node, parse_address
     from orca.client.plain import plain_reads
     from orca.client.reads import NodeReads
 
 _HOMES = {
+    "Credentials": "credentials",
     "ExecChannel": "channel",
     "ExecOutput": "channel",
     "NodeAddress": "discover",
@@ -32,6 +34,7 @@ _HOMES = {
     "NodeReads": "reads",
     "default_data_dir": "discover",
     "discover_node": "discover",
+    "find_credentials": "credentials",
     "open_client": "api",
     "parse_address": "discover",
     "plain_reads": "plain",
@@ -46,6 +49,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Credentials",
     "ExecChannel",
     "ExecOutput",
     "NodeAddress",
@@ -53,6 +57,7 @@ __all__ = [
     "NodeReads",
     "default_data_dir",
     "discover_node",
+    "find_credentials",
     "open_client",
     "parse_address",
     "plain_reads",

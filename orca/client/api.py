@@ -12,15 +12,18 @@ import trio
 
 from orca.client.answers import BuildLine, LogLine, decode_error, decoded, unreachable
 from orca.client.channel import ExecChannel
+from orca.client.credentials import NO_CREDENTIALS, Credentials
 from orca.client.discover import NodeAddress
 from orca.client.reads import NodeReads, Query, service_path, target_of
-from orca.client.stream import LineSplitter, SseParser
+from orca.client.stream import LineSplitter, SseMessage, SseParser
 from orca.client.wire import Caller
 from orca.errors import OrcaError, PeerProtocolError, from_body
-from orca.http import Headers, HttpStream
+from orca.http import Connect, Headers, HttpStream
+from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
 from orca.model.event import NodeEvent
 from orca.model.ids import AllocationId, BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, TokenId
+from orca.model.quorum_view import QuorumReply, RecoverRequest
 from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SetSecretsRequest
 from orca.model.trust_view import (
     AuthoritiesReply,
@@ -39,9 +42,8 @@ from orca.model.view import (
     ImageBuild,
     KeysReply,
     LogRecord,
+    NodeSilence,
     PlanReply,
-    QuorumReply,
-    RecoverRequest,
     RollbackRequest,
     RotateRequest,
     ScaleRequest,
@@ -69,10 +71,14 @@ def fresh_request_id() -> RequestId:
 
 @contextlib.asynccontextmanager
 async def open_client(
-    address: NodeAddress, *, timeout_s: float = 30.0, new_request_id: Callable[[], RequestId] = fresh_request_id
+    address: NodeAddress,
+    *,
+    timeout_s: float = 30.0,
+    new_request_id: Callable[[], RequestId] = fresh_request_id,
+    credentials: Credentials = NO_CREDENTIALS,
 ) -> AsyncGenerator["NodeClient", None]:
     """A client of the node at `address`; connects with the first call, so opening never fails."""
-    client = NodeClient(address, timeout_s=timeout_s, new_request_id=new_request_id)
+    client = NodeClient(address, timeout_s=timeout_s, new_request_id=new_request_id, credentials=credentials)
     try:
         yield client
     finally:
@@ -82,7 +88,8 @@ async def open_client(
 class NodeClient(NodeReads):
     """A node's whole API. Methods raise the node's own errors by class, and `NodeUnreachableError`.
 
-    `timeout_s` bounds one try of one call. Any number of tasks may share a client.
+    `timeout_s` bounds one try of one call. `connect` opens connections in place of the address's own
+    way. Any number of tasks may share a client.
     """
 
     def __init__(
@@ -91,8 +98,12 @@ class NodeClient(NodeReads):
         *,
         timeout_s: float = 30.0,
         new_request_id: Callable[[], RequestId] = fresh_request_id,
+        credentials: Credentials = NO_CREDENTIALS,
+        connect: Connect | None = None,
     ) -> None:
-        self._caller = Caller(address, timeout_s)
+        self._connect = connect or credentials.connector(address)
+        self._headers = credentials.headers
+        self._caller = Caller(address, timeout_s, connect=self._connect, headers=self._headers)
         super().__init__(address, self._caller)
         self._new_request_id = new_request_id
 
@@ -208,6 +219,17 @@ class NodeClient(NodeReads):
         """Tell every member."""
         await self._caller.call("POST", "/v1/gossip/events", headers=_JSON, body=msgspec.json.encode(request))
 
+    async def create_api_token(self, request: CreateApiTokenRequest) -> ApiTokenView:
+        """Make a token known; a missing `request_id` is filled in."""
+        if request.request_id is None:
+            request = msgspec.structs.replace(request, request_id=self._new_request_id())
+        return await self._post("/v1/api-tokens", request, ApiTokenView)
+
+    async def revoke_api_token(self, token: TokenId) -> None:
+        """Let nobody in by it any more."""
+        target = target_of(f"/v1/api-tokens/{quote(token, safe='')}", (("request_id", self._new_request_id()),))
+        await self._caller.call("DELETE", target, is_write=True)
+
     async def put_blob(self, digest: BlobDigest, content: bytes) -> bool:
         """Give the node content under its own hash; False when it had it already."""
         headers = (("content-type", "application/octet-stream"),)
@@ -235,17 +257,24 @@ class NodeClient(NodeReads):
         service: ServiceId | None = None,
         allocation: AllocationId | None = None,
         is_of_cluster: bool = False,
+        later: str | None = None,
+        told: Callable[[NodeSilence], None] = lambda _: None,
     ) -> AsyncGenerator[AsyncIterator[NodeEvent], None]:
-        """Events after `after` (None: some recent ones first), then each as it happens."""
+        """Events after `after` (None: some recent ones first), then each as it happens.
+
+        With `later`, of a page of all nodes, those of all nodes; `told` hears of each that stops to answer.
+        """
         query: Query = (
             ("after", after),
+            ("everywhere", None if later is None else True),
+            ("later", later or None),
             ("service", service),
             ("allocation", allocation),
             ("cluster", is_of_cluster or None),
             ("follow", True),
         )
         target = target_of("/v1/events", query)
-        async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, NodeEvent)) as items:
+        async with self._open(target, "text/event-stream") as stream, aclosing(_events(stream, told)) as items:
             yield self._guarded(items)
 
     @contextlib.asynccontextmanager
@@ -315,7 +344,7 @@ class NodeClient(NodeReads):
             ("columns", columns),
         )
         target = target_of(f"/v1/allocations/{quote(allocation, safe='')}/exec", query)
-        return open_exec(self.address, target)
+        return open_exec(self.address, target, connect=self._connect, headers=self._headers)
 
     # How
 
@@ -374,13 +403,28 @@ class _Guarded(AsyncIterator[T]):
             raise unreachable(self._address, f"it has said nothing for {SSE_SILENCE_S:g} s") from error
 
 
-async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
+async def _messages(stream: HttpStream) -> AsyncGenerator[SseMessage, None]:
     parser = SseParser()
     async for piece in stream.chunks(idle_timeout_s=SSE_SILENCE_S):
         for message in parser.feed(piece):
             if message.event == "error":
                 raise decode_error(200, message.data, "the stream")
+            yield message
+
+
+async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
+    async with aclosing(_messages(stream)) as messages:
+        async for message in messages:
             yield decoded(message.data, kind, "the stream")
+
+
+async def _events(stream: HttpStream, told: Callable[[NodeSilence], None]) -> AsyncGenerator[NodeEvent, None]:
+    async with aclosing(_messages(stream)) as messages:
+        async for message in messages:
+            if message.event == "silent":
+                told(decoded(message.data, NodeSilence, "the stream"))
+            else:
+                yield decoded(message.data, NodeEvent, "the stream")
 
 
 async def _lines(stream: HttpStream) -> AsyncGenerator[bytes, None]:

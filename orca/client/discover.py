@@ -19,16 +19,21 @@ SOCKET_NAME: Final = "api.sock"
 
 
 class NodeAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's API: `socket_path` when that is set, else `host` and `port`."""
+    """A node's API: `socket_path` when that is set, else `host` and `port`, with TLS when `is_tls`.
+
+    `label` is what it is called instead, where something else than an address leads to it.
+    """
 
     host: str = ""
     port: int = 0
     socket_path: str = ""
+    is_tls: bool = False
+    label: str = ""
 
     @property
     def authority(self) -> str:
         """What goes into the `Host` field."""
-        if self.socket_path:
+        if self.socket_path or not self.host:
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -39,11 +44,14 @@ class NodeAddress(msgspec.Struct, frozen=True, kw_only=True):
         return unix_connector(self.socket_path) if self.socket_path else tcp_connector(self.host, self.port)
 
     def __str__(self) -> str:
-        return f"unix:{self.socket_path}" if self.socket_path else f"http://{self.authority}"
+        if self.label:
+            return self.label
+        scheme = "https" if self.is_tls else "http"
+        return f"unix:{self.socket_path}" if self.socket_path else f"{scheme}://{self.authority}"
 
 
 def parse_address(text: str) -> NodeAddress:
-    """Reads `host`, `host:port`, `http://host[:port]`, `[v6]:port` or `unix:/path`.
+    """Reads `host`, `host:port`, `http://host[:port]`, `https://host[:port]`, `[v6]:port` or `unix:/path`.
 
     The port is 6880 where none is written. Raises `InvalidRequestError`.
     """
@@ -54,8 +62,8 @@ def parse_address(text: str) -> NodeAddress:
         if not path.startswith("/") or "\0" in path:
             raise _bad(text, "the path of a unix socket must be absolute")
         return NodeAddress(socket_path=path)
-    if "://" in text and not text.startswith("http://"):
-        raise _bad(text, "only http:// and unix: are spoken")
+    if "://" in text and not text.startswith(("http://", "https://")):
+        raise _bad(text, "only http://, https:// and unix: are spoken")
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port
@@ -63,7 +71,7 @@ def parse_address(text: str) -> NodeAddress:
         raise _bad(text, str(error)) from error
     if not host or parts.path not in {"", "/"} or parts.query or parts.username is not None or host.split() != [host]:
         raise _bad(text, "it must be a host and a port, nothing more")
-    return NodeAddress(host=host, port=API_PORT if port is None else port)
+    return NodeAddress(host=host, port=API_PORT if port is None else port, is_tls=parts.scheme == "https")
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -94,5 +102,6 @@ def discover_node(node: str | None, environ: Mapping[str, str]) -> NodeAddress:
 
 def _bad(text: str, why: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"{text!r} is no address of a node: {why}", hint="write host:port, http://host:port or unix:/path/api.sock"
+        f"{text!r} is no address of a node: {why}",
+        hint="write host:port, http://host:port, https://host:port or unix:/path/api.sock",
     )

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import trio
@@ -12,6 +12,7 @@ from orca.client.answers import decode_error, decoded
 from orca.client.channel import ExecOutput
 from orca.client.discover import NodeAddress
 from orca.errors import ErrorBody, NodeUnreachableError, OrcaError, PeerProtocolError, from_body
+from orca.http import Connect, Headers
 
 HANDSHAKE_TIMEOUT_S: Final = 30.0
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -87,21 +88,27 @@ def _output(byte: int) -> ExecOutput:
 
 
 @contextlib.asynccontextmanager
-async def open_exec(address: NodeAddress, target: str) -> AsyncGenerator[WebSocketChannel, None]:
+async def open_exec(
+    address: NodeAddress, target: str, *, connect: Connect, headers: Headers = ()
+) -> AsyncGenerator[WebSocketChannel, None]:
     """A session at `target`. Raises the node's error when it refuses, and `NodeUnreachableError`."""
     try:
-        stream = await address.connector()()
+        stream = await connect()
     except OSError as error:
         raise NodeUnreachableError(
             f"no node answers at {address}", hint="start one with `orca up`, or name another with --node or ORCA_NODE"
         ) from error
-    assert isinstance(stream, trio.SocketStream), "both connectors give sockets"
     raised: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 websocket = await trio_websocket.wrap_client_stream(
-                    nursery, stream, address.authority, target, max_message_size=MESSAGE_BYTES_MAX
+                    nursery,
+                    cast("trio.SocketStream", stream),  # it takes any stream
+                    address.authority,
+                    target,
+                    extra_headers=[(name.encode(), value.encode("latin-1")) for name, value in headers],
+                    max_message_size=MESSAGE_BYTES_MAX,
                 )
             try:
                 yield WebSocketChannel(websocket, address)

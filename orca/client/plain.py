@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import h11
 
 from orca.client.answers import decode_error, lost, reason_of, unreachable
+from orca.client.credentials import NO_CREDENTIALS, Credentials
 from orca.client.discover import NodeAddress
 from orca.client.reads import NodeReads
 from orca.errors import NodeUnreachableError, NotLeaderError, PeerProtocolError
@@ -35,8 +36,11 @@ class _Whole(NamedTuple):
 class PlainReader:
     """Carries reads to one node; tried once more when the node was not there or did not lead."""
 
-    def __init__(self, address: NodeAddress, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, address: NodeAddress, timeout_s: float = TIMEOUT_S, credentials: Credentials = NO_CREDENTIALS
+    ) -> None:
         self._address = address
+        self._credentials = credentials
         self._timeout_s = timeout_s
 
     async def call(self, method: str, target: str) -> _Whole:
@@ -76,7 +80,14 @@ class PlainReader:
     def _connect(self) -> socket.socket:
         address = self._address
         if not address.socket_path:
-            return socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
+            plain = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
+            if not address.is_tls:
+                return plain
+            try:
+                return self._credentials.tls().wrap_socket(plain, server_hostname=address.host)
+            except BaseException:
+                plain.close()
+                raise
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(CONNECT_TIMEOUT_S)
         try:
@@ -88,7 +99,7 @@ class PlainReader:
 
     def _exchange(self, connection: socket.socket, method: str, target: str, deadline: float) -> _Whole:
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES_MAX)
-        fields = [("host", self._address.authority), ("connection", "close")]
+        fields = [("host", self._address.authority), ("connection", "close"), *self._credentials.headers]
         request = parser.send(h11.Request(method=method, target=target, headers=fields)) or b""
         connection.settimeout(_left(deadline))
         connection.sendall(request + (parser.send(h11.EndOfMessage()) or b""))
@@ -113,9 +124,11 @@ class PlainReader:
                 return _Whole(status, b"".join(pieces))
 
 
-def plain_reads(address: NodeAddress, *, timeout_s: float = TIMEOUT_S) -> NodeReads:
+def plain_reads(
+    address: NodeAddress, *, timeout_s: float = TIMEOUT_S, credentials: Credentials = NO_CREDENTIALS
+) -> NodeReads:
     """The reads of the node at `address`; drive them with anything, they never wait for a loop."""
-    return NodeReads(address, PlainReader(address, timeout_s))
+    return NodeReads(address, PlainReader(address, timeout_s, credentials))
 
 
 def _connect_unix(connection: socket.socket, path: str) -> None:

@@ -6,9 +6,12 @@ from urllib.parse import quote, urlencode
 from orca.client.answers import Answer, decoded
 from orca.client.discover import NodeAddress
 from orca.errors import NotFoundError
-from orca.model.ids import AllocationId, BlobDigest, ProjectName, ServiceId, split_service_id
+from orca.model.access import ApiTokensReply, AuditReply
+from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
+from orca.model.quorum_view import QuorumReply
 from orca.model.secret_view import SecretsReply
 from orca.model.trust_view import AuthoritiesReply, TokensReply
+from orca.model.units import WallMs
 from orca.model.view import (
     AllocationsReply,
     EventsReply,
@@ -17,7 +20,6 @@ from orca.model.view import (
     KeysReply,
     NodesReply,
     NodeView,
-    QuorumReply,
     ServiceReply,
     ServicesReply,
     StatsReply,
@@ -109,7 +111,7 @@ class NodeReads:
         query: Query = (("service", service), ("allocation", allocation))
         return await self._get(target_of("/v1/stats", query), StatsReply)
 
-    async def events(
+    async def events(  # noqa: PLR0913 - what can be chosen
         self,
         *,
         after: int | None = None,
@@ -118,8 +120,13 @@ class NodeReads:
         service: ServiceId | None = None,
         allocation: AllocationId | None = None,
         is_of_cluster: bool = False,
+        is_everywhere: bool = False,
+        earlier: str = "",
     ) -> EventsReply:
-        """One page of events after sequence `after`; None: the newest `limit`. All are below `before`."""
+        """One page of events after sequence `after`; None: the newest `limit`. All are below `before`.
+
+        With `is_everywhere` those of all nodes, where pages back go by `earlier` of the page before.
+        """
         query: Query = (
             ("after", after),
             ("before", before),
@@ -127,8 +134,33 @@ class NodeReads:
             ("service", service),
             ("allocation", allocation),
             ("cluster", is_of_cluster or None),
+            ("everywhere", is_everywhere or None),
+            ("earlier", earlier or None),
         )
         return await self._get(target_of("/v1/events", query), EventsReply)
+
+    async def api_tokens(self) -> ApiTokensReply:
+        """All API tokens, without their secrets."""
+        return await self._get("/v1/api-tokens", ApiTokensReply)
+
+    async def audit(
+        self,
+        *,
+        limit: int = 100,
+        before: LogIndex | None = None,
+        since_ms: WallMs | None = None,
+        actor: str | None = None,
+        subject: str | None = None,
+    ) -> AuditReply:
+        """The newest records of the audit below index `before`, oldest first."""
+        query: Query = (
+            ("limit", limit),
+            ("before", before),
+            ("since_ms", since_ms),
+            ("actor", actor),
+            ("subject", subject),
+        )
+        return await self._get(target_of("/v1/audit", query), AuditReply)
 
     async def has_blob(self, digest: BlobDigest) -> bool:
         """Whether the node keeps that content."""

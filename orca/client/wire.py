@@ -9,7 +9,7 @@ import trio
 from orca.client.answers import decode_error, lost, reason_of, unreachable
 from orca.client.discover import NodeAddress
 from orca.errors import NodeUnreachableError, NotLeaderError, ProposalLostError
-from orca.http import Headers, HttpClient, HttpReply, HttpStream
+from orca.http import Connect, Headers, HttpClient, HttpReply, HttpStream
 
 TRIES: Final = 2
 RETRY_PAUSE_S: Final = 0.1
@@ -21,10 +21,11 @@ CLOSED: Final = "it closed the connection before it answered"
 class Caller:
     """Calls to one node."""
 
-    def __init__(self, address: NodeAddress, timeout_s: float) -> None:
+    def __init__(self, address: NodeAddress, timeout_s: float, *, connect: Connect, headers: Headers = ()) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._http = HttpClient(address.connector(), host=address.authority)
+        self._headers = headers
+        self._http = HttpClient(connect, host=address.authority)
 
     async def aclose(self) -> None:
         """Close kept connections."""
@@ -65,7 +66,9 @@ class Caller:
         self, method: str, target: str, headers: Headers, body: bytes, is_write: bool, timeout_s: float
     ) -> HttpReply:
         try:
-            reply = await self._http.request(method, target, headers=headers, body=body, timeout_s=timeout_s)
+            reply = await self._http.request(
+                method, target, headers=(*self._headers, *headers), body=body, timeout_s=timeout_s
+            )
         except trio.BrokenResourceError as error:
             raise lost(self._address, CLOSED, is_write=is_write) from error
         except trio.TooSlowError as error:
@@ -84,7 +87,9 @@ class Caller:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 stream = await stack.enter_async_context(
-                    self._http.stream(method, target, headers=headers, body=body, timeout_s=self._timeout_s)
+                    self._http.stream(
+                        method, target, headers=(*self._headers, *headers), body=body, timeout_s=self._timeout_s
+                    )
                 )
             except trio.BrokenResourceError as error:
                 raise unreachable(self._address, CLOSED) from error

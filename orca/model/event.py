@@ -4,7 +4,7 @@ import enum
 
 import msgspec
 
-from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
+from orca.model.ids import AllocationId, LogIndex, NodeId, ServiceId, SpecRevision
 from orca.model.units import WallMs
 
 
@@ -72,7 +72,8 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a node's history.
 
     `sequence` counts up by one on its node and survives restarts, so a reader can ask
-    for everything after the last one that it saw. `message` is a whole sentence.
+    for everything after the last one that it saw. `message` is a whole sentence. `log_index`: the
+    entry of the cluster's log that made it, which is the same on every node.
     """
 
     sequence: int
@@ -85,3 +86,4 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allocation: AllocationId | None = None
     revision: SpecRevision | None = None
     exit_code: int | None = None
+    log_index: LogIndex | None = None

@@ -2,6 +2,10 @@
 
 import enum
 
+import msgspec
+
+from orca.model.ids import ProjectName, TokenId
+
 
 class NodeRole(enum.Enum):
     """What a join token lets a node become.
@@ -27,3 +31,22 @@ class ApiRole(enum.Enum):
     ADMIN = "admin"
     DEPLOYER = "deployer"
     VIEWER = "viewer"
+
+
+class Author(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for a change, and from where, as the audit has it.
+
+    `actor` is `token:<name>`, `unix:<uid>`, `loopback` or `node:<id>`.
+    """
+
+    actor: str
+    origin: str = ""
+
+
+class TokenGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What an accepted API token gives. No `projects` means all of them."""
+
+    token: TokenId
+    name: str
+    role: ApiRole
+    projects: tuple[ProjectName, ...] = ()

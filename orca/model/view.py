@@ -56,7 +56,7 @@ class RolloutState(enum.Enum):
 class AllocationView(_View, frozen=True):
     """One copy: what was decided and what its node last saw of it.
 
-    `health` says in one word what people look for: `ready`, `unready`, or the phase.
+    `silent_ms`: its node does not answer, and was last heard of so long ago: what is said here is of then.
     """
 
     id: AllocationId
@@ -77,6 +77,8 @@ class AllocationView(_View, frozen=True):
     next_start_at_ms: WallMs | None = None
     endpoints: tuple[Endpoint, ...] = ()
     progress: PrepareProgress | None = None
+    node_name: str = ""
+    silent_ms: int | None = None
 
 
 class RolloutView(_View, frozen=True):
@@ -280,12 +282,27 @@ class HistoryReply(_View, frozen=True):
     revisions: tuple[RevisionView, ...]
 
 
+class NodeSilence(_View, frozen=True):
+    """A node that did not answer, so its part is missing; `age_ms`: how long ago it was last heard of."""
+
+    node: NodeId
+    name: str
+    reason: str
+    age_ms: int | None = None
+
+
 class EventsReply(_View, frozen=True):
-    """Events, oldest first; ask again with `after` = `last_sequence`."""
+    """Events, oldest first; ask again with `after` = `last_sequence`.
+
+    Of all nodes: `earlier` gives the page before this one (empty: there is none), `later` what follows.
+    """
 
     observation: Observation
     events: tuple[NodeEvent, ...]
     last_sequence: int
+    earlier: str = ""
+    later: str = ""
+    silent: tuple[NodeSilence, ...] = ()
 
 
 class LogRecord(_View, frozen=True):
@@ -430,58 +447,3 @@ class UserEventRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     name: str
     payload: str = ""
-
-
-class RecoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Start the group anew from the node that is asked. With `force` also when others may know more."""
-
-    force: bool = False
-
-
-class QuorumRole(enum.Enum):
-    """A node's place in the group that decides."""
-
-    LEADER = "leader"
-    VOTER = "voter"
-    LEARNER = "learner"
-    NONE = "none"
-
-
-class QuorumMember(_View, frozen=True):
-    """A node and its place in the group.
-
-    `state`: as gossip has it, None when it does not know the node. `index`, `lag`, `contact_age_ms`:
-    how far its log goes, by how many entries it is behind, and how long ago it was heard;
-    only the leader knows those of others. `reason`: why it was chosen, or let go.
-    """
-
-    id: NodeId
-    name: str
-    role: QuorumRole
-    zone: str = ""
-    state: MemberState | None = None
-    state_age_ms: int | None = None
-    index: int | None = None
-    lag: int | None = None
-    contact_age_ms: int | None = None
-    reason: str = ""
-
-
-class QuorumReply(_View, frozen=True):
-    """The group that decides. `epoch` counts how often it was started anew by hand.
-
-    `wanted`: how many voters a cluster of this size should have. `has_quorum`: whether, as far as
-    gossip knows, enough voters live for anything to be decided.
-    """
-
-    observation: Observation
-    term: int
-    epoch: int
-    leader: NodeId | None
-    commit_index: int
-    applied_index: int
-    wanted: int
-    voters_alive: int
-    has_quorum: bool
-    members: tuple[QuorumMember, ...]
-    last_change: str = ""

@@ -8,6 +8,7 @@ from node import changes
 from orca.errors import ConflictError, InvalidRequestError, InvalidSpecError, NotFoundError, OrcaError
 from orca.model.ids import BlobDigest, ProjectName, RequestId, ServiceId, SpecRevision, StateRevision
 from orca.model.spec import FileSpec, Resources, RouteSpec, ServiceSpec, WasmModule
+from orca.model.trust import Author
 from orca.model.units import MilliCpu, WallMs
 from orca.model.view import ChangeAction, DeployRequest, RollbackRequest, RolloutState
 from tests.consensus.intent import Cluster, make_spec
@@ -19,7 +20,7 @@ BELIEFS = Beliefs(nodes={make_node("a").id: make_node("a")})
 
 def put(cluster: Cluster, *specs: ServiceSpec, prune: bool = False) -> Outcome:
     request = DeployRequest(specs=specs, prune=prune)
-    return cluster.apply(changes.put_command(request, RequestId(f"r{cluster.index}"), "ann", NOW))
+    return cluster.apply(changes.put_command(request, RequestId(f"r{cluster.index}"), Author(actor="ann"), NOW))
 
 
 def plan(cluster: Cluster, *specs: ServiceSpec, prune: bool = False) -> list[tuple[str, ChangeAction, bool]]:
@@ -110,7 +111,7 @@ def test_a_prune_touches_only_the_projects_that_the_deploy_names() -> None:
 
 def rollback(cluster: Cluster, revision: int | None = None) -> int:
     request = RollbackRequest(revision=None if revision is None else SpecRevision(revision))
-    return int(changes.rollback_command(cluster.record(), request, RequestId("x"), "ann", NOW).to)
+    return int(changes.rollback_command(cluster.record(), request, RequestId("x"), Author(actor="ann"), NOW).to)
 
 
 def test_a_rollback_goes_to_the_newest_revision_that_asked_for_something_else() -> None:

@@ -1,10 +1,23 @@
-"""The audit: who asked for what, from where, and what came of it. A bounded ring in the state."""
+"""The audit: who asked for what, from where, and what came of it. Two bounded rings in the state.
+
+One has every change that the log carried, refused ones too, and what nodes did by themselves;
+the other has what nodes refused before it came to the log.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
-from consensus.state.cluster import AUDIT_KEPT, ClusterState, trim
-from consensus.state.commands import AdmitNode, Change, DeleteSecrets, PutSecrets, PutServices, ResealSecrets
+from consensus.state.applying.results import NOTHING, TEXT_MAX, Done, Refusal, check_text
+from consensus.state.cluster import AUDIT_KEPT, REFUSALS_KEPT, ClusterState, trim
+from consensus.state.commands import (
+    AdmitNode,
+    Change,
+    DeleteSecrets,
+    PutSecrets,
+    PutServices,
+    RecordDeed,
+    ResealSecrets,
+)
 from consensus.state.records import AuditRecord, Outcome
 from orca.model.ids import LogIndex, ServiceId, display_name
 
@@ -23,8 +36,22 @@ _SUBJECT_FIELDS: Final = {
 """The first of these fields that a command has says what it is about."""
 
 
+def apply_deed(command: RecordDeed) -> Done:
+    """Check what a node reports; `note` keeps it."""
+    check_text("the action", command.action)
+    check_text("the result", command.result)
+    check_text("the subject", command.subject, length_max=TEXT_MAX, may_be_empty=True)
+    check_text("the message", command.message, length_max=TEXT_MAX, may_be_empty=True)
+    if command.count < 1:
+        raise Refusal("invalid_request", f"a record of {command.count} deeds says nothing; 1 or more is right")
+    return NOTHING
+
+
 def note(state: ClusterState, index: LogIndex, command: Change | AdmitNode, outcome: Outcome) -> None:
     """Add what became of `command` to the audit."""
+    if isinstance(command, RecordDeed) and not outcome.error:
+        _note_deed(state, index, command)
+        return
     tag = type(command).__struct_config__.tag
     state.audit[index] = AuditRecord(
         index=index,
@@ -37,6 +64,23 @@ def note(state: ClusterState, index: LogIndex, command: Change | AdmitNode, outc
         message=_shown(outcome.message),
     )
     trim(state.audit, AUDIT_KEPT)
+
+
+def _note_deed(state: ClusterState, index: LogIndex, deed: RecordDeed) -> None:
+    is_refusal = deed.result != "ok"
+    table = state.refusals if is_refusal else state.audit
+    table[index] = AuditRecord(
+        index=index,
+        at_ms=deed.at_ms,
+        actor=_shown(deed.actor),
+        origin=_shown(deed.origin),
+        action=deed.action,
+        subject=_shown(deed.subject),
+        result=deed.result,
+        message=_shown(deed.message),
+        count=deed.count,
+    )
+    trim(table, REFUSALS_KEPT if is_refusal else AUDIT_KEPT)
 
 
 def subject_of(command: Change | AdmitNode) -> str:

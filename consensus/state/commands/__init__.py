@@ -24,6 +24,7 @@ import msgspec
 
 from consensus.state.commands import base
 from consensus.state.commands.base import Change, CommandStruct, Duty
+from consensus.state.commands.deeds import AuditCommand, RecordDeed
 from consensus.state.commands.group import BeginEpoch, ChangeSettings, GroupCommand, RaiseSchema
 from consensus.state.commands.leases import (
     AcquireLease,
@@ -92,6 +93,7 @@ Command: TypeAlias = (
     | WebhookCommand
     | LeaseCommand
     | GroupCommand
+    | AuditCommand
 )
 
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
@@ -134,6 +136,7 @@ def decode_command(payload: bytes) -> Command:
 __all__ = [
     "AcquireLease",
     "AdmitNode",
+    "AuditCommand",
     "AuthorityCommand",
     "BeginEpoch",
     "Change",
@@ -163,6 +166,7 @@ __all__ = [
     "PutServices",
     "RaiseSchema",
     "RecordCertificate",
+    "RecordDeed",
     "RedeemJoinToken",
     "ReleaseLeases",
     "RemoveNode",

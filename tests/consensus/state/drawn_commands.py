@@ -32,6 +32,7 @@ from consensus.state.commands import (
     PutServices,
     RaiseSchema,
     RecordCertificate,
+    RecordDeed,
     RedeemJoinToken,
     ReleaseLeases,
     RemoveNode,
@@ -228,6 +229,13 @@ OF_TRUST: list[Drawn] = [
         **STAMP,
     ),
     st.builds(RevokeApiToken, token=TOKENS, **STAMP),
+    st.builds(
+        RecordDeed,
+        action=st.sampled_from(("exec", "")),
+        result=st.sampled_from(("ok", "forbidden")),
+        count=st.integers(0, 2),
+        **STAMP,
+    ),
     st.sampled_from(sorted(AUTHORITIES)).flatmap(
         lambda authority: st.builds(
             PutAuthority,

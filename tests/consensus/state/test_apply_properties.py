@@ -40,7 +40,7 @@ def run(commands: list[Command], state: ClusterState) -> tuple[list[Command], li
         if outcome.error or is_repeated:
             assert image(state) == before, "a refusal or a repetition changed something"
         is_audited = isinstance(command, Change | AdmitNode) and not is_repeated
-        assert (LogIndex(index) in state.audit) == is_audited
+        assert (LogIndex(index) in {**state.audit, **state.refusals}) == is_audited
         for lease in outcome.leases if not is_repeated else ():
             assert lease.epoch <= fences or lease.epoch == (state.epoch << 40) + index, "a number was given twice"
         assert state.revision <= index

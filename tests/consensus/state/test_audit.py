@@ -10,6 +10,7 @@ from consensus.state.commands import (
     CreateJoinToken,
     PutDataKey,
     PutSecrets,
+    RecordDeed,
     RedeemJoinToken,
     SealedEntry,
     StopService,
@@ -94,3 +95,17 @@ def test_stamps_that_cannot_be_are_refused() -> None:
     assert ask(cluster, CreateJoinToken, request_id=RequestId("x" * 300), **fields).error == "invalid_request"
     assert not [request for request in cluster.state.requests if len(request) > 255], "a long id is not kept either"
     assert ask(cluster, CreateJoinToken, origin="x" * 300, **fields).error == "invalid_request"
+
+
+def test_what_nodes_refuse_is_kept_apart_and_a_flood_of_it_pushes_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consensus.state.applying.auditing.REFUSALS_KEPT", 5)
+    monkeypatch.setattr("consensus.state.cluster.TRIMMED_AT_ONCE", 4)
+    cluster = Cluster()
+    ask(cluster, StopService, service=ServiceId("shop/web"))
+    ask(cluster, RecordDeed, action="exec", subject="shop/web.1", actor="token:ci", origin="10.0.0.9")
+    assert last(cluster) == ("token:ci", "10.0.0.9", "exec", "shop/web.1", "ok")
+    for count in range(1, 14):
+        ask(cluster, RecordDeed, action="put_services", result="forbidden", count=count)
+    assert len(cluster.state.audit) == 2
+    assert [one.count for one in cluster.state.refusals.values()] == [9, 10, 11, 12, 13]
+    assert "1 or more" in ask(cluster, RecordDeed, action="exec", count=0).message

@@ -2,21 +2,23 @@
 
 import contextlib
 import hashlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 import trio
 
 from gossip.serf import RotationEnded, RotationStep
-from node.runtime.base import ExecRequest, LogStream
+from node.runtime.base import ExecRequest
+from node.selection import Placed, Selection
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
+from orca.model.access import AuditView
 from orca.model.doctor import DoctorReply
 from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent
 from orca.model.ids import (
     AllocationId,
     BlobDigest,
     ClusterId,
+    LogIndex,
     NodeId,
     ProjectName,
     RequestId,
@@ -25,7 +27,9 @@ from orca.model.ids import (
     StateRevision,
 )
 from orca.model.node import NodeFacts
+from orca.model.quorum_view import QuorumReply
 from orca.model.spec import ContainerImage, ServiceSpec
+from orca.model.trust import Author
 from orca.model.units import Bytes, MilliCpu, WallMs
 from orca.model.view import (
     AllocationsReply,
@@ -44,7 +48,6 @@ from orca.model.view import (
     NodeView,
     Observation,
     PlanReply,
-    QuorumReply,
     RevisionView,
     RollbackRequest,
     RolloutState,
@@ -55,10 +58,11 @@ from orca.model.view import (
     ServiceReply,
     ServicesReply,
     ServiceView,
-    StatsReply,
     StatsView,
     StatusReply,
 )
+from tests.node.api.access import FakeTokens
+from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
 from tests.node.api.trust import FakeTrust
 
@@ -91,13 +95,14 @@ class FakeMembership:
         self.is_paused = False
         self.sent: list[tuple[str, str]] = []
         self.health_score = 0
+        self.nodes: tuple[MemberView, ...] = ()
 
     def members(self) -> tuple[MemberView, ...]:
         own = MemberView(
             name="here", id=NODE, address="127.0.0.1:7946", state=MemberState.ALIVE, state_age_ms=5, is_observer=True
         )
         other = MemberView(name="real", id=None, address="127.0.0.1:7947", state=MemberState.FAILED, state_age_ms=7)
-        return (own, other)
+        return (own, other, *self.nodes)
 
     def describe(self, reply: Callable[..., GossipReply]) -> GossipReply:
         return reply(
@@ -135,10 +140,14 @@ class FakeMembership:
 class FakeControl:
     """Keeps specs, events and contents; `crash` makes the next status call fail as a bug would."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: NodeId = NODE) -> None:
+        self.id = node
+        self.copy = COPY
         self.membership = FakeMembership()
         self.secrets = FakeSecrets()
+        self.access = FakeTokens()
         self.trust = FakeTrust()
+        self.placements: tuple[Placed, ...] = ()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
@@ -162,7 +171,7 @@ class FakeControl:
             self._changed.notify_all()
 
     def observation(self) -> Observation:
-        return Observation(observer=NODE, at_ms=WallMs(1), state_revision=StateRevision(self._changes))
+        return Observation(observer=self.id, at_ms=WallMs(1), state_revision=StateRevision(self._changes))
 
     def _view(self, found: ServiceSpec) -> ServiceView:
         revision = SpecRevision(self.revisions[found.id])
@@ -277,8 +286,8 @@ class FakeControl:
         if self.reject:
             raise self.reject.pop(0)
 
-    async def deploy(self, request: DeployRequest, *, actor: str) -> ChangeReply:
-        self._note("deploy", actor, request)
+    async def deploy(self, request: DeployRequest, *, by: Author) -> ChangeReply:
+        self._note("deploy", by.actor, request)
         for entry in request.specs:
             self.specs[entry.id] = entry
             self.revisions[entry.id] = self.revisions.get(entry.id, 0) + 1
@@ -286,33 +295,33 @@ class FakeControl:
         changes = (self._reply(entry.id, ChangeAction.CREATE).changes for entry in request.specs)
         return ChangeReply(observation=self.observation(), changes=tuple(change for (change,) in changes))
 
-    async def scale(self, service: ServiceId, request: ScaleRequest, *, actor: str) -> ChangeReply:
-        self._note("scale", actor, request)
+    async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
+        self._note("scale", by.actor, request)
         self.specs[service] = msgspec.structs.replace(self._find(service), replicas=request.replicas)
         await self.notify()
         return self._reply(service, ChangeAction.UPDATE)
 
-    async def _change(self, verb: str, service: ServiceId, request: object, actor: str) -> ChangeReply:
-        self._note(verb, actor, request)
+    async def _change(self, verb: str, service: ServiceId, request: object, by: Author) -> ChangeReply:
+        self._note(verb, by.actor, request)
         self._find(service)
         return self._reply(service, ChangeAction.UPDATE)
 
-    async def stop(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        return await self._change("stop", service, request, actor)
+    async def stop(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("stop", service, request, by)
 
-    async def start(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        return await self._change("start", service, request, actor)
+    async def start(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("start", service, request, by)
 
-    async def restart(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        return await self._change("restart", service, request, actor)
+    async def restart(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("restart", service, request, by)
 
-    async def rollback(self, service: ServiceId, request: RollbackRequest, *, actor: str) -> ChangeReply:
+    async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         if request.revision == 99:
             raise ConflictError("there is no revision 99")
-        return await self._change("rollback", service, request, actor)
+        return await self._change("rollback", service, request, by)
 
-    async def remove(self, service: ServiceId, request: ChangeRequest, *, actor: str) -> ChangeReply:
-        await self._change("remove", service, request, actor)
+    async def remove(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        await self._change("remove", service, request, by)
         del self.specs[service]
         await self.notify()
         return self._reply(service, ChangeAction.REMOVE)
@@ -352,18 +361,60 @@ class FakeControl:
             while not self.recorded or self.recorded[-1].sequence <= after:
                 await self._changed.wait()
 
+    @property
+    def copies(self) -> "FakeControl":
+        return self
+
+    @property
+    def tokens(self) -> "FakeTokens":
+        return self.access
+
+    async def catch_up(self) -> None:
+        self.calls.append(("catch_up", "", None))
+        if self.reject:
+            raise self.reject.pop(0)
+
+    async def wait_state(self, revision: StateRevision) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def audit(
+        self, *, limit: int, before: LogIndex | None, since_ms: WallMs | None, actor: str | None, subject: str | None
+    ) -> tuple[AuditView, ...]:
+        self.calls.append(("audit", "", (limit, before, since_ms, actor, subject)))
+        await trio.lowlevel.checkpoint()
+        return (
+            AuditView(
+                index=LogIndex(7),
+                at_ms=WallMs(1),
+                actor="token:ci",
+                origin="tcp:10.0.0.9:1",
+                action="exec",
+                subject="web.1: sh",
+                result="forbidden",
+                message="no",
+                count=3,
+            ),
+        )
+
+    def placed(self, selection: Selection) -> tuple[Placed, ...]:
+        if selection.service is not None:
+            self._find(selection.service)
+        known = (*self.placements, Placed(allocation=self.copy, service=WEB, slot=0, node=self.id, is_started=True))
+        found = tuple(
+            one
+            for one in known
+            if selection.allocation in {None, one.allocation}
+            and selection.service in {None, one.service}
+            and selection.sees(one.service)
+        )
+        if selection.allocation is not None and not found:
+            raise NotFoundError(f"there is no copy {selection.allocation}")
+        return found
+
     @contextlib.asynccontextmanager
     async def logs(
-        self,
-        *,
-        service: ServiceId | None,
-        allocation: AllocationId | None,
-        follow: bool,
-        tail: int | None,
-        since_ms: WallMs | None,
+        self, selection: Selection, *, follow: bool, tail: int | None, since_ms: WallMs | None
     ) -> AsyncGenerator[AsyncIterator[LogRecord], None]:
-        if service is not None:
-            self._find(service)
         self.open_logs += 1
         try:
             # A nursery, as the real one has: what the reader raises would come out as a group.
@@ -381,26 +432,30 @@ class FakeControl:
     async def _records(self, follow: bool, tail: int | None) -> AsyncGenerator[LogRecord, None]:
         for index in range(3)[-(tail or 3) :]:
             yield LogRecord(
-                service=WEB, allocation=COPY, slot=0, at_ms=WallMs(index), stream="stdout", text=f"line {index}"
+                service=WEB, allocation=self.copy, slot=0, at_ms=WallMs(index), stream="stdout", text=f"line {index}"
             )
         if tail == 1 and not follow:
             raise RuntimeFailedError("the engine went away")
         if follow:
             await trio.sleep_forever()
 
-    async def stats(self, *, service: ServiceId | None, allocation: AllocationId | None) -> StatsReply:
-        view = StatsView(allocation=COPY, service=WEB, slot=0, cpu_milli=5, memory_bytes=7)
-        return StatsReply(observation=self.observation(), stats=(view,))
+    async def stats(self, selection: Selection) -> tuple[StatsView, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(
+            StatsView(allocation=one.allocation, service=one.service, slot=one.slot, cpu_milli=5, memory_bytes=7)
+            for one in self.placed(selection)
+            if one.node == self.id
+        )
 
     @contextlib.asynccontextmanager
-    async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator["EchoSession", None]:
-        if allocation != COPY:
+    async def exec(self, allocation: AllocationId, request: ExecRequest) -> AsyncGenerator[EchoSession, None]:
+        if allocation != self.copy:
             raise NotFoundError(f"there is no copy {allocation}")
         self.calls.append(("exec", str(allocation), request))
         self.open_execs += 1
         try:
             async with trio.open_nursery():
-                yield EchoSession(request, self)
+                yield EchoSession(request)
         finally:
             self.open_execs -= 1
             await self.notify_shielded()
@@ -429,50 +484,3 @@ class FakeControl:
 
     def has_blob(self, digest: BlobDigest) -> bool:
         return digest in self.blobs
-
-
-class EchoSession:
-    """Says its command on stderr, then gives its input back as output; ends with the input.
-
-    A command `exit N` ends at once, `fail` raises, `wait` never ends.
-    """
-
-    def __init__(self, request: ExecRequest, control: FakeControl) -> None:
-        self._request = request
-        self._control = control
-        self._output: deque[tuple[LogStream, bytes]] = deque([(LogStream.STDERR, " ".join(request.command).encode())])
-        self._is_closed = request.command[0] == "exit"
-        self._wake = trio.Event()
-        self.size = (request.rows, request.columns)
-
-    def _put(self, chunk: bytes) -> None:
-        self._output.append((LogStream.STDOUT, chunk))
-        self._wake.set()
-
-    async def send(self, chunk: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self._put(chunk)
-
-    async def close_stdin(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._is_closed = True
-        self._wake.set()
-
-    async def receive(self) -> tuple[LogStream, bytes] | None:
-        if self._request.command[0] == "fail":
-            raise RuntimeFailedError("no such program")
-        while not self._output:
-            if self._is_closed:
-                return None
-            self._wake = trio.Event()
-            await self._wake.wait()
-        await trio.lowlevel.checkpoint()
-        return self._output.popleft()
-
-    async def resize(self, rows: int, columns: int) -> None:
-        await trio.lowlevel.checkpoint()
-        self._put(f"{rows}x{columns}".encode())
-
-    async def exit_code(self) -> int:
-        await trio.lowlevel.checkpoint()
-        return int(self._request.command[1]) if self._request.command[0] == "exit" else 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from orca.errors import NotFoundError
 from orca.model.ids import ProjectName, RequestId, SecretId, StateRevision
 from orca.model.secret_view import SecretView
+from orca.model.trust import Author
 from orca.model.units import WallMs
 from orca.model.view import ServiceChange
 
@@ -29,16 +30,16 @@ class FakeSecrets:
         )
 
     async def set(
-        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, actor: str
+        self, values: Mapping[SecretId, bytes], *, request_id: RequestId, by: Author
     ) -> tuple[tuple[SecretId, ...], tuple[ServiceChange, ...]]:
         changed = tuple(sorted(one for one, value in values.items() if self.values.get(one) != value))
         self.values.update(values)
         return changed, ()
 
-    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, actor: str) -> None:
+    async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, by: Author) -> None:
         for one in secrets:
             if self.values.pop(one, None) is None:
                 raise NotFoundError(f"there is no secret {one}")
 
-    async def rotate(self, *, actor: str) -> tuple[int, int]:
+    async def rotate(self, *, by: Author) -> tuple[int, int]:
         return 2, len(self.values)

@@ -1,13 +1,20 @@
 """The API over real sockets, and a client that is nothing but bytes."""
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator
-from functools import partial
+from typing import Any
 
 import msgspec
 import trio
 
-from node.api.server import ApiAddresses, ApiListen, serve_api
+from consensus.state.commands import RecordDeed
+from node.api.audit import AuditTrail
+from node.api.authentication import Door, Gate
+from node.api.caller import Peer, PeerKind
+from node.api.far import Connector
+from node.api.server import Api, ApiAddresses, ApiListen
+from node.sources import SystemClock, SystemIds
 from orca.http import HttpLimits
 from tests.node.api.control import FakeControl
 
@@ -24,14 +31,60 @@ class Answer(msgspec.Struct):
         return msgspec.convert(self.json()["error"], dict[str, object])
 
 
+class Told:
+    """What the audit was told, by command."""
+
+    def __init__(self) -> None:
+        self.deeds: list[RecordDeed] = []
+        self._came = trio.Event()
+
+    async def propose(self, command: RecordDeed) -> None:
+        await trio.lowlevel.checkpoint()
+        self.deeds.append(command)
+        self._came.set()
+
+    async def wait(self, count: int) -> None:
+        """Return once it was told `count` things."""
+        with trio.fail_after(20):
+            while len(self.deeds) < count:
+                self._came = trio.Event()
+                await self._came.wait()
+
+
+def make_api(
+    control: FakeControl,
+    *,
+    told: Told | None = None,
+    trusts_loopback: bool = True,
+    owner_uid: int | None = None,
+    connect: Connector | None = None,
+    limits: HttpLimits | None = None,
+) -> tuple[Api, AuditTrail]:
+    """The API of `control`; its audit goes nowhere until the trail runs."""
+    clock = SystemClock()
+    uid = os.getuid() if owner_uid is None else owner_uid
+    trust = Gate(control.tokens, clock.now, owner_uid=uid, trusts_loopback=trusts_loopback)
+    trail = AuditTrail(clock, SystemIds(), (told or Told()).propose)
+    return Api(control, trust, trail, connect=connect, limits=limits), trail
+
+
 @contextlib.asynccontextmanager
 async def serving(
-    control: FakeControl, listen: ApiListen | None = None, limits: HttpLimits | None = None
+    control: FakeControl, listen: ApiListen | None = None, limits: HttpLimits | None = None, **settings: Any
 ) -> AsyncGenerator[ApiAddresses, None]:
+    api, trail = make_api(control, limits=limits, **settings)
     async with trio.open_nursery() as nursery:
         chosen = listen or ApiListen(host="127.0.0.1")
-        yield await nursery.start(partial(serve_api, control, chosen, limits=limits))
+        nursery.start_soon(trail.run)
+        yield await nursery.start(api.serve, chosen)
         nursery.cancel_scope.cancel()
+
+
+async def serve_in_memory(control: FakeControl, stream: trio.abc.Stream) -> None:
+    """One connection from this computer over `stream`, which has no address."""
+    api, _ = make_api(control)
+    door = Door(api.trust, Peer(kind=PeerKind.TCP, address="127.0.0.1", port=1))
+    await api.converse(stream, door)
 
 
 async def converse(address: tuple[str, int], sent: bytes) -> bytes:

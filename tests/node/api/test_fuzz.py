@@ -1,6 +1,5 @@
 """Whatever is asked, the API answers in one shape and lives on."""
 
-from functools import partial
 from urllib.parse import quote
 
 import msgspec
@@ -9,13 +8,10 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.api.failure import answer_failure
 from node.api.routes import ROUTES
-from node.api.server import Dispatcher
 from orca.errors import ErrorEnvelope, error_classes
-from orca.http import serve_http
 from tests.node.api.control import FakeControl
-from tests.node.api.raw import Answer, parse
+from tests.node.api.raw import Answer, parse, serve_in_memory
 
 SEGMENTS = ("default", "web", "", "a/b", "aaaaaaaaaaaa", "sha256:" + "0" * 64, "é", "..")
 PATHS = st.one_of(
@@ -48,8 +44,7 @@ async def exchange(wire: bytes) -> Answer:
     received = b""
     with trio.fail_after(60):  # a hang is a failure with an example, not a run that never ends
         async with trio.open_nursery() as nursery:
-            answer = partial(Dispatcher(FakeControl()).answer, None)
-            nursery.start_soon(partial(serve_http, server, answer, peer="test", on_error=answer_failure))
+            nursery.start_soon(serve_in_memory, FakeControl(), server)
             await client.send_all(wire)
             while b"\r\n\r\n" not in received:
                 piece = await client.receive_some()

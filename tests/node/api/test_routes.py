@@ -10,13 +10,14 @@ import msgspec
 import pytest
 import trio
 
-from node.api.server import ApiListen, serve_api
+from node.api.server import ApiListen
 from orca.errors import AddressInUseError, OrcaError
 from orca.http import listen_unix, unix_connector
 from orca.model.ids import RequestId
+from orca.model.trust import Author
 from orca.model.view import ChangeRequest, DeployRequest, EventsReply, LogRecord, ServiceReply
 from tests.node.api.control import NODE, WEB, FakeControl, event, spec
-from tests.node.api.raw import ask, converse, parse, serving
+from tests.node.api.raw import ask, converse, make_api, parse, serving
 
 pytestmark = pytest.mark.integration
 Address = tuple[str, int]
@@ -25,7 +26,7 @@ Address = tuple[str, int]
 @pytest.fixture
 async def control() -> FakeControl:
     made = FakeControl()
-    await made.deploy(DeployRequest(specs=(spec("web"),)), actor="test")
+    await made.deploy(DeployRequest(specs=(spec("web"),)), by=Author(actor="test"))
     made.calls.clear()
     return made
 
@@ -81,7 +82,7 @@ async def test_a_change_takes_an_empty_body_or_a_request_id(address: Address, co
 
 async def test_a_change_names_its_actor_by_the_peer(address: Address, control: FakeControl) -> None:
     await ask(address, "POST", "/v1/services/default/web/stop")
-    assert control.calls[0][1].startswith("tcp:127.0.0.1:")
+    assert control.calls[0][1] == "loopback"
 
 
 async def test_the_unix_socket_is_private_and_names_its_caller_by_uid(control: FakeControl, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ async def test_a_stale_socket_is_replaced_and_a_live_one_is_not(control: FakeCon
 
 async def test_a_taken_port_is_named(address: Address, control: FakeControl) -> None:
     with pytest.raises(AddressInUseError, match=f"127.0.0.1:{address[1]}"):
-        await serve_api(control, ApiListen(host="127.0.0.1", port=address[1]))
+        await make_api(control)[0].serve(ApiListen(host="127.0.0.1", port=address[1]))
 
 
 async def test_scale_and_remove_change_the_service(address: Address, control: FakeControl) -> None:

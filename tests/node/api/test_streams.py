@@ -2,21 +2,19 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from functools import partial
 
 import msgspec
 import pytest
 import trio
 import trio.testing
 
-from node.api.server import Dispatcher
 from node.api.sse import KEEP_ALIVE
-from orca.http import serve_http
 from orca.model.event import NodeEvent
 from orca.model.ids import ServiceId
+from orca.model.trust import Author
 from orca.model.view import DeployRequest, ScaleRequest, ServicesReply
 from tests.node.api.control import WEB, FakeControl, event, spec
-from tests.node.api.raw import serving
+from tests.node.api.raw import serve_in_memory, serving
 
 Address = tuple[str, int]
 
@@ -57,7 +55,7 @@ async def getting(address: Address, target: str, *fields: str) -> AsyncGenerator
 @pytest.fixture
 async def control() -> FakeControl:
     made = FakeControl()
-    await made.deploy(DeployRequest(specs=(spec("web"), spec("db"))), actor="test")
+    await made.deploy(DeployRequest(specs=(spec("web"), spec("db"))), by=Author(actor="test"))
     return made
 
 
@@ -74,8 +72,8 @@ async def test_a_watch_tells_at_once_and_after_each_change_of_what_was_named(
     async with getting(address, "/v1/watch?service=default/web") as reader:
         first = msgspec.json.decode(await reader.sse(), type=ServicesReply)
         assert [service.id for service in first.services] == [WEB]
-        await control.scale(ServiceId("default/db"), ScaleRequest(replicas=9), actor="test")
-        await control.scale(WEB, ScaleRequest(replicas=5), actor="test")
+        await control.scale(ServiceId("default/db"), ScaleRequest(replicas=9), by=Author(actor="test"))
+        await control.scale(WEB, ScaleRequest(replicas=5), by=Author(actor="test"))
         second = msgspec.json.decode(await reader.sse(), type=ServicesReply)
         assert [(service.id, service.replicas) for service in second.services] == [(WEB, 5)]
 
@@ -85,7 +83,7 @@ async def test_many_changes_at_once_are_told_together(address: Address, control:
     async with getting(address, "/v1/watch?service=default/web") as reader:
         await reader.sse()
         for replicas in range(2, 500):
-            await control.scale(WEB, ScaleRequest(replicas=replicas), actor="test")
+            await control.scale(WEB, ScaleRequest(replicas=replicas), by=Author(actor="test"))
         told = 1
         while msgspec.json.decode(await reader.sse(), type=ServicesReply).services[0].replicas != 499:
             told += 1
@@ -153,7 +151,7 @@ async def test_a_silent_stream_says_something_each_15_seconds(
     """On a virtual clock, over a stream in memory."""
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(serve_http, server, partial(Dispatcher(control).answer, None)))
+        nursery.start_soon(serve_in_memory, control, server)
         await client.send_all(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         received = b""
         while received.count(KEEP_ALIVE) < 3:
@@ -175,7 +173,7 @@ async def test_a_stream_of_one_service_is_not_silenced_by_what_happens_to_others
             await trio.sleep(1)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(serve_http, server, partial(Dispatcher(control).answer, None)))
+        nursery.start_soon(serve_in_memory, control, server)
         nursery.start_soon(be_busy)
         await client.send_all(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         received = b""

@@ -2,7 +2,7 @@
 
 from orca.errors import ConflictError, NotFoundError
 from orca.model.ids import NodeId, StateRevision, TokenId
-from orca.model.trust import AuthorityState
+from orca.model.trust import Author, AuthorityState
 from orca.model.trust_view import (
     AuthoritiesReply,
     AuthorityView,
@@ -28,14 +28,14 @@ class FakeTrust:
     def _observation(self) -> Observation:
         return Observation(observer=NodeId("n-test"), at_ms=WallMs(1), state_revision=StateRevision(1))
 
-    async def create_token(self, request: CreateTokenRequest, *, actor: str) -> TokenReply:
+    async def create_token(self, request: CreateTokenRequest, *, by: Author) -> TokenReply:
         number = TokenId(f"token{len(self.made)}")
         self.made[number] = JoinTokenView(
             id=number,
             role=request.role,
             uses_left=request.uses,
             created_at_ms=WallMs(1),
-            created_by=actor,
+            created_by=by.actor,
             expires_at_ms=WallMs(2),
             is_expired=False,
             note=request.note,
@@ -53,11 +53,11 @@ class FakeTrust:
     def tokens(self) -> TokensReply:
         return TokensReply(observation=self._observation(), tokens=tuple(self.made.values()))
 
-    async def revoke_token(self, token: TokenId, *, actor: str) -> None:
+    async def revoke_token(self, token: TokenId, *, by: Author) -> None:
         if self.made.pop(token, None) is None:
             raise NotFoundError(f"there is no join token {token}")
 
-    async def remove_node(self, name: str, *, is_forced: bool, actor: str) -> NodeRemoval:
+    async def remove_node(self, name: str, *, is_forced: bool, by: Author) -> NodeRemoval:
         if name != "n2":
             raise NotFoundError(f"there is no node {name}")
         if not is_forced:
@@ -80,5 +80,5 @@ class FakeTrust:
         )
         return AuthoritiesReply(observation=self._observation(), authorities=(view,))
 
-    async def rotate(self, *, actor: str) -> AuthoritiesReply:
+    async def rotate(self, *, by: Author) -> AuthoritiesReply:
         return self.authorities()

@@ -14,12 +14,14 @@ from orca.errors import ConflictError, InvalidRequestError, NotAvailableError, N
 from orca.model.ids import ProjectName, RequestId, SecretId
 from orca.model.secret_view import SetSecretsRequest
 from orca.model.secrets import SECRET_BYTES_MAX
+from orca.model.trust import Author
 from orca.model.view import DeployRequest
 from tests.consensus.intent import make_spec
 from tests.node.secrets.parts import Group, OneKeyVault
 
 DB, SHARED = SecretId("shop/db"), SecretId("/shared")
 R = RequestId("r-1")
+ANN = Author(actor="ann", origin="here")
 
 
 def make(vault: OneKeyVault | None = None) -> tuple[Group, SecretControl]:
@@ -30,7 +32,7 @@ def make(vault: OneKeyVault | None = None) -> tuple[Group, SecretControl]:
 
 async def put(control: SecretControl, request: str = "r-1", **values: bytes) -> tuple[SecretId, ...]:
     named = {SecretId(name.replace("__", "/")): value for name, value in values.items()}
-    changed, _ = await control.set(named, request_id=RequestId(request), actor="ann")
+    changed, _ = await control.set(named, request_id=RequestId(request), by=ANN)
     return changed
 
 
@@ -72,18 +74,18 @@ async def test_a_node_without_the_data_key_says_so_and_nothing_is_proposed() -> 
 async def test_what_is_no_id_of_a_secret_is_refused(name: str) -> None:
     group, control = make()
     with pytest.raises(InvalidRequestError, match="is no id of a secret"):
-        await control.set({SecretId(name): b"x"}, request_id=R, actor="ann")
+        await control.set({SecretId(name): b"x"}, request_id=R, by=ANN)
     assert not group.proposed
 
 
 async def test_limits_are_told_before_anything_is_sealed() -> None:
     _, control = make()
     with pytest.raises(InvalidRequestError, match="no secret is named"):
-        await control.set({}, request_id=R, actor="ann")
+        await control.set({}, request_id=R, by=ANN)
     with pytest.raises(InvalidRequestError, match="501 secrets come at once"):
-        await control.set({SecretId(f"shop/{n}"): b"" for n in range(501)}, request_id=R, actor="ann")
+        await control.set({SecretId(f"shop/{n}"): b"" for n in range(501)}, request_id=R, by=ANN)
     with pytest.raises(PayloadTooLargeError, match="shop/db has 131073 bytes"):
-        await control.set({DB: bytes(SECRET_BYTES_MAX + 1)}, request_id=R, actor="ann")
+        await control.set({DB: bytes(SECRET_BYTES_MAX + 1)}, request_id=R, by=ANN)
     await put(control, shop__db=bytes(SECRET_BYTES_MAX))
 
 
@@ -92,7 +94,7 @@ async def test_a_secret_in_use_stays_and_an_unknown_one_is_not_found() -> None:
     await put(control, shop__db=b"one")
     group.cluster.put(make_spec("web", project=ProjectName("shop"), env={"A": "${secrets.db}"}))
     with pytest.raises(ConflictError, match="used by shop/web"):
-        await control.remove((DB,), request_id=RequestId("r-2"), actor="ann")
+        await control.remove((DB,), request_id=RequestId("r-2"), by=ANN)
     with pytest.raises(NotFoundError):
-        await control.remove((SHARED,), request_id=RequestId("r-3"), actor="ann")
+        await control.remove((SHARED,), request_id=RequestId("r-3"), by=ANN)
     assert list(group.state.secrets) == [DB]

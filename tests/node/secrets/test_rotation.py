@@ -10,10 +10,12 @@ from node.secrets import SecretControl
 from node.secrets.rotation import ENTRIES_MAX, KeyRotation
 from orca.errors import NotAvailableError, ProposalLostError
 from orca.model.ids import RequestId, SecretId
+from orca.model.trust import Author
 from tests.consensus.intent import CountingIds
 from tests.node.trust.cluster import Member
 
 NAMES = [SecretId(f"shop/s{number}") for number in range(ENTRIES_MAX + 20)]
+ANN = Author(actor="ann", origin="here")
 
 
 async def prepared() -> tuple[Member, SecretControl]:
@@ -22,7 +24,7 @@ async def prepared() -> tuple[Member, SecretControl]:
     replica = cast("ReplicaDriver", member.replica)
     rotation = KeyRotation(replica, member.data_keys, member.clock, CountingIds())
     control = SecretControl(replica, member.data_keys, member.clock, rotation)
-    await control.set({name: name.encode() for name in NAMES}, request_id=RequestId("set"), actor="ann")
+    await control.set({name: name.encode() for name in NAMES}, request_id=RequestId("set"), by=ANN)
     member.replica.proposed.clear()
     return member, control
 
@@ -41,7 +43,7 @@ def check(member: Member, version: int) -> None:
 async def test_everything_is_sealed_anew_and_the_old_key_is_forgotten() -> None:
     member, control = await prepared()
     versions = {one.id: one.version for one in member.state.secrets.values()}
-    assert await control.rotate(actor="ann") == (2, len(NAMES))
+    assert await control.rotate(by=ANN) == (2, len(NAMES))
     check(member, 2)
     assert {one.id: one.version for one in member.state.secrets.values()} == versions
     kinds = [type(command) for command in member.replica.proposed]
@@ -63,12 +65,12 @@ async def test_a_rotation_that_was_cut_off_is_completed_by_the_next(step: int) -
 
     member.replica.propose = cut_off  # type: ignore[method-assign,assignment] # a node that dies
     with pytest.raises(ProposalLostError):
-        await control.rotate(actor="ann")
+        await control.rotate(by=ANN)
     for name in NAMES:
         record = member.state.secrets[name]
         assert member.data_keys.open(name, record.key_version, record.ciphertext) == name.encode()
     member.replica.propose = propose  # type: ignore[method-assign] # the node again
-    version, _ = await control.rotate(actor="ann")
+    version, _ = await control.rotate(by=ANN)
     check(member, version)
 
 
@@ -77,5 +79,5 @@ async def test_a_node_that_cannot_open_the_present_key_makes_no_new_one() -> Non
     for key in member.state.data_keys.values():
         key.wrapped.clear()
     with pytest.raises(NotAvailableError, match="cannot open data key 1"):
-        await control.rotate(actor="ann")
+        await control.rotate(by=ANN)
     assert not member.replica.proposed

@@ -171,7 +171,7 @@ async def test_somebody_who_shows_the_right_ca_without_a_certificate_of_it_is_to
     )
     context = stranger.credentials.server_context()  # with his own leaf
     stranger.state.authorities.clear()
-    stranger.credentials._contexts = (context, context)
+    stranger.credentials._contexts = (context, context, context)
     stranger.credentials._made_for = (
         stranger.credentials.own.certificate,
         stranger.credentials.anchors(),

@@ -194,9 +194,9 @@ async def test_exec_carries_input_output_size_and_exit_code(client: NodeClient, 
 
 
 async def test_exec_tells_why_there_is_no_session(client: NodeClient) -> None:
-    async with client.exec(AllocationId("bbbbbbbbbbbb"), ("sh",)) as channel:
-        with pytest.raises(NotFoundError, match="no copy"):
-            await channel.receive()
+    with pytest.raises(NotFoundError, match="no copy"):
+        async with client.exec(AllocationId("bbbbbbbbbbbb"), ("sh",)):
+            pass
     async with client.exec(COPY, ("fail",)) as channel:
         with pytest.raises(RuntimeFailedError, match="no such program"):
             await channel.exit_code()

@@ -27,7 +27,7 @@ def test_an_address_is_read_in_each_of_its_forms(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "https://n", "n:port", "n:99999", "http://", "unix:api.sock", "a b", "http://n/v1", "http://u@n", "[::1"],
+    ["", "ftp://n", "n:port", "n:99999", "http://", "unix:api.sock", "a b", "http://n/v1", "http://u@n", "[::1"],
 )
 def test_a_wrong_address_is_refused_with_the_right_forms(text: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
