@@ -176,7 +176,7 @@ class NodeConfig(_Section, frozen=True):
     """Engine address; empty: DOCKER_HOST or the default socket."""
 
     mesh_port: int = MESH_PORT
-    """Where nodes of the cluster talk to each other, on this computer only until they can prove who they are."""
+    """Where nodes of the cluster talk to each other, with certificates only."""
 
     gossip: GossipSection = GossipSection()
     cluster: ClusterSection = ClusterSection()
