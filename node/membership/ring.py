@@ -19,6 +19,7 @@ class GossipRing:
         self._kept = kept
         self.codec_ring: Keyring | None = None
         """What seals and opens packets."""
+        self._newest: bytes | None = None
 
     def load(self) -> None:
         """Take the kept keys, and the configured one among them. Blocks; raises StoreCorruptError."""
@@ -32,8 +33,16 @@ class GossipRing:
         """The keys, the one that seals first."""
         return () if self.codec_ring is None else self.codec_ring.keys
 
+    @property
+    def offered(self) -> tuple[bytes, ...]:
+        """The keys for somebody who has none: the newest first, which is about to seal."""
+        if self._newest not in self.keys or self._newest is None:
+            return self.keys
+        return (self._newest, *(key for key in self.keys if key != self._newest))
+
     async def install(self, key: bytes) -> None:
         """Open with `key` too, from now on and after a restart; of more keys than a ring holds the last one goes."""
+        self._newest = key
         await self._change(lambda ring: _install(ring, key))
 
     async def use(self, key: bytes) -> None:

@@ -77,7 +77,7 @@ class WaitingRoom(Generic[T]):
         """Let `guest` in; whoever has to go for it."""
         evicted = None
         if self._count >= self._places:
-            longest = max(self._by_address, key=lambda one: len(self._by_address[one]))
+            longest = max(self._by_address, key=lambda one: len(self._by_address[one]) + (one == address))
             evicted = self._by_address[longest][0]
             self.leave(longest, evicted)
         self._by_address.setdefault(address, deque()).append(guest)

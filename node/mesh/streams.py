@@ -54,6 +54,8 @@ class MeshStream(trio.abc.HalfCloseableStream):
         self._arrived: deque[bytes] = deque()
         self._changed = trio.Event()
         self._room = trio.Event()
+        self._since_turn = 0
+        """Bytes that were sent since others had their turn."""
         self._is_finished = False
         self._is_closed = False
         self._read_error: OrcaError | None = None
@@ -94,10 +96,16 @@ class MeshStream(trio.abc.HalfCloseableStream):
         """Hand `data` over; waits while much of this stream waits already. Raises trio.BrokenResourceError."""
         self._check_sending()
         self._carrier.send(self.number, bytes(data))
-        if self._carrier.queued(self.number) <= self._carrier.queue_bytes:
+        self._since_turn += len(data)
+        if self._carrier.queued(self.number) > self._carrier.queue_bytes:
+            self._since_turn = 0
+            await self.wait_send_all_might_not_block()
+        elif self._since_turn > self._carrier.queue_bytes:
+            self._since_turn = 0
             await trio.lowlevel.checkpoint()
-            return
-        await self.wait_send_all_might_not_block()
+        else:
+            # A turn of the loop for each piece would cost as much as sending it.
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until little enough waits."""

@@ -26,9 +26,10 @@ from node.trust.data_keys import DataKeys
 from node.trust.duties import is_wrapper, signing_authority, succession_of, wrappings_due
 from node.trust.issuing import Issuer
 from node.trust.kept import KeptTrust
+from node.trust.messages import GossipKeys
 from node.trust.renewal import is_due, retry_s
 from node.trust.service import TrustService
-from orca.errors import OrcaError
+from orca.errors import NotAvailableError, OrcaError
 from orca.model.ids import NodeId, RequestId
 from orca.model.units import Instant, WallMs
 from orca.sources import Clock, IdSource
@@ -44,6 +45,7 @@ DROP_AFTER_S: Final = 3.5
 FOLLOW_AFTER_S: Final = 2.0
 """A new authority is believed for so long before it signs."""
 GOSSIP_KEY_BYTES: Final = 32
+FETCHES_MAX: Final = 5
 
 
 class TrustKeeper:
@@ -85,6 +87,7 @@ class TrustKeeper:
         self._changed = trio.Event()
         self._believed: object = None
         self._current_at = Instant(-math.inf)
+        self._offered_version = 0
         self._retry: dict[str, tuple[int, float]] = {}
 
     def state_changed(self) -> None:
@@ -170,15 +173,17 @@ class TrustKeeper:
         _log.info("this node has a new certificate", good_until_ms=self._credentials.lifetime().not_after_ms)
 
     async def _show(self, certificate: bytes) -> None:
-        own = msgspec.structs.replace(
-            self._credentials.own,
+        await self._change_own(
             certificate=certificate,
             authorities=self._credentials.anchors(),
             cross=self._credentials.cross_certificates(),
         )
-        await self._kept.keep_own_soon(own)
-        self._credentials.own = own
         self._chance = random.random()
+
+    async def _change_own(self, **fields: Any) -> None:
+        """Several tasks change different parts of it, so what is in memory is changed first."""
+        own = self._credentials.own = msgspec.structs.replace(self._credentials.own, **fields)
+        await self._kept.keep_own_soon(own)
 
     # ------------------------------------------------------------------ for all of the cluster
 
@@ -214,48 +219,59 @@ class TrustKeeper:
     async def _rotate_for_removed(self) -> None:
         """Who was removed knows the gossip key: there is to be one more of them than nodes were removed."""
         state = self._replica.state
-        if not self._membership.ring.keys or state.settings.gossip_key_version > len(state.revoked):
+        wanted = len(state.revoked) + 1
+        if not self._membership.ring.keys or max(1, state.settings.gossip_key_version) >= wanted:
             return
-        version = len(state.revoked) + 1
-        if state.revoked:
-            key = os.urandom(GOSSIP_KEY_BYTES)
-            await self._membership.ring.install(key)
-            await self._note_version(version)
-            await self._propose(ChangeSettings(**self._stamp(), gossip_key_version=version))
-            _log.info("gossip gets a new key, because a node was removed", version=version)
-            await self._switch_to(key)
-        else:
-            await self._propose(ChangeSettings(**self._stamp(), gossip_key_version=version))
+        key = await self._begin_key(wanted)
+        await self._propose(ChangeSettings(**self._stamp(), gossip_key_version=wanted))
+        _log.info("gossip gets a new key, because a node was removed", version=wanted)
+        await self._switch_to(key, wanted)
 
     # ------------------------------------------------------------------------------ gossip keys
 
+    @property
+    def gossip_keys(self) -> GossipKeys:
+        """What a peer is given: the newest key first, also while it does not seal here yet."""
+        return GossipKeys(keys=self._membership.ring.offered, version=self._known_version)
+
+    @property
+    def _known_version(self) -> int:
+        return max(self._offered_version, self._credentials.own.gossip_key_version)
+
+    async def _begin_key(self, version: int) -> bytes:
+        key = os.urandom(GOSSIP_KEY_BYTES)
+        await self._membership.ring.install(key)
+        self._offered_version = version
+        return key
+
     async def _keep_gossip_keys(self) -> None:
         while True:
-            wanted = self._replica.state.settings.gossip_key_version
-            if self._membership.ring.keys and wanted > self._credentials.own.gossip_key_version:
+            if self._membership.ring.keys and self._replica.state.settings.gossip_key_version > self._known_version:
                 await self._try("gossip keys", self._fetch_keys)
             await trio.sleep(LOOK_S / 4)
 
     async def _fetch_keys(self) -> None:
-        found = await self._service.gossip_keys(self._replica.state.settings.gossip_key_version)
-        known = self._membership.ring.keys
-        new = [key for key in found.keys if key not in known]
-        for key in new:
+        """From whoever has them; the leader makes them when nobody has, because who made them is gone."""
+        wanted = self._replica.state.settings.gossip_key_version
+        try:
+            found = await self._service.gossip_keys(wanted)
+        except NotAvailableError:
+            if not self._replica.is_leader or self._retry.get("gossip keys", (0, 0.0))[0] < FETCHES_MAX:
+                raise
+            await self._switch_to(await self._begin_key(wanted), wanted)
+            return
+        for key in reversed(found.keys):
             await self._membership.ring.install(key)
-        await self._note_version(found.version)
-        if new:
-            await self._switch_to(new[-1])
+        self._offered_version = found.version
+        await self._switch_to(found.keys[0], found.version)
 
-    async def _switch_to(self, key: bytes) -> None:
+    async def _switch_to(self, key: bytes, version: int) -> None:
+        """Noted when it is over: who is killed in between asks for the keys again."""
         await trio.sleep(USE_AFTER_S)
         await self._membership.ring.use(key)
         await trio.sleep(DROP_AFTER_S - USE_AFTER_S)
         await self._membership.ring.remove_others(key)
-
-    async def _note_version(self, version: int) -> None:
-        own = msgspec.structs.replace(self._credentials.own, gossip_key_version=version)
-        await self._kept.keep_own_soon(own)
-        self._credentials.own = own
+        await self._change_own(gossip_key_version=version)
 
     # ----------------------------------------------------------------------------------- ways
 

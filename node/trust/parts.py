@@ -193,7 +193,7 @@ class Trust:
         return key_fingerprint(self.started.keys.tls_key)
 
     def _gossip_keys(self) -> GossipKeys:
-        return GossipKeys(keys=self._membership.ring.keys, version=self.credentials.own.gossip_key_version)
+        return self.keeper.gossip_keys
 
     def _reachable(self, others: Callable[[], Iterable[NodeId]]) -> list[NodeId]:
         """Those that gossip knows to live; when it knows none, all that there are: its key may have changed."""

@@ -83,7 +83,7 @@ class Outgoing:
         while left > 0 and (stream := self._next()) is not None:
             queued = stream.queued
             left -= self._cut(stream, parts, min(left, DATA_BYTES_MAX))
-            if not stream.queued or queued > self._queue_bytes >= stream.queued:
+            if not stream.queued or queued * 2 > self._queue_bytes >= stream.queued * 2:
                 yield stream
 
     def _next(self) -> Stream | None:
