@@ -77,7 +77,8 @@ async def _list(session: Session) -> None:
         joining = await client.tokens()
         calling = await client.api_tokens()
     if session.console.as_json:
-        session.console.data({"join": joining, "api": calling})
+        shown = {"observation": joining.observation, "tokens": joining.tokens, "api_tokens": calling.tokens}
+        session.console.data(shown)
         return
     _tokens(joining, session.console)
     if calling.tokens:
