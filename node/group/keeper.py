@@ -11,7 +11,7 @@ from consensus.driver import ReplicaDriver
 from consensus.raft import AddLearner, PeerProgress, Promote, Remove, epoch_number
 from consensus.state.commands import AdmitNode
 from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
-from node.group.peers import make_peers, seat_of
+from node.group.peers import make_peers, may_vote, seat_of
 from node.membership.sightings import Sighting
 from orca.errors import OrcaError
 from orca.model.allocation import DesiredStatus
@@ -157,7 +157,7 @@ class GroupKeeper:
             leader=raft.leader,
             commit_index=raft.commit_index,
             applied_index=self._replica.applied_index,
-            wanted=target_size(len({*nodes, *seen}), self._config.wanted),
+            wanted=target_size(sum(may_vote(nodes.get(node)) for node in {*nodes, *seen}), self._config.wanted),
             voters_alive=alive,
             has_quorum=bool(raft.membership.voters) and alive * 2 > len(raft.membership.voters),
             members=members,

@@ -1,12 +1,14 @@
 """What is known of each node, put together for the choice of voters and for people. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from consensus.raft import PeerProgress
+from consensus.state.cluster import NodeRecord
 from consensus.storage import Membership
 from consensus.subgroup import Peer, Seat
 from node.membership.sightings import Sighting
 from orca.model.ids import NodeId
+from orca.model.trust import NodeRole
 from orca.model.view import MemberState
 
 _LEAVING = frozenset({MemberState.LEAVING, MemberState.LEFT})
@@ -19,8 +21,13 @@ def seat_of(node: NodeId, membership: Membership) -> Seat:
     return Seat.LEARNER if node in membership.learners else Seat.NONE
 
 
+def may_vote(record: NodeRecord | None) -> bool:
+    """Whether a node can get a seat: not one that was admitted as a worker. None is not admitted yet."""
+    return record is None or record.role is not NodeRole.WORKER
+
+
 def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together here
-    nodes: Iterable[NodeId],
+    nodes: Mapping[NodeId, NodeRecord],
     seen: Mapping[NodeId, Sighting],
     membership: Membership,
     progress: Mapping[NodeId, PeerProgress],
@@ -40,7 +47,7 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
         sight = seen.get(node)
         is_alive = node == own or (sight is not None and sight.is_alive)
         age_s = unseen_for_s if sight is None else sight.state_age_s
-        one = progress.get(node)
+        one, record = progress.get(node), nodes.get(node)
         peers.append(
             Peer(
                 node=node,
@@ -53,6 +60,7 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
                 lag=0 if node == own else (None if one is None else one.lag),
                 has_caught_up=node == own or (one is not None and one.has_caught_up),
                 is_leaving=sight is not None and sight.state in _LEAVING,
+                may_vote=may_vote(record),
                 learner_for_s=learner_for_s.get(node, 0.0),
             )
         )
