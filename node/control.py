@@ -18,7 +18,7 @@ from consensus.state.commands import Command, RemoveService, RestartService, Sca
 from node import changes
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
-from node.group import Quorum
+from node.group.quorum import Quorum
 from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import ExecRequest, ExecSession, InstanceStats, LogLine, Runtime
