@@ -33,10 +33,13 @@ from node.control import Control
 from node.describing import announce, bracketed, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
-from node.group import GroupKeeper, Quorum, RaftTransport, Recovery
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
+from node.group.keeper import GroupKeeper
+from node.group.quorum import Quorum
+from node.group.recovery import Recovery
+from node.group.transport import RaftTransport
 from node.health.probes import HealthDriver
 from node.logging import configure_logging
 from node.membership import Membership

@@ -16,7 +16,7 @@ from node.beliefs import BeliefTable
 from node.building import ImageBuilder
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
-from node.group import Quorum
+from node.group.quorum import Quorum
 from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import Runtime

@@ -84,7 +84,7 @@ class _Undo(NamedTuple):
 
     mark: _Mark
     has_sent: bool
-    accepted_here: list[ProposalId]
+    accepted_here: dict[ProposalId, None]
     answers: list[Effect]
 
 
@@ -255,7 +255,7 @@ class RaftCore:
         self._late: list[SendMessage] = []
         self._answers: list[_Answer] = []
         self._read_answers: list[_ReadAnswer] = []
-        self._accepted_here: list[ProposalId] = []
+        self._accepted_here: dict[ProposalId, None] = {}
         self._restored: Snapshot | None = None
         self._compacted: Snapshot | None = None
         self._notes: list[Noted] = []

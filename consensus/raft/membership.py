@@ -67,7 +67,7 @@ class MembershipChanges(Proposals):
         payload = encode_membership(after)
         self._append_own([Entry(term=self.term, index=index, payload=payload, kind=EntryKind.MEMBERSHIP)])
         self._answers.append(Accepted(proposal_id=event.proposal_id, term=self.term, index=index))
-        self._accepted_here.append(event.proposal_id)
+        self._accepted_here[event.proposal_id] = None
         self._match_peers()
 
     def _membership_refusal(self, change: MembershipChange) -> Refusal | None:

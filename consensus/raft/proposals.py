@@ -46,7 +46,7 @@ class Proposals(Reads):
             index = LogIndex(last_index + len(entries) + 1)
             entries.append(Entry(term=term, index=index, payload=proposal.payload))
             self._answers.append(Accepted(proposal_id=proposal.proposal_id, term=term, index=index))
-            self._accepted_here.append(proposal.proposal_id)
+            self._accepted_here[proposal.proposal_id] = None
         self._append_own(entries)
 
     def _reject(self, proposal_id: ProposalId, refusal: Refusal) -> None:

@@ -2,7 +2,8 @@
 
 The group has as many voters as the cluster's size asks for: 1 for one or two nodes, 3
 from three, 5 from seven, 7 from twenty-five; `wanted` of the configuration overrides
-that. More voters survive more failures and make every write wait for more disks.
+that. Workers, which were admitted to carry work only, never get a seat and do not count.
+More voters survive more failures and make every write wait for more disks.
 
 `next_change` looks at the group as it is and at the candidates, and names the one change
 to make now, or none. Called again after each change (and when beliefs change) it walks
@@ -16,7 +17,7 @@ where the old one stopped. The order of its rules:
    below it; it waits `pair_wait_s` at most.
 3. A surplus voter goes: the dead before the leaving before the least suitable. The
    leader goes last, and hands leadership over before it does.
-4. A voter that is leaving, or believed dead for `replace_after_s`, gets a substitute: first
+4. A voter that is leaving, became a worker, or is believed dead for `replace_after_s`, gets a substitute: first
    a learner, then (rule 2) its promotion, and only then (rule 3) the removal.
 5. A seat that was never filled gets a learner.
 6. A group that stands in fewer zones than it could, for a while, swaps one voter of

@@ -78,8 +78,8 @@ class _Choice:
         self._config = config
         self._voters = [peer for peer in ordered if peer.seat is Seat.VOTER]
         self._learners = [peer for peer in ordered if peer.seat is Seat.LEARNER]
-        self._others = [peer for peer in ordered if peer.seat is Seat.NONE and peer.is_alive and not peer.is_leaving]
-        self._target = target_size(sum(not peer.is_leaving for peer in ordered), config.wanted)
+        self._others = [peer for peer in ordered if peer.seat is Seat.NONE and peer.is_alive and _may_sit(peer)]
+        self._target = target_size(sum(map(_may_sit, ordered)), config.wanted)
         self._lasting = [peer for peer in self._voters if not self._must_go(peer)]
 
     def make(self) -> Change | None:
@@ -88,7 +88,7 @@ class _Choice:
         return next((change for rule in rules if (change := rule()) is not None), None)
 
     def _must_go(self, peer: Peer) -> bool:
-        return peer.is_leaving or (not peer.is_alive and peer.dead_for_s >= self._config.replace_after_s)
+        return not _may_sit(peer) or (not peer.is_alive and peer.dead_for_s >= self._config.replace_after_s)
 
     def _needed(self) -> int:
         """How many voters are missing once those that must go are gone."""
@@ -98,8 +98,8 @@ class _Choice:
         for peer in self._learners:
             if not peer.is_alive:
                 return Change(kind=ChangeKind.REMOVE, node=peer.node, reason="it died before it could vote")
-            if peer.is_leaving:
-                return Change(kind=ChangeKind.REMOVE, node=peer.node, reason="it is leaving")
+            if not _may_sit(peer):
+                return Change(kind=ChangeKind.REMOVE, node=peer.node, reason=_gone(peer))
         needed = max(self._needed(), 1 if self._swap() is not None else 0)
         if len(self._learners) > needed:
             worst = max(self._learners, key=lambda peer: suitability(peer, zones_of(self._lasting)))
@@ -132,7 +132,7 @@ class _Choice:
             return None
         if gone and (len(self._lasting) >= self._target or not self._can_fill()):
             dead_first = sorted(gone, key=lambda peer: (peer.is_alive, peer.node == self._leader, peer.node))
-            return self._remove(dead_first[0], "it is leaving" if dead_first[0].is_alive else _dead(dead_first[0]))
+            return self._remove(dead_first[0], _gone(dead_first[0]))
         if len(self._lasting) > self._target:
             return self._remove(self._least_suitable(), f"{self._target} voters are enough")
         return None
@@ -156,7 +156,7 @@ class _Choice:
             return None
         if peer.node != self._leader:
             return Change(kind=ChangeKind.REMOVE, node=peer.node, reason=reason)
-        heir = min((one for one in alive if not one.is_leaving), key=self._heir_key, default=None)
+        heir = min((one for one in alive if _may_sit(one)), key=self._heir_key, default=None)
         if heir is None:
             return None
         return Change(kind=ChangeKind.HAND_OVER, node=heir.node, reason=f"{peer.node} gives up its seat: {reason}")
@@ -173,7 +173,7 @@ class _Choice:
         gone = [peer for peer in self._voters if self._must_go(peer)]
         reason = self._why(best)
         if gone:
-            reason += f"; {gone[0].node} " + ("is leaving" if gone[0].is_alive else _dead(gone[0]))
+            reason += f"; {gone[0].node}: {_gone(gone[0])}"
         return Change(kind=ChangeKind.ADD_LEARNER, node=best.node, reason=reason)
 
     def _swap(self) -> tuple[Peer, Peer] | None:
@@ -212,8 +212,15 @@ class _Choice:
         return ", ".join(parts)
 
 
-def _dead(peer: Peer) -> str:
-    return f"has been dead for {_span(peer.dead_for_s)}"
+def _may_sit(peer: Peer) -> bool:
+    return peer.may_vote and not peer.is_leaving
+
+
+def _gone(peer: Peer) -> str:
+    """Why it cannot keep its seat."""
+    if not peer.is_alive:
+        return f"it has been dead for {_span(peer.dead_for_s)}"
+    return "it is leaving" if peer.is_leaving else "it is a worker, which does not vote"
 
 
 def _span(seconds: float) -> str:

@@ -25,7 +25,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     `dead_for_s`: how long it has been believed dead; 0 for a living one.
     `load`: 0 idle to 1 full. `lag`: entries that it has yet to store; None when unknown.
     `has_caught_up`: it stores entries about as fast as they are made.
-    `is_leaving`: it was told to go, or to take no duties.
+    `is_leaving`: it was told to go, or to take no duties. `may_vote`: False for one that was admitted to
+    work only; it never gets a seat, gives up one that it has, and does not count for the size of the group.
     """
 
     node: NodeId
@@ -38,6 +39,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     lag: int | None = None
     has_caught_up: bool = False
     is_leaving: bool = False
+    may_vote: bool = True
     learner_for_s: float = 0.0
 
 

@@ -10,11 +10,6 @@ seat. Only nodes that are in the state get one: who may be there is decided by `
 When a quorum of voters is gone for good, `Recovery` starts the group anew from one survivor, after it asked all
 others that live how much they know. A node that comes back with a log of the old life sets it aside in a file
 and follows.
+
+Take each from its own module: who only carries messages need not load the gossip that the keeper looks at.
 """
-
-from node.group.keeper import GroupKeeper
-from node.group.quorum import Quorum
-from node.group.recovery import Recovery
-from node.group.transport import RaftTransport
-
-__all__ = ["GroupKeeper", "Quorum", "RaftTransport", "Recovery"]

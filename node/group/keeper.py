@@ -10,7 +10,7 @@ import trio
 from consensus.driver import ReplicaDriver
 from consensus.raft import AddLearner, PeerProgress, Promote, Remove, epoch_number
 from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
-from node.group.peers import make_peers, seat_of
+from node.group.peers import make_peers, may_vote, seat_of
 from node.membership.sightings import Sighting
 from orca.errors import OrcaError
 from orca.model.allocation import DesiredStatus
@@ -18,7 +18,6 @@ from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
 from orca.model.quorum_view import QuorumMember, QuorumReply, QuorumRole
-from orca.model.trust import NodeRole
 from orca.model.units import Instant
 from orca.model.view import Observation
 from orca.sources import Clock
@@ -159,7 +158,7 @@ class GroupKeeper:
             leader=raft.leader,
             commit_index=raft.commit_index,
             applied_index=self._replica.applied_index,
-            wanted=target_size(sum(one.role is NodeRole.MEMBER for one in nodes.values()), self._config.wanted),
+            wanted=target_size(sum(map(may_vote, nodes.values())), self._config.wanted),
             voters_alive=alive,
             has_quorum=bool(raft.membership.voters) and alive * 2 > len(raft.membership.voters),
             members=members,

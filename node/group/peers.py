@@ -21,8 +21,9 @@ def seat_of(node: NodeId, membership: Membership) -> Seat:
     return Seat.LEARNER if node in membership.learners else Seat.NONE
 
 
-def _may_sit(node: NodeId, nodes: Mapping[NodeId, NodeRecord], excused: Collection[NodeId]) -> bool:
-    return node in nodes and nodes[node].role is NodeRole.MEMBER and node not in excused
+def may_vote(record: NodeRecord | None) -> bool:
+    """Whether a node can have a seat: a member that was admitted, and no worker. None is no node of the cluster."""
+    return record is not None and record.role is NodeRole.MEMBER
 
 
 def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together here
@@ -48,7 +49,7 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
         sight = seen.get(node)
         is_alive = node == own or (sight is not None and sight.is_alive)
         age_s = unseen_for_s if sight is None else sight.state_age_s
-        one = progress.get(node)
+        one, record = progress.get(node), nodes.get(node)
         peers.append(
             Peer(
                 node=node,
@@ -60,7 +61,8 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
                 load=loads.get(node, 0.0),
                 lag=0 if node == own else (None if one is None else one.lag),
                 has_caught_up=node == own or (one is not None and one.has_caught_up),
-                is_leaving=(sight is not None and sight.state in _LEAVING) or not _may_sit(node, nodes, excused),
+                is_leaving=(sight is not None and sight.state in _LEAVING) or record is None or node in excused,
+                may_vote=may_vote(record),
                 learner_for_s=learner_for_s.get(node, 0.0),
             )
         )

@@ -66,6 +66,7 @@ class Environment:
         self._limit_bytes = map_bytes_max // 8 * 7
         self._lmdb = environment
         self._handles = handles
+        self._page_bytes = environment.stat()["psize"]
         self._broken: StoreCorruptError | None = None
         self._commit_began_at: float | None = None
         self._is_closed = False
@@ -213,14 +214,18 @@ class Environment:
     def _transact(self, group: list[Job]) -> list[Any]:
         if self._broken is not None:
             raise StoreCorruptError(self._broken.message) from self._broken
-        before_txn = self._lmdb.info()["last_txnid"]
+        info = self._lmdb.info()
+        before_txn, held_bytes = info["last_txnid"], (info["last_pgno"] + 1) * self._page_bytes
         self._commit_began_at = time.monotonic()
         try:
             with _translated(self.data_path), self._lmdb.begin(write=True) as transaction:
                 view = WriteView(transaction, self._handles)
-                before_bytes = view.used_bytes()
+                # What is in use is never more than the file holds: far from the limit nobody has to count.
+                is_near = held_bytes > self._limit_bytes // 8 * 7
+                before_bytes = view.used_bytes() if is_near else held_bytes
                 results = [job.change(view) for job in group]
-                self._check_room(before_bytes, view.used_bytes())
+                if is_near or held_bytes + view.growth_bytes_max(self._page_bytes) > self._limit_bytes:
+                    self._check_room(before_bytes, view.used_bytes())
             return results
         except StoreCorruptError as error:
             # Only what LMDB says is about the whole store; a change may find fault with a record.

@@ -7,6 +7,8 @@ from typing import Final
 import lmdb
 
 KEY_BYTES_MAX: Final = 511
+_LEVELS_MAX: Final = 8
+"""A tree of more levels would hold more pages than any map has."""
 
 
 class Database(enum.Enum):
@@ -94,9 +96,24 @@ class ReadView:
 class WriteView(ReadView):
     """A transaction that may also change things; it sees its own changes."""
 
+    def __init__(self, transaction: "lmdb.Transaction[bytes]", handles: Handles) -> None:
+        super().__init__(transaction, handles)
+        self._puts = 0
+        self._put_bytes = 0
+
+    def growth_bytes_max(self, page_bytes: int) -> int:
+        """More than what was put can have added to `used_bytes`.
+
+        A value has pages of its own or a place in a leaf, rounded up; each put may split a page at each level of the
+        tree, and the root.
+        """
+        return self._put_bytes + self._puts * (_LEVELS_MAX + 2) * page_bytes
+
     def put(self, database: Database, key: bytes, value: bytes) -> None:
         """Keep `value` under `key` (1 to 511 bytes), in place of what was there."""
         assert 1 <= len(key) <= KEY_BYTES_MAX, f"a key of {len(key)} bytes in {database.value}: {key[:40]!r}"
+        self._puts += 1
+        self._put_bytes += len(key) + len(value)
         self._transaction.put(key, value, db=self._handles[database])
 
     def delete(self, database: Database, key: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The writer thread: a bounded queue of writes, committed in groups."""
 
+import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -26,16 +26,19 @@ class WriterThread:
     """Takes jobs in order and hands them to `commit` in groups of at most `group_max`.
 
     `commit` answers every job of its group, before it returns. The queue holds at most
-    `queue_max` jobs.
+    `queue_max` jobs. The thread sleeps in a SimpleQueue: a Condition would cost it a lock of its own
+    and several turns of the interpreter lock a group, each of them taken from the loop.
     """
 
     def __init__(self, commit: Callable[[list[Job]], None], *, queue_max: int, group_max: int) -> None:
         self._commit = commit
         self._queue_max = queue_max
         self._group_max = group_max
-        self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._waiting = 0
         self._is_closed = False
+        self._is_last = False
         # A daemon thread: a disk that hangs for ever must not keep a stopping process alive.
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -46,20 +49,23 @@ class WriterThread:
         Raises `NotAvailableError` when there is none or the writer was closed; the job
         will not run then.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or len(self._jobs) < self._queue_max, wait_s)
+        with self._room:
+            if self._waiting >= self._queue_max:
+                self._room.wait_for(lambda: self._is_closed or self._waiting < self._queue_max, wait_s)
             if self._is_closed:
                 raise NotAvailableError("the store of this node is closed")
-            if len(self._jobs) >= self._queue_max:
+            if self._waiting >= self._queue_max:
                 raise NotAvailableError(f"{self._queue_max} writes wait for the disk of this node already")
-            self._jobs.append(job)
-            self._changed.notify_all()
+            self._waiting += 1
+            self._jobs.put(job)
 
     def close(self, timeout_s: float) -> bool:
         """Take no more jobs and do those that wait; False when that took longer than `timeout_s`."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
+        with self._room:
+            if not self._is_closed:
+                self._is_closed = True
+                self._jobs.put(None)
+                self._room.notify_all()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -69,8 +75,14 @@ class WriterThread:
 
     def _take(self) -> list[Job]:
         """The next group; empty when the writer was closed and nothing waits."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._is_closed)
-            group = [self._jobs.popleft() for _ in range(min(len(self._jobs), self._group_max))]
-            self._changed.notify_all()
-            return group
+        group: list[Job] = []
+        while not self._is_last and len(group) < self._group_max and not (group and self._jobs.empty()):
+            job = self._jobs.get()
+            if job is None:
+                self._is_last = True
+            else:
+                group.append(job)
+        with self._room:
+            self._waiting -= len(group)
+            self._room.notify_all()
+        return group

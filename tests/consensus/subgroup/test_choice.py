@@ -221,3 +221,34 @@ def test_the_choice_does_not_depend_on_the_order_of_the_peers(peers: list[Peer],
     leader = peers[0].node
     shuffled = sorted(peers, key=lambda _one: order.random())  # type: ignore[attr-defined]
     assert next_change(peers, leader, CONFIG) == next_change(shuffled, leader, CONFIG)
+
+
+def test_workers_get_no_seat_and_do_not_make_the_group_larger() -> None:
+    peers = [peer("a", Seat.VOTER), peer("b"), *(peer(f"w{number}", may_vote=False) for number in range(5))]
+    assert settle(peers, "a") == [], "two members and any number of workers have one voter"
+    peers.append(peer("c"))
+    settle(peers, "a")
+    assert voters(peers) == ["a", "b", "c"]
+
+
+def test_a_dead_voter_is_not_replaced_by_a_worker() -> None:
+    peers = [peer("a", Seat.VOTER), peer("b", Seat.VOTER), dead("c", Seat.VOTER, HOUR), peer("w", may_vote=False)]
+    settle(peers, "a")
+    assert "w" not in voters(peers)
+    peers.append(peer("d"))
+    settle(peers, "a")
+    assert voters(peers) == ["a", "b", "d"]
+
+
+def test_a_worker_that_votes_gives_its_seat_to_a_member() -> None:
+    peers = [peer("a", Seat.VOTER), peer("b", Seat.VOTER), peer("c", Seat.VOTER, may_vote=False), peer("d")]
+    made = settle(peers, "a")
+    assert voters(peers) == ["a", "b", "d"]
+    assert made[-1].reason == "it is a worker, which does not vote"
+
+
+def test_a_worker_that_leads_hands_over_before_it_gives_up_its_seat() -> None:
+    peers = [peer("a", Seat.VOTER, may_vote=False), peer("b", Seat.VOTER), peer("c", Seat.VOTER), peer("d")]
+    made = settle(peers, "a")
+    assert voters(peers) == ["b", "c", "d"]
+    assert [one.kind for one in made][-2:] == [ChangeKind.HAND_OVER, ChangeKind.REMOVE]
