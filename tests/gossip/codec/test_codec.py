@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gossip.codec import CodecError, Keyring, PacketCodec, StreamReader
 from gossip.codec.frames import decode_message, encode_message
-from gossip.codec.lzw import expand
+from gossip.codec.lzw import compress, expand
 from gossip.codec.serf_frames import (
     decode_conflict_member,
     decode_coordinate,
@@ -58,7 +58,6 @@ from gossip.messages import (
     UserEvent,
     WireState,
 )
-from tests.gossip.codec.lzw_writer import compress
 
 KEY = bytes(range(16))
 HERE = Address("127.0.0.1", 7946)
