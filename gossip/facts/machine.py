@@ -322,11 +322,7 @@ class Facts:
         differing = self._store.differing(summary)
         if differing:
             self._stir(now)
-        reaches = [
-            self._store.get(writer).reach
-            for writer in differing
-            if not self._intake.is_refused(writer, now)
-        ]
+        reaches = [self._store.get(writer).reach for writer in differing if not self._intake.is_refused(writer, now)]
         return [*self._outgoing.digests(reaches, is_answer=False)]
 
     def _on_digest(self, digest: Digest, budget_bytes: int, now: Instant) -> list[FactMessage]:

@@ -114,6 +114,7 @@ class Churn:
         self._key = new
 
     async def _end_and_be_seen(self, victims: Sequence[Slot], sight: str, within_s: float) -> None:
+        await self._settle()  # whom nobody knows to live, nobody sees die
         began = trio.current_time()
         for victim in victims:
             await (victim.leave() if sight == "left" else victim.kill())
@@ -216,7 +217,7 @@ class Churn:
         """Returns when nothing is missing any more."""
         left: list[str] = []
         with trio.move_on_after(within_s):
-            while left := await missing():
+            while left := await missing():  # noqa: ASYNC110 - asks other processes, which do not call
                 await trio.sleep(0.2)
             return
         raise AssertionError(f"not within {within_s:g} s: {what}: {'; '.join(left)}")

@@ -1,4 +1,4 @@
-"""Real agents and ours in one cluster whose members come, go, die and return: nobody is buried alive, every death is found."""
+"""Real agents and ours in one cluster that come, go, die and return: nobody is buried alive, each death is found."""
 
 import logging
 import os
