@@ -25,7 +25,7 @@ from gossip.codec.serf_frames import (
 from gossip.facts import FrameReceived
 from gossip.facts.frames import Delta, Digest, FrameError, Item, Reach, Summary, decode_frame, encode_frame
 from gossip.facts.frames import encode_message as encoded
-from gossip.messages import User
+from gossip.messages import Address, User
 from gossip.rpc.server import RpcServer
 from tests.gossip.fuzz import CASES, damaged
 from tests.gossip.live.member import LiveMember, live_member
@@ -146,11 +146,11 @@ async def test_a_member_survives_any_bytes_on_its_sockets_and_counts_them() -> N
 async def test_the_rpc_port_survives_any_bytes_and_counts_them() -> None:
     server = RpcServer(is_backend(MemoryBackend()), auth_key=AUTH_KEY, port=0)
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(server.run)
+        address: Address = await nursery.start(server.run)
         whole = b"".join(COMMANDS)
 
         async def say(seed: int) -> None:
-            await send_streams(*address, damaged([*COMMANDS, whole], SOCKET_CASES // 20, seed))
+            await send_streams(address.host, address.port, damaged([*COMMANDS, whole], SOCKET_CASES // 20, seed))
 
         await grows_little(say)
         assert sum(server.drops.values()) > 0
