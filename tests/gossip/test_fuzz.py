@@ -3,6 +3,7 @@
 ORCA_FUZZ_CASES says how many; a failure names the bytes, and ORCA_FUZZ_SEED gives others.
 """
 
+import faulthandler
 import gc
 import os
 import socket
@@ -90,6 +91,7 @@ def check_codec(samples: Sequence[bytes], cases: int) -> None:
 def test_any_bytes_are_decoded_or_dropped_by_the_codec() -> None:
     samples = [*DATAGRAMS, *STREAMS, *FRAMES, *user_payloads(PacketCodec())]
     assert all(PacketCodec().unpack(datagram)[0] for datagram in DATAGRAMS), "undamaged they are all read"
+    faulthandler.dump_traceback_later(300.0 + CASES / 1000, exit=True)  # in place of the limit that every test has
     check_codec(samples, CASES)
 
 

@@ -407,6 +407,17 @@ def test_a_compressed_push_pull_is_read() -> None:
     assert reader.feed(data[30:]) == message
 
 
+def test_states_are_exchanged_compressed_but_a_join_is_not() -> None:
+    node = PushPullNode(node="a", address=HERE, meta=b"", incarnation=3, state=WireState.ALIVE, version=bytes(6))
+    exchange, join = (PushPull(nodes=(node,) * 50, is_join=is_join) for is_join in (False, True))
+    short = encode_stream(exchange, PacketCodec())
+    assert short[0] == 9
+    assert 4 * len(short) < len(encode_stream(join, PacketCodec()))
+    assert StreamReader(PacketCodec()).feed(short) == exchange
+    few = encode_stream(PushPull(nodes=(node,), is_join=False), PacketCodec())
+    assert few[0] == 6, "what fits a packet anyhow is left as it is"
+
+
 @given(tags=st.dictionaries(names, names, max_size=6))
 def test_tags_survive(tags: dict[str, str]) -> None:
     assert decode_tags(encode_tags(tags)) == tags
