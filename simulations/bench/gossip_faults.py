@@ -158,11 +158,11 @@ def measure_split(kind: str, profile: str, size: int) -> Split:
         try:
             gather(fleet, size)
             cut_at = time.monotonic()
-            _firewall("-A")
+            _firewall("-A", places)
             buried_s = _all_see(fleet, "failed", cut_at, BURIED_S)
             fleet.pump(LONELY_S)
             repaired_at = time.monotonic()
-            _firewall("-D")
+            _firewall("-D", places)
             return Split(
                 kind=kind,
                 profile=profile,
@@ -208,10 +208,14 @@ def _cable() -> Iterator[tuple[Place, Place]]:
             other.kill()
 
 
-def _firewall(action: str) -> None:
-    """Cut (`-A`) or repair (`-D`) the cable."""
-    _run("iptables", "-w", action, "INPUT", "-i", _CABLE, "-j", "DROP")
-    _run("iptables", "-w", action, "OUTPUT", "-o", _CABLE, "-j", "DROP")
+def _firewall(action: str, places: tuple[Place, Place]) -> None:
+    """Cut (`-A`) or repair (`-D`) the cable.
+
+    Where packets arrive: one that is stopped where it leaves is an error to its sender, and an
+    agent that knows its own network to be broken accuses nobody.
+    """
+    for place in places:
+        _run(*place.prefix, "iptables", "-w", action, "INPUT", "-i", _CABLE, "-j", "DROP")
 
 
 def _run(*command: str) -> None:
