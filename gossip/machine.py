@@ -268,6 +268,7 @@ class _Delegate:
         self.meta = serf.meta
         self.ack_payload = serf.ack_payload
         self.broadcasts = serf.broadcasts
+        self.has_broadcasts = serf.has_broadcasts
         self.local_state = serf.local_state
         self.merge_state = serf.merge_state
         self.acked = serf.acked

@@ -44,7 +44,8 @@ def encode_message(message: PacketMessage) -> bytes:
         case Ping():
             return b"\x00" + pack({"SeqNo": message.sequence, "Node": to_raw(message.node), **_source(message)})
         case Ack():
-            return b"\x02" + pack({"SeqNo": message.sequence, "Payload": message.payload})
+            payload = {"Payload": message.payload} if message.payload else {}
+            return b"\x02" + pack({"SeqNo": message.sequence, **payload})
         case User():
             return b"\x08" + message.payload
         case Alive():

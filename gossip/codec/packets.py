@@ -129,6 +129,8 @@ def _parts(frame: bytes, drops: list[str]) -> list[bytes]:
     if len(frame) < 2:
         raise CodecError("truncated")
     count = frame[1]
+    if not count:
+        raise CodecError("empty", "a compound of nothing")
     place = 2 + 2 * count
     if len(frame) < place:
         raise CodecError("truncated")

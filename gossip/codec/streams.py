@@ -33,6 +33,7 @@ from gossip.codec.frames import (
     read_ping,
     read_version,
 )
+from gossip.codec.lzw import compress
 from gossip.codec.packets import PacketCodec, expanded
 from gossip.codec.sealing import OVERHEAD_BYTES
 from gossip.messages import (
@@ -53,14 +54,24 @@ EXPANDED_BYTES_MAX: Final = 8 * 2**20
 """Decompression is slow enough to be felt: 8 MiB are twenty thousand members."""
 NODES_MAX: Final = 32_768
 ERROR_BYTES_MAX: Final = 1024
+COMPRESSED_FROM_BYTES: Final = 512
+"""Less fits the packet that the stream costs anyhow."""
+_COMPRESSED_MAX: Final = 24 * 1024
+"""More would keep the loop for longer than 5 ms: beyond some 250 members bytes are cheaper than that."""
 _HEADER_TEXT_MAX: Final = 4096
 
 _Needs = Generator[None, bytes, StreamMessage]
 
 
 def encode_stream(message: StreamMessage, codec: PacketCodec) -> bytes:
-    """All bytes of one side of a stream."""
+    """All bytes of one side of a stream.
+
+    An exchange of states between members is compressed, to a quarter; a join is not, because its
+    first answers are many and wanted at once.
+    """
     plain = _plain(message)
+    if isinstance(message, PushPull) and not message.is_join and COMPRESSED_FROM_BYTES <= len(plain) <= _COMPRESSED_MAX:
+        plain = bytes((COMPRESS,)) + pack({"Algo": 0, "Buf": compress(plain)})
     label = bytes((HAS_LABEL, len(codec.label))) + codec.label if codec.label else b""
     if codec.keyring is None:
         return label + plain

@@ -17,9 +17,12 @@ Spreading, quick and quiet:
 - *Push.* What is new goes in deltas to two random peers each quarter of a second, as often as SWIM
   repeats a claim, and is passed on by whoever learned it so. A delta names the version it
   begins at; a receiver that has not got that far asks.
-- *Summary.* Once a second each node sends one random peer a hash of all it knows, in buckets. An idle
-  cluster exchanges nothing else. Where the hashes differ, a digest of those buckets comes back; the
-  first node sends what is missing and asks for what it lacks: three messages, as in the paper.
+- *Summary.* Each node sends one random peer a hash of all it knows, in buckets: a second after something
+  changed or was found to differ, then after twice as long each time, up to eight seconds (Trickle, Levis
+  and others, RFC 6206). An idle cluster exchanges nothing else. Who missed news does not know it, but
+  those who have it do, and they ask around soonest while it is new. Where the hashes differ, a
+  digest of those buckets comes back; the first node sends what is missing and asks for what it
+  lacks: three messages, as in the paper.
 - Deltas are cut to fit a packet, from the lowest version on, so that every piece leaves a state
   that can be described. What takes more than a few packets goes over a stream.
 

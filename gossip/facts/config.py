@@ -16,8 +16,9 @@ class FactsConfig(msgspec.Struct, frozen=True, kw_only=True):
     `push_interval_s`, `push_fanout`, `push_multiplier`: what is new is pushed every interval to
     `push_fanout` peers, `push_multiplier` x log10(n + 1) times in all, as SWIM does with its
     claims; 0.25 s and 2 tell 64 nodes in about 1.5 s.
-    `summary_interval_s`: how often one random peer is asked whether we know the same; an idle
-    cluster costs each node one small packet in that time.
+    `summary_interval_s`: how often one random peer is asked whether we know the same, after
+    something changed. `summary_stretch_max`: in silence each wait is twice the one before, up to
+    so many times the interval; an idle cluster costs each node one small packet in that time.
     `packet_bytes_max`: a frame in a packet of 1,400 bytes beside label, seal and CRC.
     `bulk_bytes_max`, `bulk_interval_s`: size of a frame on a stream, and how soon the same peer
     may get another.
@@ -36,6 +37,7 @@ class FactsConfig(msgspec.Struct, frozen=True, kw_only=True):
     push_fanout: int = 2
     push_multiplier: int = 3
     summary_interval_s: float = 1.0
+    summary_stretch_max: float = 8.0
     packet_bytes_max: int = 1300
     bulk_bytes_max: int = 1 << 20
     bulk_interval_s: float = 1.0
@@ -56,6 +58,8 @@ class FactsConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.__struct_fields__:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be positive")
+        if self.summary_stretch_max < 1:
+            raise ValueError(f"summary_stretch_max is {self.summary_stretch_max}; below 1 silence would be louder")
         if not 512 <= self.packet_bytes_max <= self.bulk_bytes_max:
             raise ValueError(
                 f"packet_bytes_max is {self.packet_bytes_max}; it has to be 512 to bulk_bytes_max,"

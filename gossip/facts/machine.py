@@ -33,6 +33,7 @@ from orca.model.units import Instant
 from orca.sources import Rng
 
 SWEEP_S: Final = 1.0
+SWEEP_LATE_S: Final = 10.0
 SWEEP_WRITERS: Final = 128
 """Looked at in one sweep, so that none takes long."""
 _NEVER: Final = Instant(float("inf"))
@@ -61,6 +62,7 @@ class Facts:
         self._is_paused = False
         self._push_at = now
         self._summary_at = now
+        self._summary_stretch = 1.0
         self._sweep_at = Instant(now + SWEEP_S)
         self._swept = 0
         self._effects: list[FactsEffect] = []
@@ -85,6 +87,7 @@ class Facts:
                 self._is_paused = True
             case Resumed():
                 self._is_paused = False
+                self._summary_stretch = 1.0
                 self._summary_at = now
             case _:
                 assert_never(event)
@@ -93,7 +96,8 @@ class Facts:
 
     def deadline(self) -> Instant:
         """When the machine next wants a Tick."""
-        upkeep = min(self._sweep_at, self._presence.deadline())
+        # A sweep comes with any Tick that is due to it, and only after a while asks for one of its own.
+        upkeep = min(Instant(self._sweep_at + SWEEP_LATE_S), self._presence.deadline())
         if self._is_paused or not self._peers:
             return upkeep
         return min(upkeep, self._summary_at, self._push_at if self._rumours else _NEVER)
@@ -237,6 +241,7 @@ class Facts:
         self._store.appear(node)
         if is_new:
             self._push_at = max(self._push_at, now)
+            self._summary_stretch = 1.0
             self._summary_at = min(self._summary_at, Instant(now + self._config.push_interval_s))
         for key in self._presence.appear(node):
             held = self._store.get(node).items.get(key)
@@ -314,11 +319,10 @@ class Facts:
 
     def _on_summary(self, summary: Summary, now: Instant) -> list[FactMessage]:
         """Say how far we know those among whom we differ."""
-        reaches = [
-            self._store.get(writer).reach
-            for writer in self._store.differing(summary)
-            if not self._intake.is_refused(writer, now)
-        ]
+        differing = self._store.differing(summary)
+        if differing:
+            self._stir(now)
+        reaches = [self._store.get(writer).reach for writer in differing if not self._intake.is_refused(writer, now)]
         return [*self._outgoing.digests(reaches, is_answer=False)]
 
     def _on_digest(self, digest: Digest, budget_bytes: int, now: Instant) -> list[FactMessage]:
@@ -377,6 +381,7 @@ class Facts:
             return
         is_reset = state.fit(delta) is Fit.RESETS
         self._store.put(following, state.bytes)
+        self._stir(now)
         if is_reset:
             self._rumours.rebase(state.writer)
         if delta.is_push and not following.is_partial:
@@ -404,9 +409,18 @@ class Facts:
 
     # Time
 
+    def _stir(self, now: Instant) -> None:
+        """We do not all know the same: summaries come often again (Trickle, RFC 6206 §4.2)."""
+        self._summary_stretch = 1.0
+        self._summary_at = min(self._summary_at, Instant(now + self._summary_wait_s()))
+
+    def _summary_wait_s(self) -> float:
+        return self._config.summary_interval_s * self._summary_stretch * self._rng.uniform(0.75, 1.25)
+
     def _spread(self, writer: str, since: int, now: Instant) -> None:
         if not self._rumours:
             self._push_at = max(self._push_at, now)
+        self._stir(now)
         self._rumours.start(writer, since)
 
     def _tick(self, now: Instant) -> None:
@@ -420,7 +434,8 @@ class Facts:
             self._push_at = Instant(now + self._config.push_interval_s)
             self._push()
         if now >= self._summary_at:
-            self._summary_at = Instant(now + self._config.summary_interval_s * self._rng.uniform(0.75, 1.25))
+            self._summary_at = Instant(now + self._summary_wait_s())
+            self._summary_stretch = min(2 * self._summary_stretch, self._config.summary_stretch_max)
             node = self._some_peers(1)[0]
             packet = [encoded(self._store.summary())]
             self._effects.append(self._outgoing.push(node, self._peers[node], packet))

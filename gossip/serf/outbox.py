@@ -36,6 +36,10 @@ class Outbox:
             payloads += taken
         return payloads
 
+    def has_broadcasts(self) -> bool:
+        """Whether a queue holds something."""
+        return len(self.intents) + len(self.queries) + len(self.events) > 0
+
     def check_invariants(self) -> None:
         """Raise AssertionError when a queue is out of order."""
         for queue in (self.intents, self.queries, self.events):

@@ -158,6 +158,10 @@ class Serf:
         limit = transmit_limit(self._config.retransmit_multiplier, self._membership.group_size)
         return self._outbox.broadcasts(overhead_bytes + 1, room_bytes, limit)
 
+    def has_broadcasts(self) -> bool:
+        """Whether something waits to be spread."""
+        return self._outbox.has_broadcasts()
+
     def local_state(self, is_join: bool) -> bytes:
         """Our part of a push/pull; the same for a join."""
         members = self._membership.members

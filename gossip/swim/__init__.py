@@ -25,9 +25,10 @@ waits long; each independent confirmation shortens the wait, logarithmically, to
 minimum. *Buddy*: whoever pings a suspect tells it so, that it may refute at once.
 
 Dissemination. Claims ride on every packet, each a limited number of times, the least sent
-first (`gossip.transmit_queue`); a gossip tick sends what is left to a few random members,
-among them the freshly dead, who may want to refute. Every so often all is exchanged with
-one member over a stream (push/pull), which also is how one joins. There, what a third
+first (`gossip.transmit_queue`). What is left goes to a few random members, among them the
+freshly dead, who may want to refute: at once after a silence, then once a gossip interval,
+and nothing wakes a member that has nothing to say. Every so often all is exchanged with one
+member over a stream (push/pull), which also is how one joins. There, what a third
 party holds for dead is only suspected.
 
 Upwards. A `Delegate` gives the tags, the payload of acks, broadcasts and state of the

@@ -150,6 +150,10 @@ class Core:
         if not self._claims.put(claim.node, encode_message(claim), on_done):
             self.counts["claims_too_large"] += 1
 
+    def has_news(self) -> bool:
+        """Whether a claim or something of the layer above waits to be spread."""
+        return len(self._claims) > 0 or self.delegate.has_broadcasts()
+
     @property
     def queued_claims(self) -> int:
         """How many claims are being spread."""

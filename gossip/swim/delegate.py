@@ -22,6 +22,10 @@ class Delegate(Protocol):
         """Payloads for one packet; each costs `overhead_bytes`, a type byte and its own length."""
         ...
 
+    def has_broadcasts(self) -> bool:
+        """Whether `broadcasts` has something to give."""
+        ...
+
     def local_state(self, is_join: bool) -> bytes:
         """Its part of a push/pull."""
         ...

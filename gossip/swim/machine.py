@@ -56,7 +56,7 @@ class Swim:
         self._claims.begin(now)
         self._probing.begin(now)
         self._exchanges.begin(now)
-        self._core.timers.set("gossip", Instant(now + rng.random() * config.gossip_interval_s))
+        self._gossip_at = now
 
     # ---------------------------------------------------------------------------- reads
 
@@ -91,7 +91,8 @@ class Swim:
 
     def deadline(self) -> Instant:
         """When the machine next wants a Tick."""
-        return self._core.timers.deadline()
+        due = self._core.timers.deadline()
+        return min(due, self._gossip_at) if self._wants_gossip() else due
 
     # ---------------------------------------------------------------------------- steps
 
@@ -156,8 +157,6 @@ class Swim:
                     self._probing.on_timeout(now)
                 case "probe_end":
                     self._probing.on_end(now)
-                case "gossip":
-                    self._gossip(now)
                 case "push_pull":
                     self._exchanges.on_turn(now)
                 case "extra_push_pull":
@@ -170,13 +169,24 @@ class Swim:
                     self._probing.on_relay_over(sequence)
                 case _:
                     raise AssertionError(f"nobody set the timer {key!r}")
+        if now >= self._gossip_at and self._wants_gossip():
+            self._gossip(now)
 
     # -------------------------------------------------------------------------- gossip
 
+    def _wants_gossip(self) -> bool:
+        """Whether there is news, and somebody to tell it to."""
+        return len(self._core.members) > 1 and self._core.has_news()
+
     def _gossip(self, now: Instant) -> None:
-        """News to a few random members, among them those who died lately and may want to refute."""
+        """News to a few random members, among them those who died lately and may want to refute.
+
+        No more often than once an interval, and only while there is news: the first that comes
+        after a silence goes on at once, so that a claim crosses an idle cluster as fast as its
+        packets do, and silence costs nothing.
+        """
         core, config = self._core, self._core.config
-        core.timers.set("gossip", Instant(now + config.gossip_interval_s))
+        self._gossip_at = Instant(now + config.gossip_interval_s)
 
         def is_listening(member: Member) -> bool:
             if member.node == core.node:

@@ -71,7 +71,7 @@ class Probing:
         probe = _Probe(sequence=core.next_sequence(), node=member.node, started_at=now, ends_at=ends_at)
         self._probe = probe
         core.counts["probes"] += 1
-        ping = Ping(sequence=probe.sequence, node=member.node, source=core.address, source_node=core.node)
+        ping = self._ping(probe.sequence, member.node)
         if member.state is MemberState.SUSPECT:
             # The buddy system: whoever is suspected hears it first, and alone.
             suspect = Suspect(incarnation=member.incarnation, node=member.node, accuser=core.node)
@@ -80,6 +80,14 @@ class Probing:
             core.send(member.address, (ping,))
         core.timers.set("probe_timeout", Instant(now + config.probe_timeout_s))
         core.timers.set("probe_end", ends_at)
+
+    def _ping(self, sequence: int, node: str) -> Ping:
+        """A ping of ours, without our address: the answer goes to where the packet came from.
+
+        That is the same for who binds the address that it advertises, the only right one behind
+        a translation of addresses, and a third of the packet less.
+        """
+        return Ping(sequence=sequence, node=node, source_node=self._core.node)
 
     def on_timeout(self, now: Instant) -> None:
         """No direct answer yet: others ask, and a stream is tried."""
@@ -104,7 +112,7 @@ class Probing:
                 source_node=core.node,
             )
             core.send(helper.address, (message,))
-        ping = Ping(sequence=probe.sequence, node=member.node, source=core.address, source_node=core.node)
+        ping = self._ping(probe.sequence, member.node)
         probe.exchange = core.open_stream(member.address, ping, timeout_s=max(0.001, probe.ends_at - now))
 
     def on_end(self, now: Instant) -> None:
@@ -204,7 +212,7 @@ class Probing:
         relay = _Relay(request.source or source, request.sequence, request.wants_nack)
         self._relays[sequence] = relay
         core.timers.set(("relay", sequence), Instant(now + core.config.probe_timeout_s))
-        ping = Ping(sequence=sequence, node=request.node, source=core.address, source_node=core.node)
+        ping = self._ping(sequence, request.node)
         core.send(request.target, (ping,))
 
     def on_relay_over(self, sequence: int) -> None:

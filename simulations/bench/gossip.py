@@ -1,12 +1,33 @@
-"""Membership beside real Serf agents: `python -m simulations.bench.gossip [SIZE...]`.
+"""Membership beside real Serf agents: `python -m simulations.bench.gossip [PART...] [SIZE...]`.
 
 Each cell, one kind of member and one size, runs in a network namespace of its own, so
-that what the loopback interface counts is the cluster's traffic and nothing else. Two
-clusters a cell: one that forms in a burst (everybody joins the first at once), and on it
-the rest: quiet traffic, an event to all, a late joiner, a `kill -9`.
+that what the loopback interface counts is the cluster's traffic and nothing else. The parts:
+
+- `calm`: a cluster forms in a burst (everybody joins the first at once), and on it the rest: quiet
+  traffic, an event to all, late joiners, `kill -9`s.
+- `stall`: a quarter of the members stalls (`gossip_faults`).
+- `split`: two halves, cut and healed (`gossip_faults`).
 
 Orders are given through each kind's own door (Serf: its command line, ours: a line on
 standard input), and what is counted starts when the order is given.
+
+Figures of 2 cores, Serf 0.9.4 on `lan` beside ours on `lan` and on `orca`; seconds, each member's
+share of traffic and CPU. 16 members on a quiet computer, 64 while others kept it busy (load average 10
+to 20), which is what the burst of 64 shows:
+
+|                  | Serf, 16 | lan, 16 | orca, 16 | Serf, 64 | lan, 64 | orca, 64 |
+|------------------|---------:|--------:|---------:|---------:|--------:|---------:|
+| burst of joins   |     0.57 |    0.39 |     0.30 |      1.4 |     5.3 |      4.8 |
+| one joins        |     0.37 |    0.22 |     0.04 |     0.58 |    0.27 |     0.48 |
+| event to all     |     0.38 |    0.02 |     0.21 |     0.62 |    0.24 |     0.25 |
+| kill to first    |      6.8 |     6.9 |      2.5 |      8.7 |     9.2 |      3.5 |
+| kill to last     |      6.9 |     6.9 |      2.5 |      9.2 |     9.3 |      3.6 |
+| datagrams/s      |      2.0 |     2.1 |      4.1 |      2.0 |     2.1 |      4.1 |
+| bytes/s          |      268 |     301 |      377 |      271 |     341 |      336 |
+| CPU, %           |     0.15 |    0.25 |     0.35 |     0.22 |    0.19 |     0.32 |
+| resident, MB     |       15 |      37 |       37 |       15 |      37 |       37 |
+
+Detection on `lan` has Serf's constants and Serf's times; its medians differ by a tenth from run to run.
 """
 
 import os
@@ -15,17 +36,20 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from simulations.bench.gossip_members import Fleet, OrcaFleet, SerfFleet
+from simulations.bench.gossip_faults import HEALED_S, Split, Stalled, measure_split, measure_stalls
+from simulations.bench.gossip_members import Fleet, fleet_of
 from simulations.bench.report import Line, say, show
 
-SIZES: Final = (3, 16, 32, 64)
+SIZES: Final = {"calm": (3, 16, 32, 64), "stall": (16, 64), "split": (16,)}
 QUIET_S: Final = 20.0
-KILLS: Final = 3
+KILLS: Final = 5
+JOINS: Final = 3
 _CELL: Final = "--cell"
 _ROOT: Final = Path(__file__).parents[2]
 _START_S: Final = 90.0
@@ -49,13 +73,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     last_s: float | None
 
 
-def _fleet(kind: str, profile: str) -> Fleet:
-    return SerfFleet(profile) if kind == "serf" else OrcaFleet(profile)
-
-
 def measure_cell(kind: str, profile: str, size: int) -> Cell:
     """Run one cell; must be called inside the namespace."""
-    fleet = _fleet(kind, profile)
+    fleet = fleet_of(kind, profile)
     try:
         for number in range(size):
             fleet.start(number)
@@ -121,13 +141,18 @@ def _event(fleet: Fleet) -> float | None:
 
 
 def _late_join(fleet: Fleet, size: int) -> float | None:
-    """From the order to join until all see all; the process runs before."""
-    late = fleet.start(size)
-    fleet.pump(3.0)
-    asked = time.monotonic()
-    fleet.join(late, 1)
-    times = fleet.until(fleet.everybody_else, timeout_s=60.0)
-    return None if times is None else max(times) - asked
+    """Median over some newcomers, from the order to join until all see all; the process runs before."""
+    took: list[float] = []
+    for number in range(size, size + JOINS):
+        late = fleet.start(number)
+        fleet.pump(3.0)
+        asked = time.monotonic()
+        fleet.join(late, 1)
+        times = fleet.until(fleet.everybody_else, timeout_s=60.0)
+        if times is None:
+            return None
+        took.append(max(times) - asked)
+    return statistics.median(took)
 
 
 def _kills(fleet: Fleet) -> tuple[float | None, float | None]:
@@ -157,42 +182,74 @@ def _loopback_bytes() -> int:
     return int(line.split(":")[1].split()[0])
 
 
-def run_cell(kind: str, profile: str, size: int) -> Cell:
-    """The cell in a network namespace of its own."""
-    say(f"gossip: {kind} ({profile}), {size} members ...")
-    command = ["unshare", "--net", sys.executable, "-m", "simulations.bench.gossip", _CELL, kind, profile, str(size)]
+def run_cell(part: str, kind: str, profile: str, size: int) -> bytes:
+    """The cell in a network namespace of its own; what it measured, as JSON."""
+    say(f"gossip: {part}: {kind} ({profile}), {size} members ...")
+    words = [_CELL, part, kind, profile, str(size)]
+    command = ["unshare", "--net", sys.executable, "-m", "simulations.bench.gossip", *words]
     done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE)
-    cell = msgspec.json.decode(done.stdout, type=Cell)
-    say(f"gossip: {cell}")
-    return cell
+    say(f"gossip: {done.stdout.decode()}")
+    return done.stdout
 
 
-def _lines(cells: list[Cell]) -> list[Line]:
+def _calm_lines(size: int) -> list[Line]:
+    limit, *cells = (msgspec.json.decode(run_cell("calm", *kind, size), type=Cell) for kind in _KINDS)
     lines: list[Line] = []
-    limits = {cell.size: cell for cell in cells if cell.kind == "serf"}
     for cell in cells:
-        if cell.kind == "serf":
-            continue
-        limit = limits[cell.size]
         goals = _goals(cell.profile)
         for what, unit, field in _FIELDS:
-            result, beside = getattr(cell, field), getattr(limit, field)
             goal, is_ratio = goals.get(field, (None, True))
-            lines.append(
-                Line(
-                    bench="gossip",
-                    what=f"{cell.size} members, {cell.profile}: {what}",
-                    unit=unit,
-                    result=float("inf") if result is None else result,
-                    limit=_LONG_S if beside is None else beside,
-                    limit_name="(serf, lan)",
-                    goal=goal,
-                    is_goal_of_ratio=is_ratio,
-                )
-            )
+            name = f"{size} members, {cell.profile}: {what}"
+            lines.append(_line(name, unit, getattr(cell, field), getattr(limit, field), goal, is_ratio=is_ratio))
     return lines
 
 
+def _stall_lines(size: int) -> list[Line]:
+    limit, *cells = (msgspec.json.decode(run_cell("stall", *kind, size), type=Stalled) for kind in _KINDS)
+    lines: list[Line] = []
+    for cell in cells:
+        name = f"{size} members, a quarter stalling, {cell.profile}: "
+        goal = 0.5 if cell.profile == "orca" else 1.0
+        lines += [
+            _line(name + "false deaths", "", cell.false_deaths, limit.false_deaths, limit.false_deaths, is_ratio=False),
+            _line(name + "kill to first", "s", cell.first_s, limit.first_s, goal),
+            _line(name + "kill to last", "s", cell.last_s, limit.last_s, goal),
+        ]
+    return lines
+
+
+def _split_lines(size: int) -> list[Line]:
+    limit, *cells = (msgspec.json.decode(run_cell("split", *kind, size), type=Split) for kind in _KINDS)
+    return [
+        _line(
+            f"{size} members, two halves, {cell.profile}: repair to all see all",
+            "s",
+            cell.healed_s,
+            HEALED_S if limit.healed_s is None else limit.healed_s,
+            60.0,
+            is_ratio=False,
+        )
+        for cell in cells
+    ]
+
+
+def _line(
+    what: str, unit: str, result: float | None, limit: float | None, goal: float | None, *, is_ratio: bool = True
+) -> Line:
+    return Line(
+        bench="gossip",
+        what=what,
+        unit=unit,
+        result=float("inf") if result is None else result,
+        limit=_LONG_S if limit is None else limit,
+        limit_name="(serf, lan)",
+        goal=goal,
+        is_goal_of_ratio=is_ratio,
+    )
+
+
+_KINDS: Final = (("serf", "lan"), ("orca", "lan"), ("orca", "orca"))
+_PARTS: Final = {"calm": _calm_lines, "stall": _stall_lines, "split": _split_lines}
 _FIELDS: Final = (
     ("burst of joins", "s", "burst_s"),
     ("one joins, all see all", "s", "join_s"),
@@ -213,28 +270,29 @@ def _goals(profile: str) -> dict[str, tuple[float, bool]]:
     return {**goals, "join_s": (1.0, True), "first_s": (1.0, True), "last_s": (1.0, True)}
 
 
-def main(sizes: tuple[int, ...] = SIZES) -> list[Line]:
-    """All cells, or why there are none."""
-    missing = [name for name in ("serf", "unshare", "ip") if shutil.which(name) is None]
+def main(parts: Sequence[str] = tuple(SIZES), sizes: Sequence[int] = ()) -> list[Line]:
+    """All cells of these parts, at their own sizes unless others are given; or why there are none."""
+    missing = [name for name in ("serf", "unshare", "nsenter", "ip", "iptables") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         say(f"gossip: left out: {', '.join(missing) + ' missing' if missing else 'a network namespace needs root'}")
         return []
-    cells = [
-        run_cell(kind, profile, size)
-        for size in sizes
-        for kind, profile in (("serf", "lan"), ("orca", "lan"), ("orca", "orca"))
-    ]
-    return _lines(cells)
+    return [line for part in parts for size in sizes or SIZES[part] for line in _PARTS[part](size)]
+
+
+def _measure(part: str, kind: str, profile: str, size: int) -> Cell | Stalled | Split:
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    measures: dict[str, Callable[[str, str, int], Cell | Stalled | Split]]
+    measures = {"calm": measure_cell, "stall": measure_stalls, "split": measure_split}
+    return measures[part](kind, profile, size)
 
 
 def _main() -> None:
     words = sys.argv[1:]
     if words[:1] == [_CELL]:
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        cell = measure_cell(words[1], words[2], int(words[3]))
-        sys.stdout.buffer.write(msgspec.json.encode(cell))
+        sys.stdout.buffer.write(msgspec.json.encode(_measure(words[1], words[2], words[3], int(words[4]))))
         return
-    show(main(tuple(map(int, words)) or SIZES))
+    parts = [word for word in words if word in SIZES]
+    show(main(parts or tuple(SIZES), [int(word) for word in words if word not in SIZES]))
 
 
 if __name__ == "__main__":

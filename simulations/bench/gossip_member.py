@@ -1,4 +1,4 @@
-"""One member of ours in a process of its own: `python -m simulations.bench.gossip_member NAME PORT PROFILE`.
+"""One member of ours in a process of its own: `python -m simulations.bench.gossip_member NAME HOST PORT PROFILE`.
 
 Says in one line each whom it sees join, fail and leave and which user events reach it; takes
 `join HOST:PORT`, `event NAME` and `leave` on its standard input, one a line.
@@ -16,7 +16,6 @@ from gossip.machine import ORCA_TAG, Gossip, config_of
 from gossip.serf import EventRequested, LeaveRequested, StatusChanged, UserEventReceived
 from gossip.swim import PROFILES, JoinRequested
 from node.sources import SystemClock
-from simulations.bench.gossip_members import HOST
 
 RETRY_S = 1.0
 
@@ -48,10 +47,10 @@ async def obey(driver: GossipDriver) -> None:
                 driver.tell(LeaveRequested())
 
 
-async def main(name: str, port: int, profile: str) -> None:
+async def main(name: str, host: str, port: int, profile: str) -> None:
     """Be a member until killed."""
     clock = SystemClock()
-    sockets = await open_sockets(HOST, port)
+    sockets = await open_sockets(host, port)
     machine = Gossip(
         config_of(PROFILES[profile]),
         name,
@@ -70,4 +69,4 @@ async def main(name: str, port: int, profile: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -25,6 +26,13 @@ _SERF_WORDS: Final = {"Join": "joined", "Failed": "failed", "Leave": "left"}
 
 Sight = tuple[str, str]
 """What was seen, and of whom: `("failed", "m3")`."""
+
+
+class Place(NamedTuple):
+    """Where a member runs: its address, and what to put before its commands."""
+
+    host: str = HOST
+    prefix: tuple[str, ...] = ()
 
 
 def parse_serf(line: str) -> Sight | None:
@@ -42,17 +50,23 @@ def parse_own(line: str) -> Sight | None:
 
 
 class Member:
-    """One process; `seen` is when it first said each thing."""
+    """One process; `record` is what it said and when, `seen` when it first said each thing."""
 
-    def __init__(self, number: int, command: Sequence[str], parse: Callable[[str], Sight | None]) -> None:
+    def __init__(self, number: int, place: Place, command: Sequence[str], parse: Callable[[str], Sight | None]) -> None:
         self.number = number
         self.name = f"m{number}"
         self.port = port_of(number)
+        self.place = place
         self.seen: dict[Sight, float] = {}
+        self.record: list[tuple[float, Sight]] = []
         self._parse = parse
         self._rest = b""
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+            [*place.prefix, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
         )
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
@@ -74,6 +88,15 @@ class Member:
             sight = self._parse(line.decode(errors="replace"))
             if sight is not None:
                 self.seen.setdefault(sight, at)
+                self.record.append((at, sight))
+
+    def has_seen(self, sight: Sight, since: float) -> bool:
+        """Whether it said so after that time."""
+        return any(at >= since and said == sight for at, said in self.record)
+
+    def send_signal(self, number: int) -> None:
+        """SIGSTOP or SIGCONT."""
+        self.process.send_signal(number)
 
     def tell(self, words: str) -> None:
         """Write a line to it."""
@@ -86,8 +109,10 @@ class Fleet:
 
     kind = "?"
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile: str, place_of: Callable[[int], Place] = lambda _number: Place()) -> None:
         self.profile = profile
+        self.place_of = place_of
+        self.on_turn: Callable[[float], None] = lambda _now: None
         self.members: list[Member] = []
         self._selector = selectors.DefaultSelector()
 
@@ -106,6 +131,10 @@ class Fleet:
         """Let it send a user event, without waiting."""
         raise NotImplementedError
 
+    def address_of(self, number: int) -> str:
+        """Where member `number` gossips."""
+        return f"{self.place_of(number).host}:{port_of(number)}"
+
     def _make(self, number: int, join: int | None) -> Member:
         raise NotImplementedError
 
@@ -120,7 +149,8 @@ class Fleet:
         """Read what members print for a while."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            for key, _ in self._selector.select(min(left, 0.5)):
+            self.on_turn(time.monotonic())
+            for key, _ in self._selector.select(min(left, 0.1)):
                 key.data.read(time.monotonic())
 
     def until(self, sights: Callable[[Member], Sequence[Sight]], *, timeout_s: float) -> list[float] | None:
@@ -137,9 +167,12 @@ class Fleet:
         return [("joined", other.name) for other in self.members if other is not member]
 
     def cpu_s(self) -> list[float]:
-        """CPU seconds that each has used."""
-        times = [psutil.Process(member.process.pid).cpu_times() for member in self.members]
-        return [one.user + one.system for one in times]
+        """CPU seconds that each has used, by the scheduler's own count, which is finer than ticks."""
+        return [
+            sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+            for member in self.members
+            for tasks in [Path(f"/proc/{member.process.pid}/task")]
+        ]
 
     def rss_mb(self) -> list[float]:
         """Resident memory of each."""
@@ -157,18 +190,19 @@ class SerfFleet(Fleet):
     kind = "serf"
 
     def _make(self, number: int, join: int | None) -> Member:
+        place = self.place_of(number)
         command = [
-            "serf", "agent", f"-node=m{number}", f"-bind={HOST}:{port_of(number)}",
+            "serf", "agent", f"-node=m{number}", f"-bind={place.host}:{port_of(number)}",
             f"-rpc-addr={HOST}:{_rpc_port(number)}", f"-profile={self.profile}", "-log-level=debug",
         ]  # fmt: skip
         if join is not None:
             # Joins in the background and tries again, as a service unit of an operator would.
-            command += [f"-retry-join={HOST}:{port_of(join)}", "-retry-interval=1s"]
-        return Member(number, command, parse_serf)
+            command += [f"-retry-join={self.address_of(join)}", "-retry-interval=1s"]
+        return Member(number, place, command, parse_serf)
 
     def join(self, member: Member, to: int) -> None:
         """By its command line."""
-        self._command(member, "join", f"{HOST}:{port_of(to)}")
+        self._command(member, "join", self.address_of(to))
 
     def event(self, member: Member, name: str) -> None:
         """By its command line, not coalesced."""
@@ -176,7 +210,8 @@ class SerfFleet(Fleet):
 
     def _command(self, member: Member, verb: str, *words: str) -> None:
         address = f"-rpc-addr={HOST}:{_rpc_port(member.number)}"
-        subprocess.Popen(["serf", verb, address, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [*member.place.prefix, "serf", verb, address, *words]
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class OrcaFleet(Fleet):
@@ -185,21 +220,28 @@ class OrcaFleet(Fleet):
     kind = "orca"
 
     def _make(self, number: int, join: int | None) -> Member:
+        place = self.place_of(number)
         command = [
-            sys.executable, "-m", "simulations.bench.gossip_member", f"m{number}", str(port_of(number)), self.profile,
+            sys.executable, "-m", "simulations.bench.gossip_member",
+            f"m{number}", place.host, str(port_of(number)), self.profile,
         ]  # fmt: skip
-        member = Member(number, command, parse_own)
+        member = Member(number, place, command, parse_own)
         if join is not None:
             self.join(member, join)
         return member
 
     def join(self, member: Member, to: int) -> None:
         """By its standard input."""
-        member.tell(f"join {HOST}:{port_of(to)}")
+        member.tell(f"join {self.address_of(to)}")
 
     def event(self, member: Member, name: str) -> None:
         """By its standard input."""
         member.tell(f"event {name}")
+
+
+def fleet_of(kind: str, profile: str, place_of: Callable[[int], Place] = lambda _number: Place()) -> Fleet:
+    """An empty fleet."""
+    return SerfFleet(profile, place_of) if kind == "serf" else OrcaFleet(profile, place_of)
 
 
 def port_of(number: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gossip.codec import CodecError, Keyring, PacketCodec, StreamReader
 from gossip.codec.frames import decode_message, encode_message
-from gossip.codec.lzw import expand
+from gossip.codec.lzw import compress, expand
 from gossip.codec.serf_frames import (
     decode_conflict_member,
     decode_coordinate,
@@ -58,7 +58,6 @@ from gossip.messages import (
     UserEvent,
     WireState,
 )
-from tests.gossip.codec.lzw_writer import compress
 
 KEY = bytes(range(16))
 HERE = Address("127.0.0.1", 7946)
@@ -406,6 +405,17 @@ def test_a_compressed_push_pull_is_read() -> None:
     reader = StreamReader(PacketCodec())
     assert reader.feed(data[:30]) is None
     assert reader.feed(data[30:]) == message
+
+
+def test_states_are_exchanged_compressed_but_a_join_is_not() -> None:
+    node = PushPullNode(node="a", address=HERE, meta=b"", incarnation=3, state=WireState.ALIVE, version=bytes(6))
+    exchange, join = (PushPull(nodes=(node,) * 50, is_join=is_join) for is_join in (False, True))
+    short = encode_stream(exchange, PacketCodec())
+    assert short[0] == 9
+    assert 4 * len(short) < len(encode_stream(join, PacketCodec()))
+    assert StreamReader(PacketCodec()).feed(short) == exchange
+    few = encode_stream(PushPull(nodes=(node,), is_join=False), PacketCodec())
+    assert few[0] == 6, "what fits a packet anyhow is left as it is"
 
 
 @given(tags=st.dictionaries(names, names, max_size=6))

@@ -103,6 +103,26 @@ async def received(udp: socket.socket, codec: PacketCodec, kind: type) -> list[o
                 return list(messages)
 
 
+async def test_an_exchange_that_we_compress_is_read_by_a_real_agent() -> None:
+    """LZW as we write it, with codes of more than nine bits."""
+    nodes = tuple(
+        PushPullNode(
+            node=f"quiet-{number}",
+            address=Address(HOST, free_port()),
+            meta=random.Random(number).randbytes(40),
+            incarnation=1,
+            state=WireState.ALIVE,
+            version=MEMBERLIST_VERSION,
+        )
+        for number in range(20)
+    )
+    message = PushPull(nodes=nodes, is_join=False)
+    assert encode_stream(message, codec_for(b""))[0] == 9
+    async with running_agent("real") as agent:
+        assert isinstance(await ask(agent, message, codec_for(b"")), PushPull)
+        await agent.logs("EventMemberJoin: quiet-19")
+
+
 async def test_a_stream_ping_is_answered() -> None:
     async with running_agent("real") as agent:
         assert await ask(agent, Ping(sequence=9, node="real"), codec_for(b"")) == Ack(sequence=9)

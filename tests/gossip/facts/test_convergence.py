@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gossip.facts import FactsConfig
+from gossip.facts.frames import Summary, decode_frame
 from tests.gossip.facts.cluster import Cluster, visible
 
 NODES = 3
@@ -84,15 +85,46 @@ def test_a_summary_closes_what_pushes_lost() -> None:
     assert cluster.is_agreed()
 
 
-def test_an_idle_cluster_says_one_short_thing_a_second() -> None:
+def test_an_idle_cluster_says_one_short_thing_in_eight_seconds() -> None:
     cluster = Cluster(8)
     for node in cluster.nodes:
         cluster.write(node, "health", b"well")
-    cluster.run(20.0)
+    cluster.run(40.0)
     cluster.sent.clear()
-    cluster.run(30.0)
-    assert 8 * 30 * 0.8 <= len(cluster.sent) <= 8 * 30 * 1.25
+    cluster.run(160.0)
+    assert 8 * 20 * 0.8 <= len(cluster.sent) <= 8 * 20 * 1.25
     assert max(len(sent.payload) for sent in cluster.sent) < 32
+
+
+def test_whoever_has_news_asks_around_once_a_second_again_and_less_and_less_often() -> None:
+    """RFC 6206: the wait starts anew at an inconsistency, and doubles while all is consistent."""
+    cluster = Cluster(8)
+    cluster.run(60.0)
+    cluster.write("n0", "health", b"well")
+    counts = []
+    for seconds in (3.0, 30.0):
+        cluster.sent.clear()
+        cluster.run(seconds)
+        summaries = [sent for sent in cluster.sent if isinstance(decode_frame(sent.payload).messages[0], Summary)]
+        counts.append(len(summaries) / 8 / seconds)
+    assert cluster.is_agreed()
+    assert counts[0] > 0.5
+    assert counts[1] < 0.25
+
+
+def test_one_that_missed_all_news_of_a_cluster_long_silent_hears_of_it_from_the_others() -> None:
+    """Its own summaries are rare, since it knows of no change; theirs are not."""
+    cluster = Cluster(8)
+    cluster.run(60.0)
+    cluster.write("n0", "health", b"well")
+    for _ in range(8):
+        cluster.tick()
+        cluster.wire = [packet for packet in cluster.wire if "n7" not in packet[:2]]
+        while cluster.wire:
+            cluster.deliver()
+    assert visible(cluster.nodes["n7"], "n0") == {}
+    cluster.run(5.0)
+    assert cluster.is_agreed()
 
 
 def test_a_newcomer_learns_everything_by_stream() -> None:

@@ -7,7 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from gossip.messages import Address
-from gossip.serf import EventRequested, LeaveRequested, QueryAnswer, QueryAnswered, QueryRequested, TagsChanged
+from gossip.serf import (
+    EventRequested,
+    LeaveRequested,
+    QueryAnswer,
+    QueryAnswered,
+    QueryRequested,
+    RotationEnded,
+    RotationRequested,
+    TagsChanged,
+)
 from tests.gossip.live.member import LiveMember, live_member
 from tests.serf_agent import HOST, Agent, free_port, running_agent
 
@@ -162,6 +171,21 @@ async def test_keys_are_rotated_by_the_real_command() -> None:
             assert list(member.ring.keys) == [NEW_KEY]
         ours[0].driver.tell(EventRequested(name="under-the-new-key"))
         await real[1].logs("messageUserEventType: under-the-new-key")
+
+
+async def test_keys_are_rotated_by_us_under_real_agents() -> None:
+    async with mixed(KEY, 2, 2) as (real, ours):
+        ours[1].driver.tell(RotationRequested(key=NEW_KEY))
+
+        def ends() -> list[RotationEnded]:
+            return [one for one in ours[1].news if isinstance(one, RotationEnded)]
+
+        await ours[1].until(ends, "the end of the rotation", 60)
+        assert ends()[0].is_done, ends()[0]
+        said = await heard_by_all(real[0], "keys", "-list", until=f"{base64.b64encode(NEW_KEY).decode()} [4/4]")
+        assert base64.b64encode(KEY).decode() not in said
+        await real[0].command("event", "-coalesce=false", "under-the-new-key", "")
+        await ours[0].hears("under-the-new-key", b"")
 
 
 async def test_an_agent_finds_back_by_its_snapshot(tmp_path: object) -> None:

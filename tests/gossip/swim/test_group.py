@@ -233,3 +233,26 @@ def test_one_seed_gives_one_run() -> None:
         world.run(30.0)
         runs.append([peer.changes for peer in peers])
     assert runs[0] == runs[1]
+
+
+def test_the_first_news_after_a_silence_crosses_the_group_at_once() -> None:
+    """memberlist sends the first of it up to a gossip interval later, and so does everybody who passes it on."""
+    world = World()
+    peers = world.group(32)
+    world.run(5.0)
+    late = world.add("late")
+    began = world.now
+    world.tell(late, JoinRequested(handle=1, addresses=(peers[0].address,)))
+    world.run(LAN.gossip_interval_s)
+    assert sum(peer.state_of("late") is MemberState.ALIVE for peer in peers) >= 28, world.now - began
+
+
+def test_an_idle_member_wakes_for_its_probes_only() -> None:
+    world = World()
+    peers = world.group(3)
+    world.run(30.0)
+    assert all(peer.swim.deadline() - world.now > 0 for peer in peers)
+    world.run(10.0)
+    sent = world.packets
+    world.run(10.0)
+    assert world.packets - sent <= 3 * 2 * 11, "a ping and an ack a second each"

@@ -56,6 +56,9 @@ class Upper:
             taken.append(self.outgoing.pop(0))
         return taken
 
+    def has_broadcasts(self) -> bool:
+        return bool(self.outgoing)
+
     def local_state(self, is_join: bool) -> bytes:
         return b"state"
 
