@@ -19,8 +19,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     followers' timers end within those 20 ms and neither wins; who was refused by a
     quorum tries again after 0.2 to 1 times the timeout. Smaller is worse: 0.75 s is what a busy
     disk needs for a sync now and then, and a leader with a stalled disk is silent meanwhile. Heartbeats
-    at 0.25 s cost a leader of three 8 messages a second and their answers, nearly all that it does when nothing
-    happens, and two in a row may be lost.
+    at 0.2 s cost a leader of three 10 messages a second and their answers, and three may be lost.
 
     Flow. `append_bytes_max` and `append_entries_max` bound one append: 512 KiB are 4 ms at
     1 Gbit/s. Of those `inflight_appends_max` and `inflight_bytes_max` may be unanswered at once:
@@ -38,7 +37,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     two of them while a long log is applied after a restart.
     """
 
-    heartbeat_s: float = 0.25
+    heartbeat_s: float = 0.2
     election_timeout_s: float = 0.75
     append_entries_max: int = 1024
     append_bytes_max: int = 512 * 2**10

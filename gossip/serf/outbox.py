@@ -27,18 +27,20 @@ class Outbox:
         effects, self._effects = self._effects, []
         return effects
 
+    def has_broadcasts(self) -> bool:
+        """Whether anything waits for a packet."""
+        return bool(len(self.intents) or len(self.queries) or len(self.events))
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int, limit: int) -> list[bytes]:
         """Payloads for one packet: intents first, then queries, then events, as Serf does."""
         payloads: list[bytes] = []
         for queue in (self.intents, self.queries, self.events):
+            if not len(queue):
+                continue
             taken = queue.take(overhead_bytes, room_bytes, limit)
             room_bytes -= sum(overhead_bytes + len(payload) for payload in taken)
             payloads += taken
         return payloads
-
-    def has_broadcasts(self) -> bool:
-        """Whether a queue holds something."""
-        return len(self.intents) + len(self.queries) + len(self.events) > 0
 
     def check_invariants(self) -> None:
         """Raise AssertionError when a queue is out of order."""

@@ -135,13 +135,8 @@ class Serf:
 
     def deadline(self) -> Instant:
         """When the machine next wants a Tick."""
-        return min(
-            self._membership.deadline(),
-            self._events.deadline(),
-            self._queries.deadline(),
-            self._stage_ends_at,
-            self._persist_at,
-        )
+        due = min(self._membership.deadline(), self._stage_ends_at, self._persist_at)
+        return min(due, self._events.deadline(), self._queries.deadline())
 
     # What SWIM asks (its delegate)
 
@@ -153,14 +148,16 @@ class Serf:
         """Our coordinate, for acks to pings."""
         return self._ack_payload
 
+    def has_broadcasts(self) -> bool:
+        """Whether anything waits for a packet."""
+        return self._outbox.has_broadcasts()
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
         """User payloads for one packet with `room_bytes` left; each costs `overhead_bytes`, a type byte and itself."""
+        if not self._outbox.has_broadcasts():
+            return []
         limit = transmit_limit(self._config.retransmit_multiplier, self._membership.group_size)
         return self._outbox.broadcasts(overhead_bytes + 1, room_bytes, limit)
-
-    def has_broadcasts(self) -> bool:
-        """Whether something waits to be spread."""
-        return self._outbox.has_broadcasts()
 
     def local_state(self, is_join: bool) -> bytes:
         """Our part of a push/pull; the same for a join."""

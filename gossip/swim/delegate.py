@@ -18,12 +18,12 @@ class Delegate(Protocol):
         """What to put into an ack."""
         ...
 
-    def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
-        """Payloads for one packet; each costs `overhead_bytes`, a type byte and its own length."""
+    def has_broadcasts(self) -> bool:
+        """Whether anything waits for a packet."""
         ...
 
-    def has_broadcasts(self) -> bool:
-        """Whether `broadcasts` has something to give."""
+    def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
+        """Payloads for one packet; each costs `overhead_bytes`, a type byte and its own length."""
         ...
 
     def local_state(self, is_join: bool) -> bytes:

@@ -49,15 +49,15 @@ class Upper:
     def ack_payload(self) -> bytes:
         return b"here"
 
+    def has_broadcasts(self) -> bool:
+        return bool(self.outgoing)
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
         taken: list[bytes] = []
         while self.outgoing and len(self.outgoing[0]) + overhead_bytes + 1 <= room_bytes:
             room_bytes -= len(self.outgoing[0]) + overhead_bytes + 1
             taken.append(self.outgoing.pop(0))
         return taken
-
-    def has_broadcasts(self) -> bool:
-        return bool(self.outgoing)
 
     def local_state(self, is_join: bool) -> bytes:
         return b"state"
