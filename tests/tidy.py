@@ -34,6 +34,13 @@ CORES = (
     "node/proxy/drain.py",
     "node/proxy/heads.py",
     "node/alerts/rules.py",
+    "node/trust/attempts.py",
+    "node/trust/authority.py",
+    "node/trust/duties.py",
+    "node/trust/judging.py",
+    "node/trust/messages.py",
+    "node/trust/renewal.py",
+    "node/trust/sealing.py",
 )
 # The IO halves of packages that are pure otherwise.
 DRIVERS = ("/driver.py", "consensus/asking.py", "orca/specs/files.py")

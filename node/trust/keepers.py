@@ -36,6 +36,7 @@ from orca.sources import Clock, IdSource
 
 _log = structlog.get_logger("orca.trust")
 LOOK_S: Final = 1.0
+SETTLE_S: Final = 0.1
 CURRENT_LOOK_S: Final = 4.0
 CURRENT_S: Final = 15.0
 USE_AFTER_S: Final = 1.5
@@ -134,6 +135,7 @@ class TrustKeeper:
                 self._mesh.recheck()
                 self._membership.nodes_changed()
             await self._wait_change()
+            await trio.sleep(SETTLE_S)  # many changes in a row are looked at together
 
     async def _wait_change(self) -> None:
         with trio.move_on_after(LOOK_S):
