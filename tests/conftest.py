@@ -8,6 +8,7 @@ otherwise look green.
 
 import functools
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def docker_refusal() -> str:
         return f"{NO_ENGINE} at {named}"
     reason = why_no_docker()
     return reason if not reason or reason.startswith(NO_ENGINE) else f"{NO_ENGINE}: {reason}"
+
+
+def pytest_configure() -> None:
+    """Undo what a script does to a job in its background: what the tests start must hear Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
-from consensus.scheduler.feasible import Usage, feasible_nodes
+from consensus.scheduler.feasible import Obstacle, Refusal, Usage, feasible_nodes, patience_ms
 from consensus.scheduler.rank import best_node
 from consensus.scheduler.reconcile import Need, leftovers, look, reconcile
 from consensus.scheduler.rollout import judge_rollout
@@ -54,11 +54,16 @@ def make_plan(
         record = state.services[service]
         need = reconcile(situation, record)
         room = changes_max - len(placements) - len(stops) - len(forgets)
-        placed, why = place(record, need.slots[: max(0, room)], beliefs, usages, now_ms, ids)
+        placed, obstacle = place(record, need.slots[: max(0, room)], beliefs, usages, now_ms, ids)
         forgets += need.forgets
-        if need.blocked or why:
-            blocked[service] = need.blocked or why
-        update, wake = judge_rollout(situation, record, need, blocked.get(service, ""))
+        if need.blocked:
+            obstacle = Obstacle(reason=need.blocked)
+        elif not state.nodes.keys() <= beliefs.nodes.keys():
+            # A node that is away may be the one that could take it.
+            obstacle = Obstacle(reason=obstacle.reason)
+        if obstacle.reason:
+            blocked[service] = obstacle.reason
+        update, wake = judge_rollout(situation, record, need, obstacle)
         rollouts += [update] if update is not None else []
         if update is None or update.state is not RolloutState.FAILED:
             placements += placed
@@ -93,14 +98,15 @@ def place(
     usages: dict[NodeId, Usage],
     now_ms: WallMs,
     ids: IdSource,
-) -> tuple[list[Allocation], str]:
+) -> tuple[list[Allocation], Obstacle]:
     """Copies for `slots` as far as nodes can take them, and why the rest cannot be placed."""
     placed: list[Allocation] = []
     nodes = [beliefs.nodes[node] for node in sorted(beliefs.nodes)]
     for slot in slots:
-        candidates, reasons = feasible_nodes(record.spec, nodes, usages)
+        candidates, refusals = feasible_nodes(record.spec, nodes, usages)
         if not candidates:
-            return placed, explain(beliefs, reasons)
+            patience = patience_ms(refusals.values())
+            return placed, Obstacle(reason=explain(beliefs, refusals), patience_ms=patience)
         node = best_node(record.spec, candidates, usages)
         usages[node.id].add(record.spec)
         placed.append(
@@ -114,15 +120,15 @@ def place(
                 created_at_ms=now_ms,
             )
         )
-    return placed, ""
+    return placed, Obstacle()
 
 
-def explain(beliefs: Beliefs, reasons: dict[NodeId, str]) -> str:
+def explain(beliefs: Beliefs, refusals: dict[NodeId, Refusal]) -> str:
     """Why no node can take a copy, in one line."""
-    if not reasons:
+    if not refusals:
         return "no node is alive"
     return "no node can take it: " + "; ".join(
-        f"{beliefs.nodes[node].name} {why}" for node, why in sorted(reasons.items())
+        f"{beliefs.nodes[node].name} {refusals[node].reason}" for node in sorted(refusals)
     )
 
 
@@ -132,18 +138,21 @@ def preview(state: ClusterState, beliefs: Beliefs, spec: ServiceSpec, copies: in
     nodes = [beliefs.nodes[node] for node in sorted(beliefs.nodes)]
     counts: dict[NodeId, int] = {}
     for done in range(copies):
-        candidates, reasons = feasible_nodes(spec, nodes, usages)
+        candidates, refusals = feasible_nodes(spec, nodes, usages)
         if not candidates:
-            rest = PlacementPreview(node=None, copies=copies - done, reason=explain(beliefs, reasons))
-            return (*_previews(counts), rest)
+            rest = PlacementPreview(node=None, copies=copies - done, reason=explain(beliefs, refusals))
+            return (*_previews(beliefs, counts), rest)
         node = best_node(spec, candidates, usages)
         usages[node.id].add(spec)
         counts[node.id] = counts.get(node.id, 0) + 1
-    return _previews(counts)
+    return _previews(beliefs, counts)
 
 
-def _previews(counts: dict[NodeId, int]) -> tuple[PlacementPreview, ...]:
-    return tuple(PlacementPreview(node=node, copies=number) for node, number in sorted(counts.items()))
+def _previews(beliefs: Beliefs, counts: dict[NodeId, int]) -> tuple[PlacementPreview, ...]:
+    return tuple(
+        PlacementPreview(node=node, copies=number, node_name=beliefs.nodes[node].name)
+        for node, number in sorted(counts.items())
+    )
 
 
 __all__ = ["Need", "Plan", "count_usage", "explain", "make_plan", "place", "preview"]

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from consensus.scheduler.feasible import Obstacle
 from consensus.scheduler.reconcile import Need, Situation, counts_by_its_end, healthy_after_ms
 from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import RolloutUpdate
@@ -21,7 +22,7 @@ _EXTENSION_MS_MIN: Final = 1000
 
 
 def judge_rollout(
-    situation: Situation, record: ServiceRecord, need: Need, blocked: str
+    situation: Situation, record: ServiceRecord, need: Need, obstacle: Obstacle
 ) -> tuple[RolloutUpdate | None, WallMs | None]:
     """What to record about the rollout now (None: nothing new), and when it will fail."""
     rollout = record.rollout
@@ -36,11 +37,11 @@ def judge_rollout(
         return _update(record, RolloutState.FAILED, need.healthy, rollout.deadline_at_ms, verdict), None
     if rollout.state is not RolloutState.PROGRESSING:
         return None, None
-    return _judge_progress(situation, record, need, blocked)
+    return _judge_progress(situation, record, need, obstacle)
 
 
 def _judge_progress(
-    situation: Situation, record: ServiceRecord, need: Need, blocked: str
+    situation: Situation, record: ServiceRecord, need: Need, obstacle: Obstacle
 ) -> tuple[RolloutUpdate | None, WallMs | None]:
     rollout, now_ms = record.rollout, situation.now_ms
     patience_ms = max(_EXTENSION_MS_MIN, int(record.spec.deploy.deadline_s * 1000))
@@ -49,6 +50,10 @@ def _judge_progress(
         return _update(record, RolloutState.PROGRESSING, need.healthy, extension, ""), extension
     # Time in which nobody decided anything (a restart, an election) is not held against it.
     deadline_at_ms = max(rollout.deadline_at_ms, WallMs(situation.leads_since_ms + patience_ms))
+    if obstacle.patience_ms is not None and not _new_copies(situation, record):
+        # Nothing came of it since it began, so that is how long it has waited.
+        begun_at_ms = max(rollout.started_at_ms, situation.leads_since_ms)
+        deadline_at_ms = min(deadline_at_ms, WallMs(begun_at_ms + obstacle.patience_ms))
     if now_ms < deadline_at_ms:
         return None, deadline_at_ms
     if _is_busy(situation, record) or _may_still_be_met(situation, need):
@@ -56,7 +61,7 @@ def _judge_progress(
     if need.matures_at_ms is not None:
         # It is ready and only has to stay so.
         return _update(record, RolloutState.PROGRESSING, rollout.healthy, need.matures_at_ms, ""), need.matures_at_ms
-    message = blocked or _laggards(situation, record)
+    message = obstacle.reason or _laggards(situation, record)
     return _update(record, RolloutState.FAILED, need.healthy, rollout.deadline_at_ms, message), None
 
 

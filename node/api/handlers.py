@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -58,7 +58,9 @@ from orca.model.view import (
     StatsReply,
     StatusReply,
 )
-from orca.specs.load import LoadedFile, load_text
+
+if TYPE_CHECKING:
+    from orca.specs.load import LoadedFile
 
 R = TypeVar("R", StatusReply, ServicesReply)
 TOML: Final = "application/toml"
@@ -316,7 +318,9 @@ async def _read_specs(call: Call[SpecsQuery, NoBody]) -> tuple[DeployRequest, di
     return DeployRequest(specs=loaded.specs), loaded.blobs
 
 
-def _load(content: bytes, filename: str, project: ProjectName | None) -> LoadedFile:
+def _load(content: bytes, filename: str, project: ProjectName | None) -> "LoadedFile":
+    from orca.specs.load import load_text  # what reads files, YAML among it, is 2.5 MB that most nodes never need
+
     return load_text(content, filename=filename, project=project)
 
 

@@ -34,19 +34,23 @@ def _file_options() -> tuple[click.Parameter, ...]:
 
 async def _load(client: "NodeClient", session: Session, values: dict[str, Any]) -> "DeployInput":
     """The files' content; asks the node for deployed services only when the files alone do not make sense."""
+    from functools import partial
+
     import trio
 
     from orca.cli.files import FileOptions, load_files, read_environment
     from orca.errors import InvalidSpecError, OrcaError
     from orca.model.ids import ProjectName
 
+    # Whoever writes to standard input or a pipe may take for ever, and Ctrl-C does not wait for it.
+    in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
     options = FileOptions(
         project=ProjectName(values["project"]) if values["project"] else None,
         profiles=frozenset(values["profiles"]),
-        environment=await trio.to_thread.run_sync(read_environment, values["env_files"], session.console.environ),
+        environment=await in_thread(read_environment, values["env_files"], session.console.environ),
     )
     try:
-        return await trio.to_thread.run_sync(load_files, values["paths"], options)
+        return await in_thread(load_files, values["paths"], options)
     except InvalidSpecError as error:
         problem = error
     if "-" in values["paths"]:
@@ -56,7 +60,7 @@ async def _load(client: "NodeClient", session: Session, values: dict[str, Any]) 
         existing = [(await client.service(service.id)).spec for service in services]
     except OrcaError:
         raise problem from None  # no node to ask: what the files lack is the better answer
-    return await trio.to_thread.run_sync(load_files, values["paths"], options, existing)
+    return await in_thread(load_files, values["paths"], options, existing)
 
 
 @verb(

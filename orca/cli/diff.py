@@ -53,7 +53,9 @@ def _service(one: "ServicePlan", console: "Console") -> None:
                 console.line(line, "red")
         else:
             reason = f" ({clean(placement.reason)})" if placement.reason else ""
-            for line in wrap(f"{copies} on {placement.node}{reason}", console.width, "    "):
+            for line in wrap(
+                f"{copies} on {clean(placement.node_name) or placement.node}{reason}", console.width, "    "
+            ):
                 console.line(line, "cyan")
     console.line()
 

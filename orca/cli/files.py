@@ -12,9 +12,9 @@ from orca.commands.deploy import DeployInput, join_inputs
 from orca.errors import InvalidRequestError, InvalidSpecError, Problem
 from orca.model.ids import ProjectName
 from orca.model.spec import ServiceSpec
-from orca.specs import LoadedFile, load_path, load_text
 from orca.specs.env_text import EnvTextError, parse_env
-from orca.specs.files import read_bounded
+from orca.specs.files import load_path, read_bounded
+from orca.specs.load import LoadedFile, load_text
 
 STDIN_BYTES_MAX: Final = 2**20
 FILE_BYTES_MAX: Final = 256 * 2**20

@@ -12,20 +12,39 @@ _HELP: "tuple[list[str], ...]" = ([], ["--help"], ["-h"], ["help"])
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    given = sys.argv[1:]
+    text = _known_answer(given)
+    if text:
+        sys.exit(_say(text))
+    from orca.cli.interrupt import EXIT_INTERRUPTED, leave_on_interrupt
+
+    leave_on_interrupt()
+    code = run(given)
+    if code == EXIT_INTERRUPTED:
+        # A thread may still read standard input, and Python's own end would wait for it or abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command; its exit code."""
     given = list(args)
-    if "_ORCA_COMPLETE" not in os.environ:
-        if given in _HELP:
-            return _say(help_text())
-        if given == ["--version"]:
-            return _say(f"orca {VERSION}\n")
+    if text := _known_answer(given):
+        return _say(text)
     from orca.cli.program import run_program
 
     return run_program(given)
+
+
+def _known_answer(given: list[str]) -> str:
+    """What is printed without looking at anything; empty when the command line has to be parsed."""
+    if "_ORCA_COMPLETE" in os.environ:
+        return ""
+    if given in _HELP:
+        return help_text()
+    return f"orca {VERSION}\n" if given == ["--version"] else ""
 
 
 def _say(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib import import_module
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncclick as click
 
 from orca.cli.console import Console, error_lines
+from orca.cli.interrupt import EXIT_INTERRUPTED, run_until_interrupt
 from orca.cli.verbs import VERBS, find_verb, help_text
 from orca.version import VERSION
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from orca.client import Credentials, NodeClient, NodeReads
 
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 _CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 80}
 _EPILOG: Final = "Also: --node ADDRESS, --json, --quiet; see `orca --help`."
@@ -204,11 +204,7 @@ def _perform(invocation: Invocation) -> int:
         return int((finished(result) if isinstance(result, Coroutine) else result) or 0)
     import trio
 
-    async def run_to_end() -> int:
-        awaitable: Awaitable[Any] = invocation.perform()
-        return int(await awaitable or 0)
-
-    return trio.run(run_to_end)
+    return trio.run(run_until_interrupt, invocation.perform)
 
 
 def single(error: BaseException) -> BaseException:

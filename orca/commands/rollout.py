@@ -206,9 +206,7 @@ class Rollout:
             return Verdict(failures=failures)
         # A service that waits for a failed one would only fail later for the same cause.
         if failures and all(progress.view is not None and progress.view.blocked for progress in still_open):
-            blocked = tuple(
-                _failure(progress.goal, progress.view, f"waits: {progress.message}") for progress in still_open
-            )
+            blocked = tuple(_failure(progress.goal, progress.view, progress.message) for progress in still_open)
             return Verdict(failures=failures + blocked)
         return None
 

@@ -215,6 +215,7 @@ class PlacementPreview(_View, frozen=True):
     node: NodeId | None
     copies: int
     reason: str = ""
+    node_name: str = ""
 
 
 class ServicePlan(_View, frozen=True):

@@ -27,12 +27,9 @@ Defaults that are decided here:
 - `${secrets.NAME}` is refused: this version keeps no secrets, and an empty string in its
   place would start a service with the wrong password.
 
+A node needs `rules` all the time and the readers only when a file is sent to it, so nothing is
+imported here.
+
 Left out on purpose: includes and extends (a spec is one file), external networks and
 volumes (Orca makes its own), device access, static addresses.
 """
-
-from orca.specs.files import load_path
-from orca.specs.load import LoadedFile, load_text
-from orca.specs.rules import check_services
-
-__all__ = ["LoadedFile", "check_services", "load_path", "load_text"]

@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_said_before_anything_is_changed() -> None:
     spec = make_spec(resources=Resources(cpu_milli=MilliCpu(10**6)))
     (found,) = changes.plan_services(Cluster().state, BELIEFS, DeployRequest(specs=(spec,)))
     assert found.placements[0].node is None
-    assert "cpu left" in found.placements[0].reason
+    assert "a copy wants 1000" in found.placements[0].reason
 
 
 def test_a_prune_touches_only_the_projects_that_the_deploy_names() -> None:

@@ -1,21 +1,24 @@
 """The networks of projects: made when first needed, removed with their last container."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 from node.runtime.docker.calls import Calls
 from node.runtime.docker.refusals import EngineRefusedError, as_error
 from node.runtime.docker.request import owner_labels
-from orca.errors import RuntimeFailedError
+from orca.errors import OrcaError, RuntimeFailedError
 from orca.model.ids import ClusterId, ProjectName
 
 if TYPE_CHECKING:
     import docker
 
 ATTEMPTS_MAX: Final = 3
+DETACH_PAUSE_S: Final = 0.5
 
 
 class Networks:
@@ -35,14 +38,20 @@ class Networks:
         """Somebody may have changed the networks: look again before the next use."""
         self._known.clear()
 
-    @contextmanager
-    def in_use(self, names: tuple[str, ...]) -> Iterator[None]:
-        """Inside the block none of `names` is removed by this node."""
+    @asynccontextmanager
+    async def in_use(self, names: tuple[str, ...]) -> AsyncGenerator[None, None]:
+        """Inside the block none of `names` is removed by this node; after one that failed, what nobody uses is."""
         self.users.update(names)
         try:
             yield
-        finally:
+        except OrcaError:
             self.users.subtract(names)
+            await self.remove_unused(names)
+            raise
+        except BaseException:
+            self.users.subtract(names)
+            raise
+        self.users.subtract(names)
 
     async def ensure(self, project: ProjectName, names: tuple[str, ...]) -> tuple[str, ...]:
         """Have the bridges `names`, and what they are really called.
@@ -92,14 +101,23 @@ class Networks:
     async def remove_unused(self, names: tuple[str, ...]) -> None:
         """Remove those of `names` that no container is on, as far as the engine lets us."""
         for name in names:
-            if self.users[name] > 0:
-                continue
-            del self.users[name]
-            self._known = {base: real for base, real in self._known.items() if real != name}
-            try:
-                await self._calls.end("remove_network", f"network {name}", partial(_remove, name))
-            except EngineRefusedError:
-                continue  # It is in use by another node's containers, or gone: both are as they should be.
+            for _ in range(ATTEMPTS_MAX):
+                if self.users[name] > 0 or await self._remove(name):
+                    break
+                await trio.sleep(DETACH_PAUSE_S)
+
+    async def _remove(self, name: str) -> bool:
+        """Remove it; False when a container that is about to be gone still has an end in it."""
+        del self.users[name]
+        self._known = {base: real for base, real in self._known.items() if real != name}
+        try:
+            await self._calls.end("remove_network", f"network {name}", partial(_remove, name))
+        except EngineRefusedError as refusal:
+            # Another node's containers are on it, or it is gone: both are as they should be.
+            return not refusal.is_network_in_use()
+        except OrcaError:
+            return True  # the engine went away; what is unused then is found by the next removal
+        return True
 
 
 def _remove(name: str, client: "docker.APIClient") -> None:

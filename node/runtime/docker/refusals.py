@@ -45,6 +45,10 @@ class EngineRefusedError(Exception):
         """Whether a network that the container needs is gone."""
         return _NETWORK_GONE.search(self.message) is not None
 
+    def is_network_in_use(self) -> bool:
+        """Whether a network may not be removed because a container is still attached to it."""
+        return "active endpoints" in self.message
+
     def is_missing_init(self, init_binary: str) -> bool:
         """Whether the engine has no init to put in front of the container's command."""
         return f'exec: "{init_binary}": executable file not found' in self.message

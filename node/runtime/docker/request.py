@@ -5,6 +5,8 @@ Field names are those of the Docker Engine API, "ContainerCreate".
 
 import math
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from node.runtime.base import Workload
@@ -78,8 +80,12 @@ def endpoint_body(spec: ServiceSpec) -> dict[str, Any]:
     return {"Aliases": list(dict.fromkeys((str(spec.name), *spec.aliases)))}
 
 
-def create_body(workload: Workload, networks: tuple[str, ...], *, has_init: bool) -> dict[str, Any]:
-    """The body of the create call; `networks` are the engine's names of the spec's networks.
+def create_body(
+    workload: Workload, networks: tuple[str, ...], volumes: Mapping[str, str] = MappingProxyType({}), *, has_init: bool
+) -> dict[str, Any]:
+    """The body of the create call; `networks` and `volumes` are the engine's names of those of the spec.
+
+    A volume that is not in `volumes` has the name that it has without another cluster on the engine.
 
     Only the first network is in it: engines before API 1.44 take just one, the others
     are connected afterwards. Raises InvalidRequestError for what no container can be.
@@ -96,7 +102,7 @@ def create_body(workload: Workload, networks: tuple[str, ...], *, has_init: bool
         # An image's own HEALTHCHECK would cost an exec every time; the node probes by itself.
         "Healthcheck": {"Test": ["NONE"]},
         "StopTimeout": math.ceil(spec.stop_timeout_s),
-        "HostConfig": _host_config(workload, source, networks, has_init=has_init),
+        "HostConfig": _host_config(workload, source, networks, volumes, has_init=has_init),
         "NetworkingConfig": {"EndpointsConfig": {networks[0]: endpoint_body(spec)} if networks else {}},
     }
     optional = {
@@ -141,7 +147,12 @@ def _labels(workload: Workload, networks: tuple[str, ...]) -> dict[str, str]:
 
 
 def _host_config(
-    workload: Workload, source: ContainerImage, networks: tuple[str, ...], *, has_init: bool
+    workload: Workload,
+    source: ContainerImage,
+    networks: tuple[str, ...],
+    volumes: Mapping[str, str],
+    *,
+    has_init: bool,
 ) -> dict[str, Any]:
     spec, resources = workload.spec, workload.spec.resources
     bindings: dict[str, list[dict[str, str]]] = {}
@@ -153,7 +164,7 @@ def _host_config(
         "NetworkMode": networks[0] if networks else "none",
         "PortBindings": bindings,
         "RestartPolicy": {"Name": "no"},
-        "Mounts": _mounts(workload),
+        "Mounts": _mounts(workload, volumes),
         "LogConfig": {
             "Type": "json-file",
             "Config": {"max-size": str(int(spec.log.file_bytes_max)), "max-file": str(spec.log.files_max)},
@@ -178,8 +189,8 @@ def _host_config(
     return config
 
 
-def _mounts(workload: Workload) -> list[dict[str, Any]]:
-    mounts = [_mount(workload, mount) for mount in workload.spec.mounts]
+def _mounts(workload: Workload, volumes: Mapping[str, str]) -> list[dict[str, Any]]:
+    mounts = [_mount(workload, mount, volumes) for mount in workload.spec.mounts]
     if workload.spec.files and not workload.files_dir:
         raise InvalidRequestError(f"{workload.service} has files, but they are not on this node")
     for index, file in enumerate(workload.spec.files):
@@ -188,11 +199,11 @@ def _mounts(workload: Workload) -> list[dict[str, Any]]:
     return mounts
 
 
-def _mount(workload: Workload, mount: MountSpec) -> dict[str, Any]:
+def _mount(workload: Workload, mount: MountSpec, volumes: Mapping[str, str]) -> dict[str, Any]:
     body: dict[str, Any] = {"Type": mount.kind.value, "Target": mount.target, "ReadOnly": mount.read_only}
     match mount.kind:
         case MountKind.VOLUME:
-            body["Source"] = volume_name(workload.spec.project, mount.source)
+            body["Source"] = volumes.get(mount.source, volume_name(workload.spec.project, mount.source))
             body["VolumeOptions"] = {"Labels": owner_labels(workload.cluster, workload.spec.project)}
         case MountKind.BIND:
             body["Source"] = mount.source

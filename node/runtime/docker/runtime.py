@@ -42,6 +42,7 @@ from node.runtime.docker.reading import (
 from node.runtime.docker.records import Record
 from node.runtime.docker.refusals import EngineRefusedError, as_error
 from node.runtime.docker.request import create_body, instance_filter, networks_of
+from node.runtime.docker.volumes import Volumes
 from node.runtime.docker.watch import CONNECT_TIMEOUT_S, PING_TIMEOUT_S, EngineLostError, EngineWatch
 from orca.errors import InstanceNotFoundError, InvalidRequestError, OrcaError, RuntimeUnavailableError
 from orca.model.allocation import Endpoint
@@ -92,6 +93,7 @@ class DockerRuntime:
         self._engine = Engine(address)
         self.calls = Calls(address.url, (limits or DockerLimits()).starts_max)
         self._networks = Networks(cluster, self.calls)
+        self._volumes = Volumes(cluster, self.calls)
         self._images = Images(self._engine, self.calls)
         self._watch = EngineWatch(self._engine, instance_filter(cluster, node))
         self._records: dict[AllocationId, Record] = {}
@@ -175,12 +177,14 @@ class DockerRuntime:
         raise AssertionError("the events of an engine end only with an error")
 
     def _take_listing(self, listed: tuple[Listed, ...]) -> None:
+        assert self._nursery is not None, "listings come only while the runtime runs"
         self._networks.forget()
         found = {entry.allocation: entry for entry in sorted(listed, key=lambda entry: entry.is_running)}
         for record in tuple(self._records.values()):
             entry = found.get(record.allocation)
             if entry is None or entry.container != record.container:
                 self._drop(record)
+                self._nursery.start_soon(self._networks.remove_unused, record.networks)
         for entry in found.values():
             record = self._records.get(entry.allocation) or self._add(entry.allocation, entry.container, entry.networks)
             record.is_running = entry.is_running
@@ -265,9 +269,15 @@ class DockerRuntime:
         known = self._records.get(workload.allocation)
         if known is not None and not known.is_removed:
             return
-        names = await self._networks.ensure(workload.spec.project, networks_of(workload.spec))
-        with self._networks.in_use(names):
-            body = create_body(workload, names, has_init=self._has_init)
+        volumes = await self._volumes.ensure(workload.spec)
+        wanted = networks_of(workload.spec)
+        async with self._networks.in_use(wanted):
+            names = await self._networks.ensure(workload.spec.project, wanted)
+            await self._create(workload, names, volumes)
+
+    async def _create(self, workload: Workload, names: tuple[str, ...], volumes: dict[str, str]) -> None:
+        async with self._networks.in_use(names):
+            body = create_body(workload, names, volumes, has_init=self._has_init)
             try:
                 container = await self.calls.change(
                     "create", workload.allocation, lambda client: containers.create(client, workload, body, names)

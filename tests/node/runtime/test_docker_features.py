@@ -176,6 +176,64 @@ async def test_network_name_of_somebody_else_is_left_alone(subject: DockerSubjec
         docker("network", "rm", name)
 
 
+async def test_volume_of_another_cluster_is_left_alone(subject: DockerSubject) -> None:
+    name = f"orca-{subject.project}-kept"
+    other = f"{name}-{subject.cluster}"
+    docker("volume", "create", "--label", "orca.cluster=c-other", name)
+    mounts = (MountSpec(kind=MountKind.VOLUME, source="kept", target="/data"),)
+    workload = subject.shell("sleep 60", mounts=mounts)
+    runtime = subject.make()
+    try:
+        async with running(runtime):
+            await launch(runtime, workload)
+            (entry,) = _inspect(workload)
+            assert [mount["Name"] for mount in entry["Mounts"]] == [other]
+            await runtime.remove(workload.allocation)
+        labels = json.loads(docker("volume", "inspect", other))[0]["Labels"]
+        assert labels == {"orca.cluster": subject.cluster, "orca.project": subject.project}
+    finally:
+        docker("volume", "rm", name)
+
+
+async def test_volume_that_a_person_made_is_used(subject: DockerSubject) -> None:
+    name = f"orca-{subject.project}-kept"
+    docker("volume", "create", name)
+    workload = subject.shell("sleep 60", mounts=(MountSpec(kind=MountKind.VOLUME, source="kept", target="/data"),))
+    runtime = subject.make()
+    try:
+        async with running(runtime):
+            await launch(runtime, workload)
+            (entry,) = _inspect(workload)
+            assert [mount["Name"] for mount in entry["Mounts"]] == [name]
+            await runtime.remove(workload.allocation)
+    finally:
+        docker("volume", "rm", name)
+
+
+async def test_network_is_not_left_by_a_creation_that_failed(subject: DockerSubject) -> None:
+    workload = subject.workload(source={"image": "orca-nothing-of-that-name:1"})
+    runtime = subject.make()
+    async with running(runtime):
+        with pytest.raises(RuntimeFailedError):
+            await runtime.create(workload)
+        found = docker("network", "ls", "-q", "--filter", f"label=orca.cluster={subject.cluster}")
+        assert found.split() == []
+
+
+async def test_copies_removed_at_once_take_their_network_with_them(subject: DockerSubject) -> None:
+    workloads = [subject.serving() for _ in range(6)]
+    runtime = subject.make()
+    async with running(runtime):
+        for workload in workloads:
+            await launch(runtime, workload)
+        async with trio.open_nursery() as nursery:
+            for workload in workloads:
+                nursery.start_soon(runtime.remove, workload.allocation)
+        with trio.fail_after(PATIENCE_S):
+            while docker("network", "ls", "-q", "--filter", f"label=orca.cluster={subject.cluster}"):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+
+
 async def test_death_by_memory_limit_is_told_as_such(subject: DockerSubject) -> None:
     workload = subject.shell(
         "tail /dev/zero", resources=Resources(memory_bytes=Bytes(16 * 2**20)), ports=(PortSpec(port=80),)

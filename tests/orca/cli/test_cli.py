@@ -78,6 +78,27 @@ def service_file(directory: Path, name: str = "web") -> str:
     return str(path)
 
 
+async def until_it_has_threads(pid: int, count: int) -> None:
+    """Return once the process has so many threads: one of them waits for its input."""
+    tasks = trio.Path(f"/proc/{pid}/task")
+    while len(list(await tasks.iterdir())) < count:  # noqa: ASYNC110 - the kernel tells nobody
+        await trio.sleep(0.01)
+
+
+IN_DESTRUCTORS = """
+from orca.cli import interrupt, main
+
+class Busy:
+    def __del__(self):
+        sum(range(100_000))
+
+interrupt.leave_on_interrupt()
+print("ready", flush=True)
+while True:
+    Busy()
+"""
+"""A program that is nearly always where Python forgets a KeyboardInterrupt."""
+
 FAILED_COPY = copy("web", 0, 2, phase=Phase.BACKOFF, reason="exit code 1", restarts=5, id=str(COPY))
 
 
@@ -142,9 +163,63 @@ async def test_ctrl_c_leaves_the_rollout_alone_and_says_so(story: Story, node: s
         async for chunk in process.stderr:
             said += chunk
         assert await process.wait() == 130
+    await process.stderr.aclose()
+    assert process.stdout is not None
+    await process.stdout.aclose()
     assert b"goes on without us" in said
     assert b"Traceback" not in said
     assert [call[0] for call in story.calls] == ["deploy"]
+
+
+async def test_ctrl_c_does_not_wait_for_whoever_writes_the_file(node: str, tmp_path: Path) -> None:
+    fifo = tmp_path / "service.toml"
+    os.mkfifo(fifo)
+    for given in ("-", str(fifo)):
+        command = [sys.executable, "-m", "orca", "deploy", given, "--node", node]
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT
+        )
+        assert process.stdin is not None
+        assert process.stderr is not None
+        with trio.fail_after(60):
+            await until_it_has_threads(process.pid, 2)
+            process.send_signal(signal.SIGINT)
+            said = b"".join([chunk async for chunk in process.stderr])
+            assert await process.wait() == 130
+        assert said == b""
+        await process.stdin.aclose()
+        await process.stderr.aclose()
+
+
+async def test_ctrl_c_before_the_verb_begins_is_not_forgotten_in_a_destructor() -> None:
+    command = [sys.executable, "-c", IN_DESTRUCTORS]
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with trio.fail_after(60):
+        assert (await process.stdout.receive_some()).startswith(b"ready")
+        process.send_signal(signal.SIGINT)
+        assert b"".join([chunk async for chunk in process.stderr]) == b""
+        assert await process.wait() == 130
+    await process.stdout.aclose()
+    await process.stderr.aclose()
+
+
+async def test_what_a_script_starts_in_the_background_ignores_ctrl_c(story: Story, node: str, tmp_path: Path) -> None:
+    story.scenes = rolling(fails=False)[:1]
+    script = f"trap '' INT; exec {sys.executable} -m orca deploy {service_file(tmp_path)} --node {node}"
+    process = await trio.lowlevel.open_process(["bash", "-c", script], stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stderr is not None
+    said = b""
+    with trio.fail_after(60):
+        while b"web.1" not in said:
+            said += await process.stderr.receive_some()
+        process.send_signal(signal.SIGINT)
+        story.scenes = rolling(fails=False)[1:]
+        await story.notify()
+        said += b"".join([chunk async for chunk in process.stderr])
+        assert await process.wait() == 0
+    await process.stderr.aclose()
 
 
 async def test_a_wrong_file_lists_all_problems_and_reaches_no_node(node: str, story: Story, tmp_path: Path) -> None:

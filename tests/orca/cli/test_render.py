@@ -136,7 +136,7 @@ def test_plan_shows_each_field_and_what_follows() -> None:
         ),
         replaces_copies=True,
         placements=(
-            PlacementPreview(node=NODE, copies=2),
+            PlacementPreview(node=NODE, copies=2, node_name="box"),
             PlacementPreview(node=None, copies=1, reason="no node has 64 GiB of memory free"),
         ),
     )
@@ -152,7 +152,7 @@ def test_plan_shows_each_field_and_what_follows() -> None:
         '      + "' + "x" * 71,
         "        " + "x" * 19 + '"',
         "    copies are replaced, start-first unless the spec says otherwise",
-        "    2 copies on n-abcdefghijkl",
+        "    2 copies on box",
         "    1 copy on no node: no node has 64 GiB of memory free",
         "",
         "= shop/api unchanged",

@@ -26,7 +26,8 @@ from orca.model.spec import (
     Ulimit,
     UpdateOrder,
 )
-from orca.specs import LoadedFile, load_path, load_text
+from orca.specs.files import load_path
+from orca.specs.load import LoadedFile, load_text
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / "orca" / "examples"
 

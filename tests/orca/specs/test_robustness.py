@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca.errors import InvalidSpecError, NotFoundError, PayloadTooLargeError
-from orca.specs import load_path, load_text
 from orca.specs.compose_keys import SERVICE_KEYS as COMPOSE_KEYS
 from orca.specs.env_text import EnvTextError, parse_env
+from orca.specs.files import load_path
 from orca.specs.interpolation import InterpolationError, Interpolator
+from orca.specs.load import load_text
 from orca.specs.service_file import SERVICE_KEYS as TOML_KEYS
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / "orca" / "examples"

@@ -19,7 +19,7 @@ from orca.model.spec import (
     WasmModule,
     WasmWorld,
 )
-from orca.specs import check_services
+from orca.specs.rules import check_services
 
 DIGEST = BlobDigest("sha256:" + "0" * 64)
 
