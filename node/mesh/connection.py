@@ -273,6 +273,10 @@ class Connection:
         except (OSError, trio.BrokenResourceError) as error:
             _log.debug("a stream of the mesh ended", peer=self.peer, reason=str(error))
             stream.abort(NodeUnreachableError("the handler lost what it talked to"))
+        except BaseException:
+            # An end would say that all was sent: what was cut short must not look whole.
+            stream.abort(NodeUnreachableError("the peer is stopping"))
+            raise
         finally:
             stream.release()
 

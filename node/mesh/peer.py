@@ -49,6 +49,7 @@ class Peer:
         self._connections: list[Connection] = []
         self._attempt: _Attempt | None = None
         self._changed = trio.Event()
+        self._adopted = trio.Event()
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -110,6 +111,13 @@ class Peer:
         else:
             best.post(Ping())  # it may be dead without anybody knowing yet: then the new one stays
         self._changed.set()
+        self._adopted.set()
+
+    async def adoption(self) -> None:
+        """Wait for the next connection, whoever dials it."""
+        if self._adopted.is_set():
+            self._adopted = trio.Event()
+        await self._adopted.wait()
 
     def _rank(self, connection: Connection) -> tuple[bool, bool]:
         """The best first: usable, and dialled by the smaller of the two."""
@@ -200,13 +208,14 @@ class Link:
             await self._wake.wait()
 
     async def _pause(self, why: str) -> None:
-        """Wait longer after each failure, with jitter; what waited meanwhile is stale."""
+        """Wait longer after each failure, with jitter, or for the peer; what waited meanwhile is stale."""
         if not self._failures:
             _log.info("a peer cannot be reached", peer=self._peer.node, reason=why)
         self._failures += 1
         longest = min(RETRY_MAX_S, RETRY_FIRST_S * math.pow(2, min(self._failures, 10)))
         self._unreachable(self._peer.node)
-        await trio.sleep(self._jitter(longest))
+        with trio.move_on_after(self._jitter(longest)):
+            await self._peer.adoption()  # a peer that was away and dials is there again
         self._waiting.clear()
         self._waiting_bytes = 0
 

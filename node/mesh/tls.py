@@ -122,9 +122,10 @@ class TlsPipe:
         """Encrypt `data` and put into the kernel what fits; not to be called while something is unsent."""
         assert not self._unsent, "flush first"
         try:
-            self._tls.write(data)
+            written = self._tls.write(data)
         except ssl.SSLError as error:
             raise _translated(error) from error
+        assert written == len(data), "memory takes all"
         self._unsent = memoryview(self._outgoing.read())
         self.flush()
 

@@ -190,7 +190,7 @@ async def test_the_end_of_a_job_reaches_the_disk_also_when_the_disk_is_full_at_f
         monkeypatch.setattr(parts.ended, "keep", keep_later)
         parts.wiring.perform(StatusChanged(status=status(Phase.COMPLETED)))
         await eventually(lambda: AllocationId("a") in parts.ended.load())
-        assert parts.accepts_work()
+        await eventually(parts.accepts_work)
 
 
 async def test_a_status_makes_the_leader_plan_again_and_an_old_one_does_not(tmp_path: Path) -> None:
