@@ -22,7 +22,10 @@ RECHECK_S: Final = 1.0
 """A stream outlives its token by so long at most."""
 HEADER_MAX: Final = 4096
 _SCHEME: Final = "bearer"
-_HOW: Final = "send `authorization: Bearer orca-api-…`; `orca token create --api NAME` on a node makes a token"
+_HOW: Final = (
+    "show one with --token, $ORCA_TOKEN or `authorization: Bearer …`; "
+    "`orca token create --api NAME` on a node makes one"
+)
 
 
 class Gate:
