@@ -40,7 +40,7 @@ from node.health.probes import HealthDriver
 from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.facts import KnownFacts
-from node.membership.membership import make_ring
+from node.membership.kept import make_ring
 from node.mesh.driver import Mesh, listening_host
 from node.mesh.hello import Purpose
 from node.proxy.server import ProxyServer, open_listeners
@@ -59,7 +59,7 @@ from node.store.set_aside import SetAside
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles
 from orca.client.discover import SOCKET_NAME, default_data_dir
-from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
+from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, GossipBackend, NodeConfig
 from orca.errors import OrcaError
 from orca.model.event import EventKind
 from orca.model.ids import ClusterId, NodeId
@@ -75,6 +75,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
 ADMIT_RETRY_S = 1.0
+LEFT_LINGER_S = 0.5
+"""For the answer to whoever told it to leave."""
 
 
 def run_node(config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None) -> None:
@@ -125,8 +127,10 @@ async def _cluster_to_join(config: NodeConfig, environment: Environment) -> Clus
     """The cluster of the peers that a new node was given; None for a node that has one, or founds its own."""
     if not config.gossip.join or read_identity(environment) is not None:
         return None
-    from node.group.adopt import find_cluster
+    from node.group.adopt import find_cluster, find_cluster_of_agent
 
+    if config.gossip.backend is GossipBackend.SERF:
+        return await find_cluster_of_agent(config.gossip.agent, config.gossip.join)
     return await find_cluster(config.gossip.join, PacketCodec(make_ring(config.gossip.key, ())))
 
 
@@ -170,7 +174,7 @@ class _Agent:
         )
         known = KnownFacts(self._beliefs)
         self._membership = self._wiring.membership = Membership(
-            config.gossip,
+            config.gossip_offset,
             self._identity,
             self._clock,
             environment,
@@ -286,6 +290,7 @@ class _Agent:
             self._addresses = await nursery.start(serve_api, control, self._api_listen())
             nursery.start_soon(self._admit)
             nursery.start_soon(self._sweep_blobs)
+            nursery.start_soon(self._end_when_left, nursery.cancel_scope)
             view = self._describe()
             _announce(view)
             task_status.started(view)
@@ -299,12 +304,14 @@ class _Agent:
             Purpose.INTENT: self._feed.serve,
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
+            Purpose.FACTS: self._membership.serve_facts,
         }
+        self._membership.send_frame = partial(self._mesh.send, purpose=Purpose.FACTS)
         host = listening_host(config.gossip.advertise or config.gossip.host)
         run_mesh = partial(self._mesh.run, handlers, host, mesh_port, unreachable=self._replica.unreachable)
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
-        await nursery.start(self._membership.run, gossip_port, address.port)
+        await nursery.start(self._membership.run, gossip_port, address)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(self._feed.follow)
         nursery.start_soon(self._recovery.run)
@@ -368,6 +375,13 @@ class _Agent:
             except OrcaError as error:
                 _log.debug("not admitted yet", reason=error.message)
                 await trio.sleep(ADMIT_RETRY_S)
+
+    async def _end_when_left(self, scope: trio.CancelScope) -> None:
+        """A node that was told to leave the gossip (`serf leave`) ends with it, as a Serf agent does."""
+        await self._membership.left.wait()
+        _log.info("this node has left the gossip and ends; what runs in containers goes on")
+        await trio.sleep(LEFT_LINGER_S)
+        scope.cancel()
 
     async def _sweep_blobs(self) -> None:
         """Remove contents that no kept revision names, now and every hour."""

@@ -12,10 +12,12 @@ from gossip.codec import CodecError, PacketCodec, StreamReader
 from gossip.codec.serf_frames import decode_tags
 from gossip.codec.streams import encode_stream
 from gossip.driver import resolve_seed
+from gossip.membership import MemberStatus
 from gossip.messages import Address, PushPull, WireState
-from node.membership.views import CLUSTER_TAG
-from orca.config import GOSSIP_PORT
-from orca.errors import ConflictError, InvalidConfigError, NodeUnreachableError
+from gossip.rpc.driver import connect
+from node.membership.tags import CLUSTER_TAG
+from orca.config import GOSSIP_PORT, AgentSection
+from orca.errors import ConflictError, InvalidConfigError, NodeUnreachableError, NotAvailableError
 from orca.model.ids import ClusterId
 
 _log = structlog.get_logger("orca.group")
@@ -85,3 +87,34 @@ async def _exchange(address: Address, codec: PacketCodec) -> PushPull:
     except (OSError, trio.TooSlowError, trio.BrokenResourceError, CodecError) as error:
         raise NodeUnreachableError(f"{address}: {error or 'no answer in time'}") from error
     raise NodeUnreachableError(f"{address}: it closed without an answer; has it another gossip key?")
+
+
+async def find_cluster_of_agent(agent: AgentSection, seeds: tuple[str, ...]) -> ClusterId:
+    """The cluster of the nodes that the Serf agent beside this new node sees, once it has joined by `seeds`.
+
+    Asks until there is one. Raises ForbiddenError when the agent does not take the key, and ConflictError
+    when its members belong to several clusters.
+    """
+    failures = 0
+    while True:
+        try:
+            async with connect(Address(agent.host, agent.port), agent.key) as client:
+                name = (await client.stats()).get("agent", {}).get("name", "")
+                await client.join(seeds)
+                found = {
+                    member.tags[CLUSTER_TAG]
+                    for member in await client.members()
+                    if member.status is MemberStatus.ALIVE and member.node != name and CLUSTER_TAG in member.tags
+                }
+                reason = "none of its members is a node of a cluster yet"
+        except (NodeUnreachableError, NotAvailableError) as error:
+            found, reason = set(), error.message
+        if len(found) > 1:
+            raise ConflictError(f"the members of the Serf agent belong to several clusters: {', '.join(sorted(found))}")
+        if found:
+            return ClusterId(found.pop())
+        if failures in {0, 5}:
+            _log.warning("the Serf agent cannot tell a cluster yet; trying on", reason=reason)
+        failures += 1
+        longest = min(RETRY_MAX_S, 0.25 * math.pow(2, min(failures, 8)))
+        await trio.sleep(random.uniform(longest / 2, longest))

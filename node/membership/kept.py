@@ -1,9 +1,12 @@
-"""What gossip keeps over a restart: the peers with the clocks, and the keyring."""
+"""What gossip keeps over a restart: the peers with the clocks and our incarnation, and the keyring."""
 
+import base64
+import os
 from typing import Final
 
 import msgspec
 
+from gossip.codec import Keyring
 from gossip.serf import PersistPeers
 from node.store.environment import Environment
 from node.store.records import seal, unseal
@@ -63,3 +66,13 @@ class KeptGossip:
 
     def _read(self, key: bytes) -> bytes | None:
         return self._environment.read(lambda view: view.get(Database.LOCAL, key))
+
+
+def make_ring(configured: str, kept: tuple[bytes, ...]) -> Keyring | None:
+    """The kept keys, with the configured one (base64) among them; None without any."""
+    keys = list(kept)
+    if configured:
+        raw = base64.b64decode(configured)
+        if raw not in keys:
+            keys.append(raw)
+    return Keyring(keys, lambda: os.urandom(12)) if keys else None

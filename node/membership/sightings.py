@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from node.membership.views import CLUSTER_TAG
+from node.membership.tags import CLUSTER_TAG
 from orca.model.ids import NodeId
 from orca.model.view import MemberState, MemberView
 

@@ -20,6 +20,7 @@ class Purpose(enum.Enum):
     INTENT = "intent"
     CONTENT = "content"
     STANDING = "standing"
+    FACTS = "facts"
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):

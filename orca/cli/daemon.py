@@ -9,7 +9,7 @@ import asyncclick as click
 from orca.cli.program import Session, option, verb
 
 if TYPE_CHECKING:
-    from orca.config import NodeConfig
+    from orca.config import GossipSection, NodeConfig
 
 
 @verb(
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     option("--api", metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6880]."),
     option("--http", metavar="[HOST:]PORT", help="Where the proxy listens [80, or 8080 when that may not be bound]."),
     option("--gossip", metavar="[HOST:]PORT", help="Where members find each other, UDP and TCP [127.0.0.1:7946]."),
+    option("--rpc", metavar="[HOST:]PORT", help="Serve Serf's RPC, so that `serf` works here; needs a key [off]."),
+    option("--rpc-key-file", metavar="FILE", help="The key that clients of --rpc have to show [gossip.rpc.key]."),
+    option("--agent", metavar="[HOST:]PORT", help="Leave gossip to the Serf agent whose RPC is there [own gossip]."),
+    option("--agent-key-file", metavar="FILE", help="The key of that agent (rpc_auth) [gossip.agent.key]."),
     option("--mesh", "mesh_port", type=click.IntRange(0, 65535), metavar="PORT", help="For the other nodes [6881]."),
     option("--join", multiple=True, metavar="HOST[:PORT]", help="A peer to find the cluster by; repeatable."),
     option("--port-offset", type=int, metavar="N", help="Added to every port: several nodes on one computer."),
@@ -70,11 +74,6 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
         changes["api_host"], changes["api_port"] = parse_listener(values["api"], "--api", config.api_host)
     if values["http"] is not None:
         changes["http_host"], changes["http_port"] = parse_listener(values["http"], "--http", config.http_host)
-    gossip: dict[str, Any] = {}
-    if values["gossip"] is not None:
-        gossip["host"], gossip["port"] = parse_listener(values["gossip"], "--gossip", config.gossip.host)
-    if values["join"]:
-        gossip["join"] = tuple(values["join"])
     if values["labels"]:
         changes["labels"] = {**config.labels, **parse_labels(values["labels"])}
     if values["log_format"] is not None:
@@ -82,11 +81,52 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
     if values["without_docker"]:
         changes["docker"] = False
     try:
-        if gossip:
-            changes["gossip"] = msgspec.structs.replace(config.gossip, **gossip)
+        changes["gossip"] = _gossip_section(config.gossip, values)
         return msgspec.structs.replace(config, **changes)
     except ValueError as error:
         raise InvalidRequestError(str(error)) from error
+
+
+def _gossip_section(section: "GossipSection", values: dict[str, Any]) -> "GossipSection":
+    """The section with the options over it. Raises InvalidRequestError, ValueError."""
+    import msgspec
+
+    from orca.config import GossipBackend
+    from orca.errors import InvalidRequestError
+
+    changes: dict[str, Any] = {}
+    if values["gossip"] is not None:
+        changes["host"], changes["port"] = parse_listener(values["gossip"], "--gossip", section.host)
+    if values["join"]:
+        changes["join"] = tuple(values["join"])
+    for name in ("rpc", "agent"):
+        place, key_file = values[name], values[f"{name}_key_file"]
+        part: dict[str, Any] = {}
+        if place is not None:
+            part["host"], part["port"] = parse_listener(place, f"--{name}", getattr(section, name).host)
+        if key_file is not None:
+            part["key"] = _key_in(key_file, f"--{name}-key-file")
+        if part:
+            changes[name] = msgspec.structs.replace(getattr(section, name), **part)
+    if values["rpc"] is not None and not changes["rpc"].key:
+        raise InvalidRequestError(
+            "--rpc needs a key: whoever reaches that port can make this node leave", hint="--rpc-key-file FILE"
+        )
+    if values["agent"] is not None:
+        changes["backend"] = GossipBackend.SERF
+    return msgspec.structs.replace(section, **changes)
+
+
+def _key_in(path: str, name: str) -> str:
+    from orca.errors import InvalidRequestError
+
+    try:
+        key = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{name}: {path} cannot be read: {error}") from error
+    if not key:
+        raise InvalidRequestError(f"{name}: {path} is empty; it has to hold the key")
+    return key
 
 
 def parse_listener(text: str, name: str, default_host: str) -> tuple[str, int]:
