@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, failover, heal, idle, wasm
+from simulations.bench import cli, consensus, deploy, failover, heal, idle, partition, wasm
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -14,6 +14,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "idle": idle.main,
     "cli": cli.main,
     "consensus": consensus.main,
+    "partition": partition.main,
     "wasm": wasm.measure,
 }
 
