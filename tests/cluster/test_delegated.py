@@ -1,5 +1,6 @@
 """Nodes whose membership a Serf agent beside each of them keeps: `gossip.backend = "serf"`."""
 
+import base64
 import contextlib
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from tests.integration.node import ROOT, until
 from tests.integration.services import HELLO_WAT, module
 from tests.serf_agent import AUTH_KEY
 
+KEY = base64.b64encode(bytes(range(32))).decode()
 pytestmark = [pytest.mark.serf, pytest.mark.integration, pytest.mark.slow]
 
 
@@ -159,6 +161,25 @@ def test_a_node_with_gossip_of_its_own_and_nodes_beside_agents_are_one_cluster()
         assert "Unknown message type" not in agents[0].log, "no fact went to an agent"
         cluster.nodes[1].kill()
         wait_states([cluster.nodes[0], cluster.nodes[2]], {"n1": "alive", "n2": "failed", "n3": "alive"})
+
+
+def test_keys_of_all_agents_are_rotated_through_the_agent() -> None:
+    with real_agents(2, encrypt=KEY) as agents, delegated_cluster(agents[:1]) as cluster:
+        (node,) = cluster.nodes
+        until(lambda: len(node.get("/v1/nodes").json()["members"]) == 2, "both agents are seen", SETTLE_S)
+        until(lambda: node.get("/v1/gossip").json()["is_encrypted"], "the agent said that it seals", SETTLE_S)
+
+        def rotate() -> bool:
+            """Of a query between so few members one in 27 misses somebody; people do it again then."""
+            done = node.cli("gossip", "keys", "rotate")
+            return done.code == 0 and "done: only the new key is left" in done.out
+
+        until(rotate, "the key is rotated", SETTLE_S)
+        for agent in agents:
+            assert KEY not in serf(agent.rpc, "keys", "-list").stdout
+        agents[1].kill()
+        until(lambda: agents[0].members()["real2"] == "failed", "the other agent is lost", SETTLE_S)
+        until(lambda: "real2 failed" in node.cli("gossip", "keys", "rotate").err, "nobody is locked out", SETTLE_S)
 
 
 def test_an_agent_that_refuses_the_key_is_named_and_ends_nothing_that_runs() -> None:

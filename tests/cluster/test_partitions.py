@@ -102,12 +102,13 @@ def names(nodes: list[Peer]) -> set[str]:
 
 
 def wait_seen(nodes: list[Peer], *, alive: list[Peer], timeout_s: float = SETTLE_S) -> None:
-    """Return once each of `nodes` holds exactly `alive` for alive, and has heard them itself."""
+    """Return once each of `nodes` holds exactly `alive` for alive, the rest for failed, and has heard all itself."""
 
     def look(node: Peer) -> bool:
         members = node.get("/v1/nodes").json()["members"]
         is_heard = all(one["is_observer"] or one["heard_age_ms"] is not None for one in members)
-        return is_heard and {one["name"] for one in members if one["state"] == "alive"} == names(alive)
+        expected = {one["name"]: "alive" if one["name"] in names(alive) else "failed" for one in members}
+        return is_heard and len(members) >= len(alive) and {one["name"]: one["state"] for one in members} == expected
 
     for node in nodes:
         until(lambda node=node: look(node), f"{node.name} sees {sorted(names(alive))}", timeout_s)  # type: ignore[misc]

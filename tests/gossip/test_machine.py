@@ -28,12 +28,12 @@ class Net:
     def address(node: str) -> Address:
         return Address(f"10.0.0.{ord(node[-1])}", 7946)
 
-    def start(self, node: str, *, saved: PersistPeers | None = None, **tags: str) -> Gossip:
+    def start(self, node: str, *, saved: PersistPeers | None = None, tags: dict[str, str] | None = None) -> Gossip:
         machine = Gossip(
             config_of(LOCAL),
             node,
             self.address(node),
-            tags,
+            tags or {},
             PacketCodec(None),
             random.Random(node),
             self.now,
@@ -143,8 +143,8 @@ def test_each_new_incarnation_is_kept_at_once() -> None:
 
 def test_facts_for_a_node_beside_an_agent_are_left_to_the_node_and_none_go_to_the_agent() -> None:
     net = Net()
-    net.start("n-a", **{ORCA_TAG: "1"})
-    net.start("agent-z", **{ORCA_TAG: "1", BESIDE_TAG: "n-z"})
+    net.start("n-a", tags={ORCA_TAG: "1"})
+    net.start("agent-z", tags={ORCA_TAG: "1", BESIDE_TAG: "n-z"})
     net.join("n-a", "agent-z")
     net.step("n-a", FactWritten(key="node", value=b"here"))
     net.run(3)

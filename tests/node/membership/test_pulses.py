@@ -23,7 +23,7 @@ def test_who_is_not_heard_is_silent_once_and_since_it_was_last_heard() -> None:
     pulses.expect(A, Instant(0))
     pulses.expect(B, Instant(0))
     assert looking(pulses, 0, 3 * SILENT_S, heard=B) == [A]
-    assert pulses.silent_since(A) == 0
+    assert pulses.silent_since(A) == Instant(0)
     assert pulses.silent_since(B) is None
 
 
