@@ -39,6 +39,7 @@ from node.group.freshness import Freshness
 from node.health.probes import HealthDriver
 from node.logging import configure_logging
 from node.membership import Membership
+from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
 from node.membership.kept import make_ring
 from node.mesh.driver import Mesh, listening_host
@@ -306,11 +307,13 @@ class _Agent:
             Purpose.STANDING: self._recovery.serve,
             Purpose.FACTS: self._membership.serve_facts,
         }
-        self._membership.send_frame = partial(self._mesh.send, purpose=Purpose.FACTS)
+        carrier = FactCarrier(self._mesh.connect, self._rng())
+        self._membership.send_frame = carrier.send
         host = listening_host(config.gossip.advertise or config.gossip.host)
         run_mesh = partial(self._mesh.run, handlers, host, mesh_port, unreachable=self._replica.unreachable)
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
+        await nursery.start(carrier.run)
         await nursery.start(self._membership.run, gossip_port, address)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(self._feed.follow)

@@ -35,20 +35,31 @@ async def find_cluster(seeds: tuple[str, ...], codec: PacketCodec) -> ClusterId:
     failures = 0
     while True:
         reasons: list[str] = []
-        for seed in seeds:
+        for address in await _addresses(seeds, reasons):
             try:
-                for address in await resolve_seed(seed, GOSSIP_PORT):
-                    found = await _ask(address, codec)
-                    if found is not None:
-                        return found
-                    reasons.append(f"{address}: no node of a cluster is known there yet")
+                found = await _ask(address, codec)
             except NodeUnreachableError as error:
                 reasons.append(error.message)
+                continue
+            if found is not None:
+                return found
+            reasons.append(f"{address}: no node of a cluster is known there yet")
         if failures in {0, 5}:
             _log.warning("no peer can tell its cluster yet; trying on", reasons="; ".join(reasons))
         failures += 1
         longest = min(RETRY_MAX_S, 0.25 * math.pow(2, min(failures, 8)))
         await trio.sleep(random.uniform(longest / 2, longest))
+
+
+async def _addresses(seeds: tuple[str, ...], reasons: list[str]) -> list[Address]:
+    """All addresses of all seeds; why there are none of a seed goes to `reasons`."""
+    found: list[Address] = []
+    for seed in seeds:
+        try:
+            found += await resolve_seed(seed, GOSSIP_PORT)
+        except NodeUnreachableError as error:
+            reasons.append(error.message)
+    return found
 
 
 async def _ask(address: Address, codec: PacketCodec) -> ClusterId | None:

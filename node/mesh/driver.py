@@ -1,4 +1,4 @@
-"""The mesh on trio: the listener, the links that carry messages one way, and connections for the rest."""
+"""The mesh on trio: the listener, the links that carry Raft messages, and connections for the rest."""
 
 import math
 from collections import deque
@@ -74,7 +74,7 @@ class Mesh:
         self._rng = rng
         self._address_of = address_of
         self._handlers: Mapping[Purpose, Handler] = {}
-        self._links: dict[tuple[NodeId, Purpose], _Link] = {}
+        self._links: dict[NodeId, _Link] = {}
         self._nursery: trio.Nursery | None = None
         self._host: str | None = None
         self._connections = 0
@@ -108,19 +108,19 @@ class Mesh:
             task_status.started(MeshAddress(host, bound[1]))
             await trio.serve_listeners(self._serve, listeners, handler_nursery=nursery)
 
-    def send(self, to: NodeId, message: bytes, purpose: Purpose = Purpose.RAFT) -> None:
-        """Put a message on its way to `to`, in order with others of `purpose`; returns at once, and may lose it."""
-        link = self._links.get((to, purpose))
+    def send(self, to: NodeId, message: bytes) -> None:
+        """Put a Raft message on its way to `to`; returns at once, and may lose it."""
+        link = self._links.get(to)
         if link is None:
             if self._nursery is None:
                 return
-            link = self._links[to, purpose] = _Link(self, to, purpose)
+            link = self._links[to] = _Link(self, to)
             self._nursery.start_soon(link.run)
         link.put(message)
 
     def forget(self, peer: NodeId) -> None:
         """End the link to a node that belongs to the group no more."""
-        link = self._links.pop((peer, Purpose.RAFT), None)
+        link = self._links.pop(peer, None)
         if link is not None:
             link.scope.cancel()
 
@@ -207,15 +207,14 @@ class Mesh:
 
 
 class _Link:
-    """Carries messages of one purpose to one peer, in order, over one connection at a time.
+    """Carries Raft messages to one peer, in order, over one connection at a time.
 
     Bounded: what does not fit any more is dropped, the oldest first, because a newer
-    message of Raft, and news of facts, make an older one superfluous more often than the other way round.
+    message of Raft makes an older one superfluous more often than the other way round.
     """
 
-    def __init__(self, mesh: Mesh, peer: NodeId, purpose: Purpose) -> None:
+    def __init__(self, mesh: Mesh, peer: NodeId) -> None:
         self.scope = trio.CancelScope()
-        self._purpose = purpose
         self._mesh = mesh
         self._peer = peer
         self._waiting: deque[bytes] = deque()
@@ -235,7 +234,7 @@ class _Link:
             while True:
                 await self._wait()
                 try:
-                    async with self._mesh.connect(self._peer, self._purpose) as frames:
+                    async with self._mesh.connect(self._peer, Purpose.RAFT) as frames:
                         self._failures = 0
                         await self._carry(frames)
                 except (OrcaError, OSError) as error:
@@ -279,8 +278,7 @@ class _Link:
             _log.info("a peer cannot be reached", peer=self._peer, reason=reason)
         self._failures += 1
         longest = min(RETRY_MAX_S, RETRY_FIRST_S * math.pow(2, min(self._failures, 10)))
-        if self._purpose is Purpose.RAFT:
-            self._mesh.report_unreachable(self._peer)
+        self._mesh.report_unreachable(self._peer)
         await trio.sleep(self._mesh.jitter(longest))
         self._waiting.clear()
         self._waiting_bytes = 0

@@ -12,7 +12,7 @@ import pytest
 
 from orca.errors import ForbiddenError
 from tests.cluster.agents import RealAgent, real_agents, serf
-from tests.cluster.cluster import SETTLE_S, Cluster, Peer
+from tests.cluster.cluster import CHANGED, SETTLE_S, Cluster, Peer
 from tests.integration.node import ROOT, until
 from tests.integration.services import HELLO_WAT, module
 from tests.serf_agent import AUTH_KEY
@@ -158,7 +158,7 @@ def test_a_node_with_gossip_of_its_own_and_nodes_beside_agents_are_one_cluster()
         deploy_hello(cluster.nodes[2], 3)
         for node in cluster.nodes:
             node.wait_ready("default/hello", 3, SETTLE_S)
-        assert "Unknown message type" not in agents[0].log, "no fact went to an agent"
+        assert "message of unknown type" not in agents[0].log, "no fact went to an agent"
         cluster.nodes[1].kill()
         wait_states([cluster.nodes[0], cluster.nodes[2]], {"n1": "alive", "n2": "failed", "n3": "alive"})
 
@@ -180,6 +180,23 @@ def test_keys_of_all_agents_are_rotated_through_the_agent() -> None:
         agents[1].kill()
         until(lambda: agents[0].members()["real2"] == "failed", "the other agent is lost", SETTLE_S)
         until(lambda: "real2 failed" in node.cli("gossip", "keys", "rotate").err, "nobody is locked out", SETTLE_S)
+
+
+def test_a_node_starts_without_its_agent_and_finds_it_when_it_comes(tmp_path: Path) -> None:
+    agent = RealAgent(tmp_path, name="late")
+    node = Peer(tmp_path, config=delegating(agent))
+    try:
+        node.start()
+        wait_event(node, "agent.lost", f"the Serf agent at {agent.rpc} cannot be asked")
+        assert node.write("kept", "alone").status in CHANGED, "it is a cluster of its own"
+        agent.start()
+        wait_event(node, "agent.found", agent.rpc)
+        until(lambda: f"id={node.id}" in agent.line_of("late"), "the agent has its tags", SETTLE_S)
+        assert node.get("/v1/gossip").json()["problem"] == ""
+    finally:
+        node.kill()
+        if agent.process is not None:
+            agent.kill()
 
 
 def test_an_agent_that_refuses_the_key_is_named_and_ends_nothing_that_runs() -> None:
