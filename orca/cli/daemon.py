@@ -106,12 +106,12 @@ def _gossip_section(section: "GossipSection", values: dict[str, Any]) -> "Gossip
             part["host"], part["port"] = parse_listener(place, f"--{name}", getattr(section, name).host)
         if key_file is not None:
             part["key"] = _key_in(key_file, f"--{name}-key-file")
+        if name == "rpc" and place is not None and not (section.rpc.key or key_file):
+            raise InvalidRequestError(
+                "--rpc needs a key: whoever reaches that port can make this node leave", hint="--rpc-key-file FILE"
+            )
         if part:
             changes[name] = msgspec.structs.replace(getattr(section, name), **part)
-    if values["rpc"] is not None and not changes["rpc"].key:
-        raise InvalidRequestError(
-            "--rpc needs a key: whoever reaches that port can make this node leave", hint="--rpc-key-file FILE"
-        )
     if values["agent"] is not None:
         changes["backend"] = GossipBackend.SERF
     return msgspec.structs.replace(section, **changes)

@@ -23,6 +23,8 @@ class Net:
         self.now = Instant(0.0)
         self.members: dict[str, Gossip] = {}
         self.news: dict[str, list[Any]] = {}
+        self.sources: dict[str, Address] = {}
+        """Where packets of a member seem to come from, when not from its address."""
 
     @staticmethod
     def address(node: str) -> Address:
@@ -50,7 +52,8 @@ class Net:
                 case SendDatagram(to=to, data=data):
                     there = self._at(to)
                     if there is not None:
-                        self.step(there, DatagramReceived(source=self.address(node), data=data))
+                        source = self.sources.get(node, self.address(node))
+                        self.step(there, DatagramReceived(source=source, data=data))
                 case OpenStream():
                     self._exchange(node, effect)
                 case _:
@@ -160,3 +163,19 @@ def test_facts_for_a_node_beside_an_agent_are_left_to_the_node_and_none_go_to_th
 def frames_from(net: Net) -> list[SendFacts | SendBulk]:
     """What member `n-a` left to its node."""
     return [one for one in net.news["n-a"] if isinstance(one, SendFacts | SendBulk)]
+
+
+def test_a_host_that_answers_from_another_of_its_addresses_is_heard_and_measured() -> None:
+    """A member that listens on all addresses and advertises one: the kernel chooses what its packets come from."""
+    net = Net()
+    net.start("n-a")
+    net.start("n-b")
+    net.sources["n-b"] = Address("10.9.9.9", 7946)
+    net.join("n-b", "n-a")
+    net.run(5)
+    seen = net.members["n-a"].swim.member("n-b")
+    assert seen is not None
+    assert seen.rtt_s is not None
+    assert seen.heard_at is not None
+    assert net.now - seen.heard_at < 2
+    assert net.members["n-a"].serf.coordinate("n-b") is not None
