@@ -270,19 +270,25 @@ class Gossip:
         node = member.tags.get(BESIDE_TAG, member.node)
         speaks = is_here and ORCA_TAG in member.tags and self.swim.node not in {member.node, node}
         speaker = (node, member.address) if speaks else None
-        known = self._speakers.get(member.node)
+        known = self._speakers.pop(member.node, None)
+        if speaker is not None:
+            self._speakers[member.node] = speaker
         if speaker == known:
             return
-        if known is not None and (speaker is None or speaker[0] != known[0]):
+        if known is not None and (speaker is None or speaker[0] != known[0]) and not self._speaks(known[0]):
             self._beside.pop(known[0], None)
             self._facts(PeerDeparted(node=known[0]), now, out)
         if speaker is None:
-            self._speakers.pop(member.node, None)
             return
-        self._speakers[member.node] = speaker
-        if node != member.node:
+        if node == member.node:
+            self._beside.pop(node, None)
+        else:
             self._beside[node] = None
         self._facts(PeerAppeared(node=node, address=member.address), now, out)
+
+    def _speaks(self, node: str) -> bool:
+        """Whether the node is here, maybe as another member than it was."""
+        return any(speaker == node for speaker, _ in self._speakers.values())
 
     def check_invariants(self) -> None:
         """What always holds between two steps."""

@@ -17,7 +17,7 @@ from gossip.messages import Address, PushPull, WireState
 from gossip.rpc.driver import connect
 from node.membership.tags import CLUSTER_TAG
 from orca.config import GOSSIP_PORT, AgentSection
-from orca.errors import ConflictError, ForbiddenError, InvalidConfigError, NodeUnreachableError, NotAvailableError
+from orca.errors import ConflictError, ForbiddenError, InvalidConfigError, NodeUnreachableError, OrcaError
 from orca.model.ids import ClusterId
 
 _log = structlog.get_logger("orca.group")
@@ -121,7 +121,7 @@ async def find_cluster_of_agent(agent: AgentSection, seeds: tuple[str, ...]) -> 
         except ForbiddenError as error:
             place = Address(agent.host, agent.port)
             raise ForbiddenError(f"the Serf agent at {place} refuses gossip.agent.key: {error.message}") from error
-        except (NodeUnreachableError, NotAvailableError) as error:
+        except OrcaError as error:
             found, reason = set(), error.message
         if len(found) > 1:
             raise ConflictError(f"the members of the Serf agent belong to several clusters: {', '.join(sorted(found))}")

@@ -214,7 +214,7 @@ class DelegatedGossip:
         is_ours = member.tags.get(CLUSTER_TAG) == self._identity.cluster and mesh_of(member) is not None
         if is_ours and member.status in _HERE and change is not StatusChange.REAPED:
             self.tell(PeerAppeared(node=str(node), address=member.address))
-        else:
+        elif not any(node_of(other) == node and other.status in _HERE for other in self.cluster.members()):
             self.tell(PeerDeparted(node=str(node)))
 
     # ------------------------------------------------------------------------- facts

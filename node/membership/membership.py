@@ -43,7 +43,7 @@ from node.mesh.frames import FrameStream
 from node.store.environment import Environment
 from node.store.identity import Identity
 from orca.config import GossipBackend, GossipSection
-from orca.errors import InvalidRequestError, NodeUnreachableError, NotAvailableError, OrcaError
+from orca.errors import InvalidRequestError, NotAvailableError, OrcaError
 from orca.model.allocation import AllocationStatus
 from orca.model.ids import AllocationId, NodeId
 from orca.model.node import NodeFacts
@@ -52,6 +52,7 @@ from orca.sources import Clock
 
 _log = structlog.get_logger("orca.gossip")
 _LEVELS: Final = {NoteLevel.DEBUG: _log.debug, NoteLevel.INFO: _log.info, NoteLevel.WARNING: _log.warning}
+_HERE: Final = (MemberStatus.ALIVE, MemberStatus.LEAVING)
 SEED_RETRY_FIRST_S: Final = 0.5
 SEED_RETRY_MAX_S: Final = 15.0
 KEY_LISTING_S: Final = 60.0
@@ -122,7 +123,7 @@ class Membership:
         while True:
             try:
                 joined = await self._backend.cluster.join(self._config.join, is_replaying=True)
-            except (NodeUnreachableError, NotAvailableError) as error:
+            except OrcaError as error:
                 if not failures:
                     _log.warning("no peer answers yet; trying on", reasons=error.message)
             else:
@@ -162,6 +163,10 @@ class Membership:
         node = node_of(member)
         if node == self._identity.node:
             return
+        if self._is_succeeded(node, member):
+            self._ids.pop(member.node, None)
+            self._chronicle.changed(change, member)
+            return
         before = self._ids.get(member.node)
         is_ours = node is not None and member.tags.get(CLUSTER_TAG) == self._identity.cluster
         if before is not None and (before != node or not is_ours or change is Change.REAPED):
@@ -169,11 +174,18 @@ class Membership:
             del self._members[before], self._ids[member.node]
         if node is not None and is_ours and change is not Change.REAPED:
             self._members[node], self._ids[member.node] = member, node
-            if member.status in {MemberStatus.ALIVE, MemberStatus.LEAVING}:
+            if member.status in _HERE:
                 self._meet(node, member, is_new=before != node or change is Change.JOINED)
             else:
                 self._lose(node)
         self._chronicle.changed(change, member)
+
+    def _is_succeeded(self, node: NodeId | None, member: Member) -> bool:
+        """Whether the node lives as another member: it was moved to another backend, or its agent renamed."""
+        known = None if node is None else self._members.get(node)
+        if known is None or known.node == member.node:
+            return False
+        return known.status in _HERE and member.status not in _HERE
 
     def _meet(self, node: NodeId, member: Member, *, is_new: bool) -> None:
         """A node of ours is there: what it said before holds again."""

@@ -159,8 +159,20 @@ def test_a_node_with_gossip_of_its_own_and_nodes_beside_agents_are_one_cluster()
         for node in cluster.nodes:
             node.wait_ready("default/hello", 3, SETTLE_S)
         assert "message of unknown type" not in agents[0].log, "no fact went to an agent"
-        cluster.nodes[1].kill()
-        wait_states([cluster.nodes[0], cluster.nodes[2]], {"n1": "alive", "n2": "failed", "n3": "alive"})
+        one, two, three = cluster.nodes
+        two.kill()
+        wait_states([one, three], {"n1": "alive", "n2": "failed", "n3": "alive"})
+        two.start()
+        wait_states([one, two, three], {"n1": "alive", "n2": "alive", "n3": "alive"})
+
+        three.kill()
+        three.config = delegating(agents[2])
+        three.start()
+        until(lambda: f"id={three.id}" in agents[0].line_of("real3"), "it stands beside its agent now", SETTLE_S)
+        agents[0].wait_state(three.id, "failed")  # the member that it was
+        cluster.wait_settled()
+        for node in cluster.nodes:
+            node.wait_ready("default/hello", 3, SETTLE_S)
 
 
 def test_keys_of_all_agents_are_rotated_through_the_agent() -> None:

@@ -159,3 +159,19 @@ async def test_a_node_whose_agent_failed_is_no_more_and_what_it_said_holds_again
         view = next(one for one in made.membership.members() if one.id == B)
         assert view.heard_age_ms is not None
         assert (EventKind.MEMBER_FAILED, "bee (10.0.0.2:7946) does not answer any more") in made.events
+
+
+async def test_a_node_that_lives_as_another_member_is_not_lost_when_the_old_one_fails(tmp_path: Path) -> None:
+    """It was moved to another backend, or its agent was renamed."""
+    async with beside(tmp_path) as made:
+        made.tell(StatusChange.UPDATED, made.node_b())
+        await comes(lambda: made.membership.mesh_address(B))
+        renamed = msgspec.structs.replace(made.node_b(), node="m5", address=Address("10.0.0.5", 7946))
+        made.tell(StatusChange.JOINED, renamed)
+        await comes(lambda: made.membership.mesh_address(B) == MeshAddress("10.0.0.5", 6881))
+        await made.hear(B, *words_of(B, made.identity.node, random.Random(1)))
+        made.tell(StatusChange.FAILED, made.node_b(MemberStatus.FAILED))
+        await comes(lambda: (EventKind.MEMBER_FAILED, "bee (10.0.0.2:7946) does not answer any more") in made.events)
+        assert made.membership.sightings()[B].is_alive
+        assert made.membership.mesh_address(B) == MeshAddress("10.0.0.5", 6881)
+        assert B in made.beliefs.nodes
