@@ -67,13 +67,17 @@ from gossip.swim import (
     SwimEvent,
     UserSent,
 )
+from gossip.swim.claims import INCARNATION_MAX
 from orca.model.units import Instant
 from orca.sources import Rng
 
 ORCA_TAG: Final = "orca"
 """Members with this tag speak facts; its value is their release."""
 _IO_EVENTS: Final = (StreamReceived, StreamReplied, StreamFailed, StallNoticed)
-_FACTS_EVENTS: Final = (FactWritten, FactRemoved, Paused, Resumed)
+BESIDE_TAG: Final = "id"
+"""The node that a member stands for which is a Serf agent beside it: the agent would not know what to do with facts,
+so what is for the node goes to it in another way."""
+_FACTS_EVENTS: Final = (FactWritten, FactRemoved, FrameReceived, PeerAppeared, PeerDeparted, Paused, Resumed)
 
 
 class GossipConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,12 +121,22 @@ class Gossip:
         self.serf = Serf(config.serf, own, rng, now, keyring=codec.keyring, saved=saved)
         self.facts = Facts(config.facts, node, life, rng, now)
         self._delegate = _Delegate(self.serf)
+        self._kept = saved if saved is not None else PersistPeers(peers=(), ltime=0, event_ltime=0, query_ltime=0)
         self.swim = Swim(
-            config.swim, node, address, rng, self._delegate, now, codec_overhead_bytes=codec.overhead_bytes
+            config.swim,
+            node,
+            address,
+            rng,
+            self._delegate,
+            now,
+            # Above the last life's, so that what was said of that one needs no refutation.
+            incarnation=min(self._kept.incarnation, INCARNATION_MAX - 1) + 1,
+            codec_overhead_bytes=codec.overhead_bytes,
         )
         self._rejoins = 0
         self._has_ticked = False
-        self._speakers: dict[str, Address] = {}
+        self._speakers: dict[str, tuple[str, Address]] = {}
+        self._beside: dict[str, None] = {}
 
     # ---------------------------------------------------------------------------- reads
 
@@ -147,8 +161,9 @@ class Gossip:
     def step(self, event: Any, now: Instant) -> list[Any]:
         """What to do about `event`, in order: IO effects and news.
 
-        Takes the events of `gossip.events`, the requests of `gossip.serf` and `gossip.facts`, and
-        `JoinRequested`. Requests that cannot be done raise errors of `orca.errors`; nothing changed then.
+        Takes the events of `gossip.events`, the requests of `gossip.serf`, `JoinRequested`, and the
+        events of `gossip.facts` (a frame, or a peer that comes or goes, that the node knows of in another way
+        than by gossip). Requests that cannot be done raise errors of `orca.errors`; nothing changed then.
         """
         out: list[Any] = []
         match event:
@@ -170,6 +185,8 @@ class Gossip:
                 self._facts(event, now, out)
             case _:
                 self._serf(event, now, out)
+        if self.swim.incarnation > self._kept.incarnation:
+            self._keep(self._kept, out)
         return out
 
     def _on_tick(self, event: Tick, now: Instant, out: list[Any]) -> None:
@@ -184,6 +201,11 @@ class Gossip:
             self._serf(event, now, out)
         if self.facts.deadline() <= now:
             self._facts(event, now, out)
+
+    def _keep(self, peers: PersistPeers, out: list[Any]) -> None:
+        """SWIM's incarnation belongs to what a restart needs, and only this class knows both layers."""
+        self._kept = msgspec.structs.replace(peers, incarnation=self.swim.incarnation)
+        out.append(self._kept)
 
     def _swim(self, event: SwimEvent, now: Instant, out: list[Any]) -> None:
         effects = self.swim.step(event, now)
@@ -200,6 +222,8 @@ class Gossip:
     def _facts(self, event: FactsEvent, now: Instant, out: list[Any]) -> None:
         for effect in self.facts.step(event, now):
             match effect:
+                case SendFacts(node=node) | SendBulk(node=node) if node in self._beside:
+                    out.append(effect)
                 case SendFacts(to=to, payload=payload) | SendBulk(to=to, payload=payload):
                     self._swim(UserSent(to=to, payload=payload), now, out)
                 case _:
@@ -217,6 +241,8 @@ class Gossip:
                     self._swim(MetaChanged(), now, out)
                 case LeaveSwim():
                     self._swim(LeaveRequested(), now, out)
+                case PersistPeers():
+                    self._keep(effect, out)
                 case StatusChanged(members=members):
                     out.append(effect)
                     for member in members:
@@ -252,17 +278,29 @@ class Gossip:
 
     def _know_speaker(self, member: SerfMember, now: Instant, out: list[Any]) -> None:
         """Tell the facts whom to exchange with: living members with our tag."""
-        if member.node == self.swim.node:
-            return
         is_here = member.status is MemberStatus.ALIVE or member.status is MemberStatus.LEAVING
-        known = self._speakers.get(member.node)
-        if is_here and ORCA_TAG in member.tags:
-            if known != member.address:
-                self._speakers[member.node] = member.address
-                self._facts(PeerAppeared(node=member.node, address=member.address), now, out)
-        elif known is not None:
-            del self._speakers[member.node]
-            self._facts(PeerDeparted(node=member.node), now, out)
+        node = member.tags.get(BESIDE_TAG, member.node)
+        speaks = is_here and ORCA_TAG in member.tags and self.swim.node not in {member.node, node}
+        speaker = (node, member.address) if speaks else None
+        known = self._speakers.pop(member.node, None)
+        if speaker is not None:
+            self._speakers[member.node] = speaker
+        if speaker == known:
+            return
+        if known is not None and (speaker is None or speaker[0] != known[0]) and not self._speaks(known[0]):
+            self._beside.pop(known[0], None)
+            self._facts(PeerDeparted(node=known[0]), now, out)
+        if speaker is None:
+            return
+        if node == member.node:
+            self._beside.pop(node, None)
+        else:
+            self._beside[node] = None
+        self._facts(PeerAppeared(node=node, address=member.address), now, out)
+
+    def _speaks(self, node: str) -> bool:
+        """Whether the node is here, maybe as another member than it was."""
+        return any(speaker == node for speaker, _ in self._speakers.values())
 
     def check_invariants(self) -> None:
         """What always holds between two steps."""

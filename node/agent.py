@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -43,6 +42,7 @@ from node.group.transport import RaftTransport
 from node.health.probes import HealthDriver
 from node.logging import configure_logging
 from node.membership import Membership
+from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
 from node.mesh.driver import Mesh
@@ -50,8 +50,7 @@ from node.mesh.purpose import Purpose
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
-from node.runtime.base import Runtime
-from node.runtime.wasm.driver import WasmRuntime
+from node.runtimes import make_docker, make_runtimes
 from node.secrets import Secrets
 from node.sources import SystemClock, SystemIds
 from node.store.blobs import BlobStore
@@ -70,17 +69,15 @@ from orca.model.event import EventKind
 from orca.model.ids import NodeId
 from orca.model.join_token import JoinOptions
 from orca.model.node import NodeAddresses
-from orca.model.spec import RuntimeKind
 from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
-
-if TYPE_CHECKING:
-    from node.runtime.docker import DockerRuntime
 
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
 ADMIT_RETRY_S = 1.0
 _ServeNode = Callable[..., Awaitable[None]]
+LEFT_LINGER_S = 0.5
+"""For the answer to whoever told it to leave."""
 
 
 def run_node(
@@ -174,8 +171,8 @@ class _Agent:
         self._blobs = BlobStore(directory.blobs_path)
         self._health = HealthDriver(self._clock)
         self._proxy = ProxyServer(self._clock, self._rng())
-        self._docker = self._make_docker()
-        self._runtimes = self._make_runtimes()
+        self._docker = make_docker(config, self._identity, self._clock)
+        self._runtimes = make_runtimes(self._identity, self._clock, self._path, self._blobs, self._docker)
         self._beliefs = BeliefTable()
         self._addresses = ApiAddresses(tcp=())
         self._ingress: tuple[IngressView, ...] = ()
@@ -233,7 +230,7 @@ class _Agent:
 
     def _make_membership(self, environment: Environment, known: KnownFacts) -> Membership:
         return Membership(
-            self._config.gossip,
+            self._config.gossip_offset,
             self._identity,
             self._clock,
             environment,
@@ -271,28 +268,6 @@ class _Agent:
     def _make_mesh(self, credentials: Credentials) -> Mesh:
         address_of = self._membership.mesh_address
         return Mesh(self._identity.node, self._rng(), address_of=address_of, credentials=credentials)
-
-    def _make_docker(self) -> "DockerRuntime | None":
-        if not self._config.docker:
-            return None
-        from node.runtime.docker import DockerRuntime
-
-        url = self._config.docker_url or None
-        return DockerRuntime(self._identity.cluster, self._identity.node, self._clock, base_url=url)
-
-    def _make_runtimes(self) -> dict[RuntimeKind, Runtime]:
-        wasm = WasmRuntime(
-            self._identity.cluster,
-            self._identity.node,
-            self._clock,
-            cache_dir=self._path / "wasm",
-            read_blob=self._blobs.path,
-            volumes_dir=self._path / "volumes",
-        )
-        runtimes: dict[RuntimeKind, Runtime] = {RuntimeKind.WASM: wasm}
-        if self._docker is not None:
-            runtimes[RuntimeKind.DOCKER] = self._docker
-        return runtimes
 
     def _make_replica(self, store: LmdbLogStore) -> ReplicaDriver:
         replica = Replica(
@@ -351,6 +326,7 @@ class _Agent:
             nursery.start_soon(self._trail.run)
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._sweep_blobs)
+            nursery.start_soon(self._end_when_left)
             view = self._describe()
             announce(view, self._node_addresses.mesh)
             task_status.started(view)
@@ -369,7 +345,10 @@ class _Agent:
             Purpose.TRUST: self._trust.service.serve,
             Purpose.SECRETS: self._secrets.sharing.serve,
             Purpose.DOCTOR: self._doctor.serve,
+            Purpose.FACTS: self._membership.serve_facts,
         }
+        carrier = FactCarrier(self._mesh.connect, self._rng())
+        self._membership.send_frame = carrier.send
         run_mesh = partial(
             self._mesh.run,
             handlers,
@@ -381,7 +360,8 @@ class _Agent:
         )
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
-        gossip = await nursery.start(self._membership.run, gossip_port, address.port)
+        await nursery.start(carrier.run)
+        gossip = await nursery.start(self._membership.run, gossip_port, address)
         self._node_addresses = NodeAddresses(
             mesh=join_host_port(config.gossip.advertise, address.port), gossip=str(gossip)
         )
@@ -477,6 +457,13 @@ class _Agent:
             release=VERSION,
             at_ms=self._clock.wall(),
         )
+
+    async def _end_when_left(self) -> None:
+        """A node that was told to leave the gossip (`serf leave`) ends with it, as a Serf agent does."""
+        await self._membership.left.wait()
+        _log.info("this node has left the gossip and ends; what runs in containers goes on")
+        await trio.sleep(LEFT_LINGER_S)
+        self._stop.set()
 
     async def _sweep_blobs(self) -> None:
         """Remove contents that no kept revision names, now and every hour."""

@@ -18,6 +18,7 @@ GOSSIP_PORT: Final = 7946
 MESH_PORT: Final = 6881
 HTTP_PORT: Final = 80
 HTTP_FALLBACK_PORT: Final = 8080
+SERF_RPC_PORT: Final = 7373
 
 
 class LogFormat(enum.Enum):
@@ -25,6 +26,18 @@ class LogFormat(enum.Enum):
 
     HUMAN = "human"
     JSON = "json"
+
+
+def _check_auth_key(name: str, key: str) -> None:
+    if key and (key != key.strip() or not key.isprintable()):
+        raise ValueError(f"{name} has spaces around it or characters that no command line can give")
+
+
+def _check_address(name: str, host: str) -> None:
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError(f"{name} is {host!r}; it has to be an IP address") from None
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,8 +132,58 @@ class GossipProfile(enum.Enum):
     LOCAL = "local"
 
 
+class GossipBackend(enum.Enum):
+    """Who keeps the membership."""
+
+    ORCA = "orca"
+    """The node itself."""
+    SERF = "serf"
+    """A Serf agent that runs beside the node."""
+
+
+class RpcSection(_Section, frozen=True):
+    """Serf's RPC port on this node, so that the `serf` command line works against it; off without a key."""
+
+    key: str = ""
+    """What clients have to show (`serf -rpc-auth`). Whoever has it can send events and make this node leave."""
+
+    host: str = "127.0.0.1"
+    """The protocol carries the key in the clear: choose another address than loopback on trusted networks only."""
+
+    port: int = SERF_RPC_PORT
+
+    def __post_init__(self) -> None:
+        _check_auth_key("gossip.rpc.key", self.key)
+        _check_address("gossip.rpc.host", self.host)
+        if not self.key and (self.host, self.port) != ("127.0.0.1", SERF_RPC_PORT):
+            raise ValueError(
+                f"gossip.rpc at {self.host}:{self.port} has no key, and whoever reaches it could make this node leave; "
+                "set gossip.rpc.key"
+            )
+
+
+class AgentSection(_Section, frozen=True):
+    """The Serf agent beside the node, for gossip.backend = "serf"."""
+
+    host: str = "127.0.0.1"
+    """Where the agent's RPC listens (`-rpc-addr`); an IP address."""
+
+    port: int = SERF_RPC_PORT
+    key: str = ""
+    """The agent's `rpc_auth`; empty when it has none."""
+
+    def __post_init__(self) -> None:
+        _check_auth_key("gossip.agent.key", self.key)
+        _check_address("gossip.agent.host", self.host)
+        if not 0 < self.port <= 65535:
+            raise ValueError(f"gossip.agent.port is {self.port}; the port of an agent is 1 to 65535")
+
+
 class GossipSection(_Section, frozen=True):
     """Membership: memberlist and Serf on one port, UDP and TCP."""
+
+    backend: GossipBackend = GossipBackend.ORCA
+    """Who keeps the membership; with `serf` a running agent does (`agent`), and this node opens no gossip port."""
 
     host: str = ""
     """Where gossip listens; empty: `listen` of the node."""
@@ -143,9 +206,21 @@ class GossipSection(_Section, frozen=True):
     key: str = ""
     """base64 of 16, 24 or 32 bytes: what the founder of a cluster takes instead of a key of its own making."""
 
+    rpc: RpcSection = RpcSection()
+    agent: AgentSection = AgentSection()
+
     def __post_init__(self) -> None:
-        if self.key:
+        if self.backend is GossipBackend.SERF:
+            self._check_delegation()
+        elif self.agent != AgentSection():
+            raise ValueError(
+                'gossip.agent is set and nothing asks it; set gossip.backend = "serf" too, or leave it out'
+            )
+        elif self.key:
             _check_key(self.key)
+        self._check_sealing()
+
+    def _check_sealing(self) -> None:
         for host in (self.host, self.advertise):
             if host and not _is_loopback(host) and not self.encrypt:
                 raise ValueError(
@@ -154,6 +229,19 @@ class GossipSection(_Section, frozen=True):
                 )
         if not self.encrypt and not self.host:
             raise ValueError('gossip.encrypt is off, so gossip.host has to be loopback, for example "127.0.0.1"')
+
+    def _check_delegation(self) -> None:
+        """What is the agent's affair is not said here as well, where nothing would come of it."""
+        if self.host:
+            _check_address("gossip.host", self.host)
+        if self.key:
+            raise ValueError(
+                'gossip.key is of no use with gossip.backend = "serf": the agent seals (`serf agent -encrypt`)'
+            )
+        if self.rpc.key:
+            raise ValueError(
+                'gossip.rpc is not served with gossip.backend = "serf": the agent has that port itself, at gossip.agent'
+            )
 
 
 def _is_local_name(host: str) -> bool:
@@ -232,12 +320,22 @@ class NodeConfig(_Section, frozen=True):
         """Whether the API speaks TLS by TCP."""
         return not _is_local_name(self.api_host) if self.api.tls is None else self.api.tls
 
+    @property
+    def gossip_offset(self) -> GossipSection:
+        """The section of gossip with the offset in the port of Serf's RPC."""
+        rpc = self.gossip.rpc
+        if not (rpc.key and rpc.port and self.port_offset):
+            return self.gossip
+        shifted = msgspec.structs.replace(rpc, port=rpc.port + self.port_offset)
+        return msgspec.structs.replace(self.gossip, rpc=shifted)
+
     def __post_init__(self) -> None:
         ports = (
             ("api_port", self.api_port),
             ("http_port", self.http_port),
             ("mesh_port", self.mesh_port),
             ("gossip.port", self.gossip.port),
+            ("gossip.rpc.port", self.gossip.rpc.port),
         )
         for key, port in ports:
             if not 0 <= port + self.port_offset <= 65535:

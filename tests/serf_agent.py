@@ -15,6 +15,8 @@ import trio
 HOST = "127.0.0.1"
 AUTH_KEY = "for tests only"
 START_S = 15.0
+CONFIG = json.dumps({"rpc_auth": AUTH_KEY})
+"""The agent has no option for its key."""
 
 
 def why_no_serf() -> str:
@@ -33,6 +35,23 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def agent_command(
+    name: str, port: int, rpc_port: int, config: str, *, encrypt: str = "", profile: str = "local", host: str = HOST
+) -> list[str]:
+    """The command line of an agent; `config` is a file that holds `CONFIG`."""
+    bracketed = f"[{host}]" if ":" in host else host
+    return [
+        "serf", "agent", f"-node={name}", f"-bind={bracketed}:{port}", f"-rpc-addr={HOST}:{rpc_port}",
+        f"-config-file={config}", f"-profile={profile}", "-log-level=debug",
+        *([f"-encrypt={encrypt}"] if encrypt else []),
+    ]  # fmt: skip
+
+
+def environ() -> dict[str, str]:
+    """The environment without what would tell an agent to be another."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("SERF_")}
 
 
 @dataclass
@@ -140,18 +159,13 @@ async def running_agent(
     """An agent until the end of the block."""
     port, rpc_port = port or free_port(), free_port()
     config = tempfile.NamedTemporaryFile("w", suffix=".json")  # noqa: SIM115 - closed with the agent
-    config.write(json.dumps({"rpc_auth": AUTH_KEY}))  # the agent has no option for it
+    config.write(CONFIG)
     config.flush()
-    command = [
-        "serf", "agent", f"-node={name}", f"-bind={HOST}:{port}", f"-rpc-addr={HOST}:{rpc_port}",
-        f"-config-file={config.name}", f"-profile={profile}", "-log-level=debug",
-        *([f"-encrypt={encrypt}"] if encrypt else []),
-        *(f"-join={one}" for one in join), *(f"-tag={one}" for one in tags), *extra,
-    ]  # fmt: skip
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("SERF_")}
+    more = [*(f"-join={one}" for one in join), *(f"-tag={one}" for one in tags), *extra]
+    command = [*agent_command(name, port, rpc_port, config.name, encrypt=encrypt, profile=profile), *more]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ()
         )
         agent = Agent(name, port, rpc_port, process)
         nursery.start_soon(agent._listen)

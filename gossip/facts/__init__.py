@@ -36,8 +36,9 @@ what others forgot. Summaries speak of present writers only.
 
 On the wire a frame is a memberlist user message that begins with 0xF0 (`frames`). A Serf agent
 would log a warning for it, so frames go only to members that carry the tag `orca`, and are
-taken only from them. A frame of another schema is dropped and counted; within a schema
-fields are only added at the end.
+taken only from them. A member that is a Serf agent beside a node carries the node's id in the tag
+`id`, and frames for that node go by its mesh. A frame of another schema is dropped and
+counted; within a schema fields are only added at the end.
 
 Bounds. A key has 128 bytes, a value 64 KiB, a writer 1,024 facts and 256 KiB, all together 64 MiB;
 frames of a peer and facts of a writer have a pace. A delta that would break a bound is refused
@@ -65,7 +66,7 @@ from gossip.facts.events import (
     PeerDeparted,
     Resumed,
 )
-from gossip.facts.frames import FRAME_TYPE
+from gossip.facts.frames import FRAME_TYPE, frame_sender
 from gossip.facts.machine import Facts
 
 __all__ = [
@@ -86,4 +87,5 @@ __all__ = [
     "Resumed",
     "SendBulk",
     "SendFacts",
+    "frame_sender",
 ]

@@ -107,6 +107,14 @@ def frame_overhead_bytes(sender: str) -> int:
     return len(encode_frame(sender, ())) + 4  # the array of messages may need a longer header
 
 
+def frame_sender(payload: bytes) -> str:
+    """Who a frame says that it comes from; empty when it cannot be read."""
+    try:
+        return _OUTER.decode(memoryview(payload)[1:])[1]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
 def decode_frame(payload: bytes) -> Frame:
     """The frame, checked in itself: sizes, order of versions, ranges. FrameError for anything else."""
     if not payload or payload[0] != FRAME_TYPE:

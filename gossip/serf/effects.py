@@ -177,13 +177,15 @@ class PersistPeers(msgspec.Struct, frozen=True, kw_only=True):
     """Keep this for the next start of the node, in place of what was kept before.
 
     The times are those that the next thing said would carry. Events and queries before
-    them are not delivered again.
+    them are not delivered again. `incarnation`: SWIM's, which this layer does not know; the machine
+    that has both puts it in (0: it did not).
     """
 
     peers: tuple[SavedPeer, ...]
     ltime: int
     event_ltime: int
     query_ltime: int
+    incarnation: int = 0
 
 
 class LeaveSwim(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,15 +66,25 @@ class Swim:
         return self._core.node
 
     @property
+    def incarnation(self) -> int:
+        """Of our claim to be alive; the next life should begin above it."""
+        return self._core.incarnation
+
+    @property
     def awareness_score(self) -> int:
         """How slow we take ourselves to be; 0 is well."""
         return self._core.awareness.score
 
     @property
     def counts(self) -> dict[str, int]:
-        """Counters since the start, by name; and the sizes of queues as they are now."""
+        """Counters since the start, by name; our incarnation, and the sizes of queues as they are now."""
         core = self._core
-        sizes = {"members": len(core.members), "claims_queued": core.queued_claims, "suspects": self._claims.suspicions}
+        sizes = {
+            "incarnation": core.incarnation,
+            "members": len(core.members),
+            "claims_queued": core.queued_claims,
+            "suspects": self._claims.suspicions,
+        }
         return {**core.counts, **sizes}
 
     def __len__(self) -> int:

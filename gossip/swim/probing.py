@@ -27,6 +27,7 @@ class _Probe(msgspec.Struct):
     nacks: int = 0
     exchange: int | None = None
     is_reached_by_stream: bool = False
+    asks_others: bool = False
 
 
 class _Relay(msgspec.Struct, frozen=True):
@@ -96,6 +97,7 @@ class Probing:
         if probe is None or member is None:
             return
         core.counts["probes_indirect"] += 1
+        probe.asks_others = True
 
         def may_help(other: Member) -> bool:
             return core.is_alive_other(other) and other.node != probe.node
@@ -236,7 +238,8 @@ class Probing:
         core.awareness.add(-1)
         self._clear()
         member = core.members.get(probe.node)
-        if member is not None and member.address == source:
+        # A host with several addresses may answer from another one; a helper answers only when it was asked.
+        if member is not None and (member.address == source or not probe.asks_others):
             rtt_s = max(0.0, now - probe.started_at)
             member.heard_at = now
             member.rtt_s = rtt_s if member.rtt_s is None else member.rtt_s + RTT_WEIGHT * (rtt_s - member.rtt_s)

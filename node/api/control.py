@@ -92,7 +92,7 @@ class MembershipControl(Protocol):
         """Stop or resume the exchange of facts."""
         ...
 
-    def send_event(self, name: str, payload: str) -> None:
+    async def send_event(self, name: str, payload: str) -> None:
         """Tell every member."""
         ...
 

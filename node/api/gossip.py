@@ -40,7 +40,7 @@ async def resume(call: Call[NoQuery, NoBody]) -> GossipReply:
 
 async def send_event(call: Call[NoQuery, UserEventRequest]) -> Response:
     """`POST /v1/gossip/events`."""
-    call.control.membership.send_event(call.body.name, call.body.payload)
+    await call.control.membership.send_event(call.body.name, call.body.payload)
     return Response(status=202)
 
 

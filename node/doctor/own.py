@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
+
 from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
 from gossip.driver import split_host_port
@@ -57,7 +59,7 @@ class OwnReport:
             store_bytes_max=usage.limit_bytes,
             certificate_starts_at_ms=life.not_before_ms,
             certificate_ends_at_ms=life.not_after_ms,
-            is_gossip_sealed=bool(self._membership.ring.keys),
+            is_gossip_sealed=self._membership.is_sealed,
         )
 
 
@@ -91,6 +93,9 @@ def make_doctor(mesh: Mesh, clock: Clock, replica: ReplicaDriver, membership: Me
     """The doctor of this node."""
 
     def ways() -> list[Way]:
-        return ways_to_others(mesh.node, replica.state, membership.members(), membership.mesh_address)
+        found = ways_to_others(mesh.node, replica.state, membership.members(), membership.mesh_address)
+        if not membership.is_delegated:
+            return found
+        return [msgspec.structs.replace(way, gossip=None) for way in found]
 
     return Doctor(mesh, clock, ways=ways, codec=membership.codec, own=own.make)

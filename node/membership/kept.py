@@ -1,4 +1,4 @@
-"""What gossip keeps over a restart: the peers with the clocks, and the keyring."""
+"""What gossip keeps over a restart: the peers with the clocks and our incarnation, and the keyring."""
 
 from typing import Final
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from node.membership.views import CLUSTER_TAG
+from node.membership.tags import CLUSTER_TAG
 from orca.model.ids import NodeId
 from orca.model.view import MemberState, MemberView
 
@@ -27,15 +27,19 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sightings(members: Iterable[MemberView], cluster: str) -> dict[NodeId, Sighting]:
-    """The members that are nodes of `cluster`."""
-    return {
-        member.id: Sighting(
+    """The members that are nodes of `cluster`; of a node that is two members, the one that lives."""
+    found: dict[NodeId, Sighting] = {}
+    for member in members:
+        if member.id is None or member.tags.get(CLUSTER_TAG) != cluster:
+            continue
+        sighting = Sighting(
             node=member.id,
             name=member.name,
             zone=member.zone,
             state=member.state,
             state_age_s=member.state_age_ms / 1000,
         )
-        for member in members
-        if member.id is not None and member.tags.get(CLUSTER_TAG) == cluster
-    }
+        known = found.get(member.id)
+        if known is None or not known.is_alive:
+            found[member.id] = sighting
+    return found

@@ -4,19 +4,16 @@ import base64
 import hashlib
 from typing import Final
 
+import msgspec
+
+from gossip.membership import Member
 from gossip.serf import MemberStatus, RotationProgressed, SerfMember
 from gossip.serf.effects import KeyReport as GossipKeyReport
 from gossip.swim import MemberState as SwimState
 from gossip.swim import MemberView as SwimMember
-from orca.model.ids import NodeId
+from node.membership.tags import VERSION_TAG, ZONE_TAG, Tagged, name_of, node_of
 from orca.model.units import Instant
 from orca.model.view import KeyReport, MemberState, MemberView
-
-MESH_TAG: Final = "mesh"
-NAME_TAG: Final = "name"
-CLUSTER_TAG: Final = "cluster"
-ZONE_TAG: Final = "zone"
-VERSION_TAG: Final = "orca"
 
 _STATES: Final = {
     MemberStatus.ALIVE: MemberState.ALIVE,
@@ -27,25 +24,64 @@ _STATES: Final = {
 
 
 def member_view(member: SerfMember, probed: SwimMember | None, observer: str, now: Instant) -> MemberView:
-    """One member: Serf's belief, and what SWIM's probes add to it.
-
-    A plain Serf agent has no id and is called by its own name.
-    """
+    """One member: Serf's belief, and what SWIM's probes add to it."""
     state, since = _STATES[member.status], member.changed_at
     if state is MemberState.ALIVE and probed is not None and probed.state is SwimState.SUSPECT:
         state, since = MemberState.SUSPECT, probed.changed_at
-    is_orca = VERSION_TAG in member.tags
     is_observer = member.node == observer
     heard_at = None if probed is None or is_observer else probed.heard_at
-    rtt_s = None if probed is None else probed.rtt_s
-    return MemberView(
-        name=member.tags.get(NAME_TAG, member.node) if is_orca else member.node,
-        id=NodeId(member.node) if is_orca else None,
-        address=str(member.address),
+    return _view(
+        member,
         state=state,
         state_age_ms=_age_ms(since, now),
         is_observer=is_observer,
         heard_age_ms=None if heard_at is None else _age_ms(heard_at, now),
+        rtt_s=None if probed is None else probed.rtt_s,
+    )
+
+
+def told_view(
+    member: Member, *, observer: str, since: Instant, told_at: Instant, rtt_s: float | None, now: Instant
+) -> MemberView:
+    """One member as our agent told it at `told_at`; its state is as old as we know of it.
+
+    Agents do not say when they heard whom: the age of the knowledge is that of the agent's word.
+    """
+    is_observer = member.node == observer
+    return _view(
+        member,
+        state=_STATES[member.status],
+        state_age_ms=_age_ms(since, now),
+        is_observer=is_observer,
+        heard_age_ms=None if is_observer else _age_ms(told_at, now),
+        rtt_s=None if is_observer else rtt_s,
+    )
+
+
+def silent_view(view: MemberView, since: Instant, now: Instant) -> MemberView:
+    """A node that is not heard although its agent lives."""
+    age_ms = _age_ms(since, now)
+    return msgspec.structs.replace(view, state=MemberState.FAILED, state_age_ms=age_ms, heard_age_ms=age_ms)
+
+
+def _view(
+    member: Tagged,
+    *,
+    state: MemberState,
+    state_age_ms: int,
+    is_observer: bool,
+    heard_age_ms: int | None,
+    rtt_s: float | None,
+) -> MemberView:
+    """A plain Serf agent has no id and is called by its own name."""
+    return MemberView(
+        name=name_of(member),
+        id=node_of(member),
+        address=str(member.address),
+        state=state,
+        state_age_ms=state_age_ms,
+        is_observer=is_observer,
+        heard_age_ms=heard_age_ms,
         rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 2),
         zone=member.tags.get(ZONE_TAG, ""),
         version=member.tags.get(VERSION_TAG, ""),

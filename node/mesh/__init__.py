@@ -9,9 +9,9 @@ on bytes, time and places.
 
 **Streams.** Whoever wants something of a peer opens a stream for a `Purpose`, and the handler of that
 purpose serves it: Raft messages from the one who sends them, the committed log for a node without
-a vote, contents by their digest, calls and requests on behalf of others. How streams share a
-connection is said in `node.mesh.session`, a pure machine; `connection` runs one on trio, `tls` is
-the wire below it.
+a vote, contents by their digest, what nodes say of themselves where gossip cannot
+(`node.membership.delegated`), calls and requests on behalf of others. How streams share a connection
+is said in `node.mesh.session`, a pure machine; `connection` runs one on trio, `tls` is the wire below it.
 
 **One connection a pair.** It is dialled when somebody wants a stream and there is none. When both
 dial at once, the one that the node with the smaller id dialled is kept, as soon as it has shown

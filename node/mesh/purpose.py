@@ -18,6 +18,7 @@ class Purpose(enum.Enum):
     TRUST = "trust"
     SECRETS = "secrets"
     DOCTOR = "doctor"
+    FACTS = "facts"
 
     @property
     def priority(self) -> Priority:

@@ -11,7 +11,7 @@ from orca.cli.program import Session, argument, option, verb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orca.config import NodeConfig
+    from orca.config import GossipSection, NodeConfig
     from orca.model.view import NodeView
 
 
@@ -27,6 +27,10 @@ _OPTIONS = (
     option("--listen", metavar="IP", help="Where gossip and mesh listen [0.0.0.0: all of this computer]."),
     option("--advertise", metavar="IP", help="The address that other nodes are told [that of the default route]."),
     option("--gossip", metavar="[IP:]PORT", help="Where members find each other, UDP and TCP [7946]."),
+    option("--rpc", metavar="[HOST:]PORT", help="Serve Serf's RPC, so that `serf` works here; needs a key [off]."),
+    option("--rpc-key-file", metavar="FILE", help="The key that clients of --rpc have to show [gossip.rpc.key]."),
+    option("--agent", metavar="[HOST:]PORT", help="Leave gossip to the Serf agent whose RPC is there [own gossip]."),
+    option("--agent-key-file", metavar="FILE", help="The key of that agent (rpc_auth) [gossip.agent.key]."),
     option("--mesh", "mesh_port", type=click.IntRange(0, 65535), metavar="PORT", help="For the other nodes [6881]."),
     option("--seed", "seeds", multiple=True, metavar="HOST[:PORT]", help="A further member of the gossip; repeatable."),
     option("--port-offset", type=int, metavar="N", help="Added to every port: several nodes on one computer."),
@@ -160,11 +164,6 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
         changes["api_host"], changes["api_port"] = parse_listener(values["api"], "--api", config.api_host)
     if values["http"] is not None:
         changes["http_host"], changes["http_port"] = parse_listener(values["http"], "--http", config.http_host)
-    gossip: dict[str, Any] = {}
-    if values["gossip"] is not None:
-        gossip["host"], gossip["port"] = parse_listener(values["gossip"], "--gossip", config.gossip.host)
-    if values["seeds"]:
-        gossip["seeds"] = tuple(values["seeds"])
     if values["labels"]:
         changes["labels"] = {**config.labels, **parse_labels(values["labels"])}
     if values["log_format"] is not None:
@@ -172,11 +171,52 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
     if values["without_docker"]:
         changes["docker"] = False
     try:
-        if gossip:
-            changes["gossip"] = msgspec.structs.replace(config.gossip, **gossip)
+        changes["gossip"] = _gossip_section(config.gossip, values)
         return msgspec.structs.replace(config, **changes)
     except ValueError as error:
         raise InvalidRequestError(str(error)) from error
+
+
+def _gossip_section(section: "GossipSection", values: dict[str, Any]) -> "GossipSection":
+    """The section with the options over it. Raises InvalidRequestError, ValueError."""
+    import msgspec
+
+    from orca.config import GossipBackend
+    from orca.errors import InvalidRequestError
+
+    changes: dict[str, Any] = {}
+    if values["gossip"] is not None:
+        changes["host"], changes["port"] = parse_listener(values["gossip"], "--gossip", section.host)
+    if values["seeds"]:
+        changes["seeds"] = tuple(values["seeds"])
+    for name in ("rpc", "agent"):
+        place, key_file = values[name], values[f"{name}_key_file"]
+        part: dict[str, Any] = {}
+        if place is not None:
+            part["host"], part["port"] = parse_listener(place, f"--{name}", getattr(section, name).host)
+        if key_file is not None:
+            part["key"] = _key_in(key_file, f"--{name}-key-file")
+        if name == "rpc" and place is not None and not (section.rpc.key or key_file):
+            raise InvalidRequestError(
+                "--rpc needs a key: whoever reaches that port can make this node leave", hint="--rpc-key-file FILE"
+            )
+        if part:
+            changes[name] = msgspec.structs.replace(getattr(section, name), **part)
+    if values["agent"] is not None:
+        changes["backend"] = GossipBackend.SERF
+    return msgspec.structs.replace(section, **changes)
+
+
+def _key_in(path: str, name: str) -> str:
+    from orca.errors import InvalidRequestError
+
+    try:
+        key = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{name}: {path} cannot be read: {error}") from error
+    if not key:
+        raise InvalidRequestError(f"{name}: {path} is empty; it has to hold the key")
+    return key
 
 
 def parse_listener(text: str, name: str, default_host: str) -> tuple[str, int]:

@@ -155,6 +155,12 @@ def _key_in(path: str | None) -> str:
 
 def _status(reply: "GossipReply", console: "Console") -> None:
     console.line(f"{reply.address}, profile {reply.profile}, {'sealed' if reply.is_encrypted else 'not sealed'}")
+    if reply.agent:
+        console.line(f"membership is kept by the Serf agent at {reply.agent}")
+    if reply.problem:
+        console.problem(reply.problem, "red")
+    if reply.rpc:
+        console.line(f"Serf's RPC is served at {reply.rpc}")
     if reply.is_paused:
         console.line("paused: no fact goes out or comes in; `orca gossip resume` ends that", "yellow")
     console.line(f"health score {reply.health_score} (0 is well), {reply.fact_bytes} bytes of facts")

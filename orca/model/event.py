@@ -45,6 +45,8 @@ class EventKind(enum.Enum):
     MEMBER_FAILED = "member.failed"
     MEMBER_LEFT = "member.left"
     MEMBER_NAME_LOST = "member.name_lost"
+    AGENT_LOST = "agent.lost"
+    AGENT_FOUND = "agent.found"
     CLUSTER_EVENT = "cluster.event"
 
 
@@ -54,6 +56,8 @@ CLUSTER_KINDS = frozenset(
         EventKind.MEMBER_FAILED,
         EventKind.MEMBER_LEFT,
         EventKind.MEMBER_NAME_LOST,
+        EventKind.AGENT_LOST,
+        EventKind.AGENT_FOUND,
         EventKind.CLUSTER_EVENT,
     }
 )

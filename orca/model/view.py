@@ -392,7 +392,9 @@ class NodesReply(_View, frozen=True):
 class GossipReply(_View, frozen=True):
     """How gossip is doing on this node. Counters run since its start.
 
-    `drops`: what came in and was not taken in, by layer and cause.
+    `drops`: what came in and was not taken in, by layer and cause. `agent`: the RPC address of the Serf agent
+    that keeps the membership, empty when the node does; `problem`: why that agent cannot be asked at present.
+    `rpc`: where this node serves Serf's RPC, empty when it does not.
     """
 
     observation: Observation
@@ -405,6 +407,9 @@ class GossipReply(_View, frozen=True):
     counts: dict[str, int]
     drops: dict[str, int]
     queues: dict[str, int]
+    agent: str = ""
+    problem: str = ""
+    rpc: str = ""
 
 
 class KeyReport(_View, frozen=True):

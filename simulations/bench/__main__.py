@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, mesh, wasm
+from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, mesh, partition, wasm
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -16,6 +16,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "consensus": consensus.main,
     "mesh": mesh.main,
     "gossip": gossip.main,
+    "partition": partition.main,
     "wasm": wasm.measure,
 }
 

@@ -58,7 +58,8 @@ def free_port(host: str = "127.0.0.1") -> int:
         if port in _given:
             continue
         try:
-            with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.socket(family) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
                 tcp.bind((host, port))
                 udp.bind((host, port))
         except OSError:

@@ -67,6 +67,7 @@ class SerfMembership:
         self._node = ""
         self._members: dict[str, Member] = {}
         self._listed: tuple[Member, ...] = ()
+        self._listed_at = -math.inf
         self._sinks: dict[int, Callable[[MembershipNews], None]] = {}
         self._next_sink = 0
         self._client: RpcClient | None = None
@@ -90,9 +91,18 @@ class SerfMembership:
         """Whether the agent can be asked now."""
         return self._client is not None
 
+    @property
+    def absence(self) -> str:
+        """Why the agent cannot be asked, or could not be the last time."""
+        return self._absence
+
     def members(self) -> tuple[Member, ...]:
         """What the agent told last, by name."""
         return self._listed
+
+    def list_age_s(self) -> float:
+        """How long ago it told that; infinite before the first list."""
+        return trio.current_time() - self._listed_at
 
     def subscribe(self, sink: Callable[[MembershipNews], None]) -> Callable[[], None]:
         """Give all news from now on to `sink`; the function returned ends that."""
@@ -184,6 +194,7 @@ class SerfMembership:
     def _replace(self, members: dict[str, Member]) -> None:
         before, self._members = self._members, members
         self._listed = tuple(members.values())
+        self._listed_at = trio.current_time()
         for change in differences(before, members):
             self._publish(change)
 

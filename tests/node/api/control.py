@@ -120,7 +120,7 @@ class FakeMembership:
     def pause(self, *, is_paused: bool) -> None:
         self.is_paused = is_paused
 
-    def send_event(self, name: str, payload: str) -> None:
+    async def send_event(self, name: str, payload: str) -> None:
         if not name:
             raise InvalidRequestError("an event needs a name")
         self.sent.append((name, payload))

@@ -3,7 +3,7 @@
 import pytest
 
 from node.membership.sightings import sightings
-from node.membership.views import CLUSTER_TAG
+from node.membership.tags import CLUSTER_TAG
 from orca.model.ids import NodeId
 from orca.model.view import MemberState, MemberView
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orca.cli.daemon import node_config
-from orca.config import LogFormat, NodeConfig
+from orca.config import GossipBackend, LogFormat, NodeConfig
 from orca.errors import InvalidConfigError, InvalidRequestError
 
 NOTHING: dict[str, Any] = {
@@ -18,6 +18,10 @@ NOTHING: dict[str, Any] = {
     "seeds": (),
     "listen": None,
     "advertise": None,
+    "rpc": None,
+    "rpc_key_file": None,
+    "agent": None,
+    "agent_key_file": None,
     "mesh_port": None,
     "port_offset": None,
     "labels": (),
@@ -61,6 +65,10 @@ def test_a_listener_may_be_a_port_or_an_address() -> None:
         {"listen": "a-name"},
         {"advertise": "1.2.3"},
         {"gossip": "name:1"},
+        {"rpc": "0.0.0.0:7373"},
+        {"agent": "name:7373"},
+        {"agent": "0"},
+        {"rpc_key_file": "/nowhere"},
         {"labels": ("zone",)},
         {"labels": ("orca.x=1",)},
     ],
@@ -82,3 +90,23 @@ def test_a_file_that_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     file.write_text("api_prt = 1\n")
     with pytest.raises(InvalidConfigError, match="api_prt"):
         config_of(str(file))
+
+
+def test_serfs_rpc_needs_a_key_and_an_agent_takes_gossip_over(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    section = config_of(rpc="7000", rpc_key_file=str(key)).gossip
+    assert (section.rpc.host, section.rpc.port, section.rpc.key) == ("127.0.0.1", 7000, "secret")
+    section = config_of(agent="7373", agent_key_file=str(key)).gossip
+    assert (section.backend, section.agent.port, section.agent.key) == (GossipBackend.SERF, 7373, "secret")
+    file = tmp_path / "cluster.toml"
+    file.write_text('[gossip.rpc]\nhost = "0.0.0.0"\n')
+    with pytest.raises(InvalidConfigError, match=r"0\.0\.0\.0:7373 has no key.*set gossip.rpc.key"):
+        config_of(str(file))
+    with pytest.raises(InvalidRequestError, match="--rpc needs a key"):
+        config_of(rpc="7373")
+    with pytest.raises(InvalidRequestError, match="the agent has that port itself"):
+        config_of(agent="7373", rpc="7000", rpc_key_file=str(key))
+    key.write_text(" ")
+    with pytest.raises(InvalidRequestError, match="is empty"):
+        config_of(rpc="7000", rpc_key_file=str(key))
