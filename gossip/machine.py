@@ -121,6 +121,7 @@ class Gossip:
             config.swim, node, address, rng, self._delegate, now, codec_overhead_bytes=codec.overhead_bytes
         )
         self._rejoins = 0
+        self._has_ticked = False
         self._speakers: dict[str, Address] = {}
 
     # ---------------------------------------------------------------------------- reads
@@ -159,9 +160,7 @@ class Gossip:
             case DropCounted(cause=cause):
                 self._drops[cause] += 1
             case Tick():
-                self._swim(event, now, out)
-                self._serf(event, now, out)
-                self._facts(event, now, out)
+                self._on_tick(event, now, out)
             case JoinRequested():
                 self._serf(JoinStarted(), now, out)
                 self._swim(event, now, out)
@@ -172,6 +171,19 @@ class Gossip:
             case _:
                 self._serf(event, now, out)
         return out
+
+    def _on_tick(self, event: Tick, now: Instant, out: list[Any]) -> None:
+        """Only those that are due: most ticks are SWIM's alone, and they are most of what an idle node does.
+
+        The first one gives the news of the beginning, too.
+        """
+        if self.swim.deadline() <= now or not self._has_ticked:
+            self._has_ticked = True
+            self._swim(event, now, out)
+        if self.serf.deadline() <= now:
+            self._serf(event, now, out)
+        if self.facts.deadline() <= now:
+            self._facts(event, now, out)
 
     def _swim(self, event: SwimEvent, now: Instant, out: list[Any]) -> None:
         effects = self.swim.step(event, now)
@@ -267,6 +279,7 @@ class _Delegate:
         self._frames: list[bytes] = []
         self.meta = serf.meta
         self.ack_payload = serf.ack_payload
+        self.has_broadcasts = serf.has_broadcasts
         self.broadcasts = serf.broadcasts
         self.local_state = serf.local_state
         self.merge_state = serf.merge_state

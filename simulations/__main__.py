@@ -97,6 +97,8 @@ def show_batch(batch: Batch, seconds: float) -> None:
     say(f"{batch.done} operations, {batch.steps} steps of the machine")
     bites = batch.bites
     say("effects: " + ", ".join(f"{knob} {bites.effects[knob]} in {bites.drawn[knob]}" for knob in bites.drawn))
+    if batch.figures:
+        say("in all: " + ", ".join(f"{name} {amount:.6g}" for name, amount in batch.figures.items()))
     if batch.toothless:
         say(f"these faults were drawn and never had an effect: {', '.join(batch.toothless)}")
 

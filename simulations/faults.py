@@ -4,6 +4,7 @@ Groce, Zhang, Eide, Chen, Regehr: *Swarm Testing* (ISSTA 2012). With everything 
 other: a cluster that never has a leader never installs a snapshot. So each seed switches most knobs off.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -64,36 +65,36 @@ class Mood(msgspec.Struct, frozen=True, kw_only=True):
         return " ".join(f"{knob}={amount:.3g}" for knob, amount in self.amounts.items() if amount) or "calm"
 
 
-def draw_mood(chance: Chance) -> Mood:
+def draw_mood(chance: Chance, knobs: Mapping[str, Knob] = KNOBS) -> Mood:
     """The faults of one run. Amounts are drawn on a logarithmic scale, so that rare is as likely as frequent."""
     amounts = {}
-    for name, knob in KNOBS.items():
+    for name, knob in knobs.items():
         exists, place = chance.random() < knob.exists, chance.random()
         amounts[name] = knob.least * (knob.most / knob.least) ** place if exists else 0.0
     return Mood(amounts=amounts)
 
 
-def calm(**amounts: float) -> Mood:
+def calm(knobs: Mapping[str, Knob] = KNOBS, /, **amounts: float) -> Mood:
     """No faults but those named."""
-    unknown = sorted(set(amounts) - set(KNOBS))
-    assert not unknown, f"no knob is called {', '.join(unknown)}; there are {', '.join(KNOBS)}"
-    return Mood(amounts={name: float(amounts.get(name, 0)) for name in KNOBS})
+    unknown = sorted(set(amounts) - set(knobs))
+    assert not unknown, f"no knob is called {', '.join(unknown)}; there are {', '.join(knobs)}"
+    return Mood(amounts={name: float(amounts.get(name, 0)) for name in knobs})
 
 
 class Bites:
     """How often each knob had an effect, over one run or many."""
 
     def __init__(self) -> None:
-        self.drawn: dict[str, int] = dict.fromkeys(KNOBS, 0)
-        self.effects: dict[str, int] = dict.fromkeys(KNOBS, 0)
+        self.drawn: dict[str, int] = {}
+        self.effects: dict[str, int] = {}
 
     def add(self, mood: Mood, effects: dict[str, int]) -> None:
         """Count one run in; an effect of a fault that does not exist is a bug of the simulator."""
-        for knob in KNOBS:
-            self.drawn[knob] += mood.has(knob)
-            self.effects[knob] += effects[knob]
+        for knob in mood.amounts:
+            self.drawn[knob] = self.drawn.get(knob, 0) + mood.has(knob)
+            self.effects[knob] = self.effects.get(knob, 0) + effects[knob]
             assert mood.has(knob) or not effects[knob], f"{knob} is off, and had {effects[knob]} effects"
 
     def toothless(self) -> list[str]:
         """Knobs that were drawn and never had an effect."""
-        return [knob for knob in KNOBS if self.drawn[knob] and not self.effects[knob]]
+        return [knob for knob in self.drawn if self.drawn[knob] and not self.effects[knob]]

@@ -18,6 +18,7 @@ class Batch:
         self.done = 0
         self.failures: list[Report] = []
         self.bites = Bites()
+        self.figures: dict[str, float] = {}
 
     def add(self, report: Report) -> None:
         """Count one run in."""
@@ -25,6 +26,8 @@ class Batch:
         self.steps += report.steps
         self.done += report.done
         self.bites.add(report.mood, report.effects)
+        for name, amount in report.figures.items():
+            self.figures[name] = self.figures.get(name, 0) + amount
         if not report.is_good:
             self.failures.append(report)
 

@@ -201,12 +201,12 @@ class Membership:
 
     def deadline(self) -> Instant:
         """When `tick` has something to do."""
-        return min(
-            self._reap_at,
-            min(self._prune_at.values(), default=_NEVER),
-            _NEVER if self.is_leaving else self._redialler.deadline(),
-            _NEVER if self._coalescer is None else self._coalescer.deadline(),
-        )
+        due = self._reap_at
+        if self._prune_at:
+            due = min(due, *self._prune_at.values())
+        if not self.is_leaving:
+            due = min(due, self._redialler.deadline())
+        return due if self._coalescer is None else min(due, self._coalescer.deadline())
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the tables do not fit each other."""

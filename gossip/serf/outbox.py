@@ -27,10 +27,16 @@ class Outbox:
         effects, self._effects = self._effects, []
         return effects
 
+    def has_broadcasts(self) -> bool:
+        """Whether anything waits for a packet."""
+        return bool(len(self.intents) or len(self.queries) or len(self.events))
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int, limit: int) -> list[bytes]:
         """Payloads for one packet: intents first, then queries, then events, as Serf does."""
         payloads: list[bytes] = []
         for queue in (self.intents, self.queries, self.events):
+            if not len(queue):
+                continue
             taken = queue.take(overhead_bytes, room_bytes, limit)
             room_bytes -= sum(overhead_bytes + len(payload) for payload in taken)
             payloads += taken

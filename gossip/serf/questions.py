@@ -115,7 +115,7 @@ class Questions:
 
     def deadline(self) -> Instant:
         """When the next of our queries is over."""
-        return min((query.deadline for query in self._open.values()), default=_NEVER)
+        return min(query.deadline for query in self._open.values()) if self._open else _NEVER
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the tables do not fit each other."""

@@ -153,8 +153,14 @@ class Serf:
         """Our coordinate, for acks to pings."""
         return self._ack_payload
 
+    def has_broadcasts(self) -> bool:
+        """Whether anything waits for a packet."""
+        return self._outbox.has_broadcasts()
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
         """User payloads for one packet with `room_bytes` left; each costs `overhead_bytes`, a type byte and itself."""
+        if not self._outbox.has_broadcasts():
+            return []
         limit = transmit_limit(self._config.retransmit_multiplier, self._membership.group_size)
         return self._outbox.broadcasts(overhead_bytes + 1, room_bytes, limit)
 

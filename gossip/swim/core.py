@@ -112,6 +112,10 @@ class Core:
         frames = [encode_message(message) for message in messages]
         self._send(member.address, frames, has_crc=member.protocol_max >= CRC_PROTOCOL, with_news=with_news)
 
+    def has_news(self) -> bool:
+        """Whether there is anything to spread."""
+        return len(self._claims) > 0 or self.delegate.has_broadcasts()
+
     def send_news(self, member: Member) -> bool:
         """A packet of news alone; False when there is none."""
         frames = self._news(self._room)
@@ -140,7 +144,7 @@ class Core:
             limit = transmit_limit(self.config.retransmit_multiplier, len(self.members))
             frames = self._claims.take(PART_BYTES, room_bytes, limit)[:PARTS_MAX]
             room_bytes -= sum(PART_BYTES + len(frame) for frame in frames)
-        if room_bytes > PART_BYTES + 1 and len(frames) < PARTS_MAX - 1:
+        if room_bytes > PART_BYTES + 1 and len(frames) < PARTS_MAX - 1 and self.delegate.has_broadcasts():
             payloads = self.delegate.broadcasts(PART_BYTES, room_bytes)
             frames += [b"\x08" + payload for payload in payloads[: PARTS_MAX - 1 - len(frames)]]
         return frames

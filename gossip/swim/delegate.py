@@ -18,6 +18,10 @@ class Delegate(Protocol):
         """What to put into an ack."""
         ...
 
+    def has_broadcasts(self) -> bool:
+        """Whether anything waits for a packet."""
+        ...
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
         """Payloads for one packet; each costs `overhead_bytes`, a type byte and its own length."""
         ...

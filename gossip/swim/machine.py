@@ -177,6 +177,8 @@ class Swim:
         """News to a few random members, among them those who died lately and may want to refute."""
         core, config = self._core, self._core.config
         core.timers.set("gossip", Instant(now + config.gossip_interval_s))
+        if not core.has_news():
+            return
 
         def is_listening(member: Member) -> bool:
             if member.node == core.node:

@@ -4,4 +4,7 @@
 safety (Raft, figure 3.2 of the thesis). `promises` compares what a node says with what is on its disk. `linearizable`
 and `durability` know only what clients asked for and were told, so they judge any engine.
 Whether a group works again after everything was healed is asked by `scenarios.progress`.
+
+Of gossip: `completeness` (crashes are found in time), `accuracy` (the living are not buried), `convergence` (repaired,
+all agree), `traffic` (quiet without news, never a storm) and `memory` (tables and queues are bounded).
 """

@@ -6,21 +6,25 @@ from typing import Final
 import msgspec
 
 from consensus.raft import RaftMachine
+from simulations.mutations import members
 from simulations.mutations.machines import MACHINES
 from simulations.mutations.shells import SHELLS
 from simulations.process import Process
-from simulations.scenarios import raft
+from simulations.scenarios import gossip, raft
 from simulations.scenarios.plans import PLANS
+from simulations.scenarios.report import Report
 
 SEEDS_MAX: Final = 200
 
 
 class Mutation(msgspec.Struct, frozen=True, kw_only=True):
-    """A planted bug: a process that has it."""
+    """A planted bug, and the plans under which it is hunted: `run` is with the bug, `run_sound` without."""
 
     name: str
     what: str
-    process_type: type[Process]
+    plans: tuple[str, ...]
+    run: Callable[[int, str], Report]
+    run_sound: Callable[[int, str], Report]
 
 
 class Catch(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +39,46 @@ class Catch(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-def _process_with(machine: type[RaftMachine]) -> type[Process]:
-    return type(machine.__name__, (Process,), {"machine_type": machine})
+_RAFT: Final = {plan.name: plan for plan in PLANS}
+_GOSSIP: Final = {plan.name: plan for plan in members.PLANS}
 
 
 def _first_line(thing: type) -> str:
     return (thing.__doc__ or "").partition("\n")[0]
 
 
-MUTATIONS: Final[tuple[Mutation, ...]] = tuple(
-    [Mutation(name=one.__name__, what=_first_line(one), process_type=_process_with(one)) for one in MACHINES]
-    + [Mutation(name=one.__name__, what=_first_line(one), process_type=one) for one in SHELLS]
+def _of_machine(machine: type[RaftMachine]) -> Mutation:
+    return _of_process(type(machine.__name__, (Process,), {"machine_type": machine, "__doc__": machine.__doc__}))
+
+
+def _of_process(process: type[Process]) -> Mutation:
+    return Mutation(
+        name=process.__name__,
+        what=_first_line(process),
+        plans=tuple(_RAFT),
+        run=lambda seed, plan: raft.run(seed, _RAFT[plan], process_type=process),
+        run_sound=lambda seed, plan: raft.run(seed, _RAFT[plan]),
+    )
+
+
+def _of_member(bug: members.Bug) -> Mutation:
+    def run(seed: int, plan: str) -> Report:
+        with members.planted(bug):
+            return gossip.run(seed, plan=_GOSSIP[plan])
+
+    return Mutation(
+        name=bug.part.__name__,
+        what=_first_line(bug.part),
+        plans=tuple(_GOSSIP),
+        run=run,
+        run_sound=lambda seed, plan: gossip.run(seed, plan=_GOSSIP[plan]),
+    )
+
+
+MUTATIONS: Final[tuple[Mutation, ...]] = (
+    *map(_of_machine, MACHINES),
+    *map(_of_process, SHELLS),
+    *map(_of_member, members.BUGS),
 )
 
 
@@ -61,9 +94,9 @@ def hunt(mutation: Mutation, seeds_max: int = SEEDS_MAX, first: int = 1) -> Catc
     A run that fails without the bug, too, proves nothing.
     """
     for seed in range(first, first + seeds_max):
-        for plan in PLANS:
-            report = raft.run(seed, plan, process_type=mutation.process_type)
-            if report.is_good or not raft.run(seed, plan).is_good:
+        for plan in mutation.plans:
+            report = mutation.run(seed, plan)
+            if report.is_good or not mutation.run_sound(seed, plan).is_good:
                 continue
             violation = report.violations[0]
             return Catch(
@@ -71,7 +104,7 @@ def hunt(mutation: Mutation, seeds_max: int = SEEDS_MAX, first: int = 1) -> Catc
                 what=mutation.what,
                 seeds_tried=seed - first + 1,
                 seed=seed,
-                plan=plan.name,
+                plan=plan,
                 checker=violation.checker,
                 detail=violation.detail,
             )

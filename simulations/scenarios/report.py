@@ -9,7 +9,7 @@ from simulations.faults import Mood
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """The result of one seed; `digest` is the same for the same seed, always."""
+    """The result of one seed; `digest` is the same for the same seed, always. `figures` are what it measured."""
 
     scenario: str
     seed: int
@@ -23,6 +23,7 @@ class Report(msgspec.Struct, kw_only=True):
     done: int = 0
     unknown: int = 0
     failed: int = 0
+    figures: dict[str, float] = {}
 
     @property
     def is_good(self) -> bool:

@@ -49,6 +49,9 @@ class Upper:
     def ack_payload(self) -> bytes:
         return b"here"
 
+    def has_broadcasts(self) -> bool:
+        return bool(self.outgoing)
+
     def broadcasts(self, overhead_bytes: int, room_bytes: int) -> list[bytes]:
         taken: list[bytes] = []
         while self.outgoing and len(self.outgoing[0]) + overhead_bytes + 1 <= room_bytes:
