@@ -4,6 +4,9 @@
 `--seeds 1000` runs many; `python -m simulations mutations` plants bugs and tells which are caught,
 `python -m simulations pinned` runs the seeds that once found something. Without arguments the number of
 seeds is ORCA_SIM_SEEDS, 50 by default; a nightly run sets it to 1000 or more.
+
+Three tables about gossip, with `--members` and `--seeds`: `lifeguard` (which part of it prevents how many false
+positives), `profiles` (how fast and how dear each profile is) and `scale` (10,000 members).
 """
 
 import argparse
@@ -13,6 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from gossip.swim import LAN, ORCA
+from simulations.members import lifeguard, profiles, scale
 from simulations.mutations.table import print_table
 from simulations.scenarios import SCENARIOS, raft
 from simulations.scenarios.pinned import PINNED
@@ -20,6 +25,7 @@ from simulations.scenarios.report import Report
 from simulations.seeds import Batch, run_batch
 
 SEEDS_DEFAULT: Final = 50
+TABLES: Final = ("lifeguard", "profiles", "scale")
 
 
 def say(line: str) -> None:
@@ -31,13 +37,14 @@ def say(line: str) -> None:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["run", "pinned", "mutations"], default="run")
+    parser.add_argument("what", nargs="?", choices=["run", "pinned", "mutations", *TABLES], default="run")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="raft")
     parser.add_argument("--seed", type=int, help="run this seed only")
     parser.add_argument("--first", type=int, default=1, help="the first of many seeds")
     parser.add_argument("--seeds", type=int, help=f"how many seeds; ORCA_SIM_SEEDS or {SEEDS_DEFAULT} without it")
     parser.add_argument("--trace", action="store_true", help="with --seed: show every event")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="mutations: only this one")
+    parser.add_argument("--members", type=int, help="the tables of gossip: how many members")
     return parser.parse_args(arguments)
 
 
@@ -103,6 +110,15 @@ def show_batch(batch: Batch, seconds: float) -> None:
         say(f"these faults were drawn and never had an effect: {', '.join(batch.toothless)}")
 
 
+def print_gossip_table(what: str, members: int | None, seeds: int | None) -> int:
+    """One of the tables of gossip; 1 when it does not say what it should."""
+    if what == "lifeguard":
+        return lifeguard.print_table(say, members or 64, range(1, (seeds or 1) + 1))
+    if what == "profiles":
+        return profiles.print_table(say, members or 32, range(1, (seeds or 3) + 1))
+    return scale.print_table(say, {"lan": LAN, "orca": ORCA}, members or 500, seeds=seeds or 10)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Do what `arguments` ask for; the exit code."""
     options = parse(arguments)
@@ -110,6 +126,8 @@ def main(arguments: Sequence[str]) -> int:
         return print_table(say, options.only, options.seeds)
     if options.what == "pinned":
         return run_pinned()
+    if options.what in TABLES:
+        return print_gossip_table(options.what, options.members, options.seeds)
     if options.seed is not None:
         return run_one(options.scenario, options.seed, is_traced=options.trace)
     return run_many(options.scenario, options.first, budget(options.seeds))

@@ -72,7 +72,7 @@ class Probing:
         self._probe = probe
         core.counts["probes"] += 1
         ping = Ping(sequence=probe.sequence, node=member.node, source=core.address, source_node=core.node)
-        if member.state is MemberState.SUSPECT:
+        if config.has_buddy_system and member.state is MemberState.SUSPECT:
             # The buddy system: whoever is suspected hears it first, and alone.
             suspect = Suspect(incarnation=member.incarnation, node=member.node, accuser=core.node)
             core.send_to(member, (ping, suspect), with_news=False)

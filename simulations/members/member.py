@@ -90,6 +90,8 @@ class Member:
         self._backlog_bytes = 0
         self._free_at = 0.0
         self._due = _NEVER
+        self._block_ends_at = Instant(0.0)
+        self._held: list[SendDatagram | OpenStream | ReplyStream] = []
 
     # Lives
 
@@ -136,8 +138,8 @@ class Member:
         self.troubled_at = self._world.now
         self._around.network.detach(self.address)
         self._around.streams.detach(self.address)
-        self._backlog, self._backlog_bytes = [], 0
-        self._paused_at = None
+        self._backlog, self._backlog_bytes, self._held = [], 0, []
+        self._paused_at, self._block_ends_at = None, Instant(0.0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -185,6 +187,29 @@ class Member:
         life = self.life
         self._world.after(seconds, lambda: self._resume(life))
 
+    def block(self, seconds: float) -> None:
+        """For so long it reads nothing, and nothing that it says gets out; its timers go on."""
+        if not self.is_up:
+            return
+        self._block_ends_at = Instant(max(self._block_ends_at, self._world.now + seconds))
+        life = self.life
+        self._world.after(seconds, lambda: self._unblock(life))
+
+    def _unblock(self, life: int) -> None:
+        if self.life != life or self._world.now < self._block_ends_at - 1e-9:
+            return
+        held, self._held = self._held, []
+        for effect in held:
+            self._send(effect)
+        backlog, self._backlog, self._backlog_bytes = self._backlog, [], 0
+        for event in backlog:
+            self.hear(event)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether neither in nor out anything gets."""
+        return self._world.now < self._block_ends_at - 1e-9
+
     def _resume(self, life: int) -> None:
         if self.life != life or self._paused_at is None or self._world.now < self._pause_ends_at - 1e-9:
             return
@@ -223,7 +248,7 @@ class Member:
         """Something came from outside; it waits while the process stands still, or for its turn when it is slow."""
         if not self.is_up:
             return
-        if self.is_paused:
+        if self.is_paused or self.is_blocked:
             size = len(event.data) if isinstance(event, DatagramReceived) else 0
             if self._backlog_bytes + size > SOCKET_BYTES:
                 self.counts.overflowed += 1
@@ -265,15 +290,11 @@ class Member:
 
     def _perform(self, effect: Any) -> None:
         match effect:
-            case SendDatagram(to=to, data=data):
-                self.counts.packets += 1
-                self.counts.packet_bytes += len(data)
-                self._world.note(f"{self.node} to {to.host}", data)
-                self._around.network.send(self.address, to, data, len(data))
-            case OpenStream():
-                self._around.streams.open(self.address, effect)
-            case ReplyStream(stream=stream, data=data):
-                self._around.streams.reply(stream, data)
+            case SendDatagram() | OpenStream() | ReplyStream():
+                if self.is_blocked:
+                    self._held.append(effect)
+                else:
+                    self._send(effect)
             case PersistPeers():
                 self._saved = effect
             case JoinEnded(joined=0):
@@ -285,6 +306,18 @@ class Member:
                 self._end_life()
             case _:
                 self._around.publish(self, effect)
+
+    def _send(self, effect: SendDatagram | OpenStream | ReplyStream) -> None:
+        match effect:
+            case SendDatagram(to=to, data=data):
+                self.counts.packets += 1
+                self.counts.packet_bytes += len(data)
+                self._world.note(f"{self.node} to {to.host}", data)
+                self._around.network.send(self.address, to, data, len(data))
+            case OpenStream():
+                self._around.streams.open(self.address, effect)
+            case ReplyStream(stream=stream, data=data):
+                self._around.streams.reply(stream, data)
 
     # Time
 

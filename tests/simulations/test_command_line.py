@@ -56,3 +56,15 @@ def test_mutations_are_hunted_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     output = capsys.readouterr().out
     assert "SkipsSync" in output
     assert "1 of 1 found" in output
+
+
+def test_a_seed_of_gossip_says_what_it_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--scenario", "gossip", "--seeds", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "2 runs, 0 failed" in output
+    assert "false positives" in output
+
+
+def test_a_table_of_gossip_takes_members_and_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["profiles", "--members", "5", "--seeds", "1"]) in (0, 1)
+    assert "orca   deaf" in capsys.readouterr().out

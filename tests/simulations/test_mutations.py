@@ -22,6 +22,16 @@ FAST = {
     "CarriesOutRetries": 15,
     "KeepsStateOnRestore": 10,
     "SnapshotForgets": 10,
+    "NeverRefutes": 2,
+    "RefutesTooLow": 2,
+    "NeverBuries": 2,
+    "BuriesAtOnce": 3,
+    "BelievesOldNews": 2,
+    "ProbesNobody": 2,
+    "ProbesTheFirst": 2,
+    "ForgetsTheLost": 2,
+    "SpreadsForEver": 2,
+    "NeverReconciles": 2,
 }
 
 
@@ -39,7 +49,7 @@ def test_a_planted_bug_is_found_within_few_seeds(name: str) -> None:
 
 
 def test_there_are_enough_and_the_table_names_them_all() -> None:
-    assert len(MUTATIONS) >= 20
+    assert len(MUTATIONS) >= 40
     for mutation in MUTATIONS:
         assert mutation.what.endswith("."), f"{mutation.name} does not say what it does wrong"
         assert f"{mutation.name} " in (package.__doc__ or ""), f"{mutation.name} is missing in the package's table"
