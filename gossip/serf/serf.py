@@ -135,13 +135,8 @@ class Serf:
 
     def deadline(self) -> Instant:
         """When the machine next wants a Tick."""
-        return min(
-            self._membership.deadline(),
-            self._events.deadline(),
-            self._queries.deadline(),
-            self._stage_ends_at,
-            self._persist_at,
-        )
+        due = min(self._membership.deadline(), self._stage_ends_at, self._persist_at)
+        return min(due, self._events.deadline(), self._queries.deadline())
 
     # What SWIM asks (its delegate)
 

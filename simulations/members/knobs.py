@@ -22,7 +22,7 @@ KNOBS: Final[dict[str, Knob]] = {
     "stall": Knob(least=1, most=10, exists=0.4),
     # Mean seconds that a slow member takes for each message, and how long one partition lasts.
     "slow_member": Knob(least=0.02, most=0.3, exists=0.3),
-    "long_partition": Knob(least=60, most=300, exists=0.15),
+    "long_partition": Knob(least=60, most=200, exists=0.15),
 }
 CONFUSING: Final = ("partition", "one_way", "clog", "slow_network", "long_partition", "pause", "slow_member")
 """Faults after which the living may be taken for dead by those who cannot hear them, or only late.

@@ -40,7 +40,7 @@ class GossipPlan(msgspec.Struct, frozen=True, kw_only=True):
     members: int | None = None
     profile: str | None = None
     is_sealed: bool | None = None
-    chaos_s: float = 45.0
+    chaos_s: float = 40.0
     mood: Mood | None = None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gossip.swim import PROFILES
 from simulations.__main__ import SEEDS_DEFAULT, replay_command
 from simulations.checkers.completeness import detection_bound_s
 from simulations.faults import calm
@@ -61,7 +62,7 @@ def test_where_nothing_is_wrong_nobody_is_buried_and_a_crash_is_found_in_time(pr
     report = gossip.run(1, None, GossipPlan(members=6, profile=profile, chaos_s=60, mood=calm(KNOBS)))
     assert report.violations == []
     assert report.figures["false positives"] == 0
-    assert 0 < report.figures["seconds to the last detection"] < detection_bound_s(gossip.PROFILES[profile], 6)
+    assert 0 < report.figures["seconds to the last detection"] < detection_bound_s(PROFILES[profile], 6)
 
 
 def test_lost_and_doubled_packets_alone_bury_nobody() -> None:

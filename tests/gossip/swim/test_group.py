@@ -60,7 +60,7 @@ def test_a_join_tells_who_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "count", "bound_s"), [(LAN, 3, 7.5), (LAN, 16, 11.0), (ORCA, 3, 3.5), (ORCA, 16, 4.0)]
+    ("config", "count", "bound_s"), [(LAN, 3, 7.5), (LAN, 16, 11.0), (ORCA, 3, 3.5), (ORCA, 16, 5.5)]
 )
 def test_a_crash_is_found_in_time_by_everybody(config: SwimConfig, count: int, bound_s: float) -> None:
     world = World(seed=3, config=config)
