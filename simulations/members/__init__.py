@@ -45,14 +45,17 @@ local    deaf          6.0   7.8       6.2   7.9  1960.3   267.7        9.1     
 orca     deaf          3.4   4.1       3.6   4.4  1708.1    84.4        9.2     2747
 =======  ======  =========  ====  ========  ====  ======  ======  =========  =======
 
-`python -m simulations scale --members 128`: seconds until the last member has a change, beside the epidemic limit, and
-until the first and the last have found a crash. A change has to reach 10,000 within 3.36 s, twice the limit.
+`python -m simulations scale` (whole members up to 500 of `lan`, 128 of `orca`): seconds until the last member has a
+change, beside the epidemic limit, and until the first and the last have found a crash. A change has to reach 10,000
+within 3.36 s, twice the limit.
 
 =======  =======  =======  =====  ==========  ====  =========  ========  ====
 profile  members  model    limit  change p50   max  first p50  last p50   max
 =======  =======  =======  =====  ==========  ====  =========  ========  ====
 lan          128  whole     0.88        0.61  0.67        9.5      10.0  11.5
 lan          128  sampled   0.88        0.64  0.92        9.9      10.4  12.3
+lan          500  whole     1.13        0.83  0.98       11.9      12.5  14.0
+lan          500  sampled   1.13        0.78  1.13       12.3      12.8  14.8
 lan        10000  sampled   1.68        1.11  1.20       17.2      18.1  20.1
 orca         128  whole     0.88        0.55  0.61        5.3       5.6   6.4
 orca         128  sampled   0.88        0.59  0.97        4.4       4.8   5.8
