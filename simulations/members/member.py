@@ -140,6 +140,7 @@ class Member:
         self._around.streams.detach(self.address)
         self._backlog, self._backlog_bytes, self._held = [], 0, []
         self._paused_at, self._block_ends_at = None, Instant(0.0)
+        self._pause_ends_at, self._free_at = Instant(0.0), 0.0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -209,6 +210,14 @@ class Member:
     def is_blocked(self) -> bool:
         """Whether neither in nor out anything gets."""
         return self._world.now < self._block_ends_at - 1e-9
+
+    def recover(self) -> None:
+        """It neither stands still nor is slow from now on."""
+        if self.slow_s:
+            self.slow_s, self.troubled_at = 0.0, self._world.now
+        if self.is_paused:
+            self._pause_ends_at = self._world.now
+            self._resume(self.life)
 
     def _resume(self, life: int) -> None:
         if self.life != life or self._paused_at is None or self._world.now < self._pause_ends_at - 1e-9:

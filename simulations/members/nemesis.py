@@ -57,8 +57,7 @@ class Nemesis:
         self._group.network.heal()
         self._group.network.conditions = Conditions()
         for member in self._group.members.values():
-            if member.slow_s:
-                member.slow_s, member.troubled_at = 0.0, self._world.now
+            member.recover()
             if not member.is_up:
                 self._start(member)
 

@@ -1,9 +1,9 @@
 """Bugs planted in the real machine and around it, to show that the checkers find them.
 
-Each is one class in `machines` (a rule of Raft left out) or `shells` (what a process around it does wrong); its
-docstring says what. `python -m simulations mutations` makes this table anew: how many seeds, each under
-every plan of `simulations.scenarios.plans`, until a checker found the bug, under which plan, and which checker. A run
-counts only when the same seed is good without the bug.
+Each is one class in `machines` (a rule of Raft left out), `shells` (what a process around it does wrong) or `members`
+(a part of gossip with a rule broken); its docstring says what. `python -m simulations mutations` makes this table anew:
+how many seeds, each under every plan of `simulations.scenarios.plans` or of `members`, until a checker found the bug,
+under which plan, and which checker. A run counts only when the same seed is good without the bug.
 
 =========================  =====  =========  =====================
 bug                        seeds  plan       found by
@@ -38,5 +38,15 @@ KeepsStateOnRestore           1  raft       state machine safety
 SaysNoToUnknown               3  elections  linearizability
 AnswersAnyEntry               2  raft       durability
 SnapshotForgets               1  raft       durability
+NeverRefutes                   1  stalls     accuracy
+RefutesTooLow                  1  stalls     accuracy
+NeverBuries                    1  gossip     completeness
+BuriesAtOnce                   1  stalls     accuracy
+BelievesOldNews                1  gossip     traffic
+ProbesNobody                   1  gossip     completeness
+ProbesTheFirst                 1  stalls     completeness
+ForgetsTheLost                 1  gossip     convergence
+SpreadsForEver                 1  gossip     traffic
+NeverReconciles                1  gossip     convergence
 =========================  =====  =========  =====================
 """

@@ -40,7 +40,7 @@ class GossipPlan(msgspec.Struct, frozen=True, kw_only=True):
     members: int | None = None
     profile: str | None = None
     is_sealed: bool | None = None
-    chaos_s: float = 40.0
+    chaos_s: float = 30.0
     mood: Mood | None = None
 
 
@@ -54,7 +54,7 @@ class GossipChaos:
         self._chance = self.world.chance("scenario")
         chance = self._chance
         self.profile = plan.profile or chance.pick(("orca", "orca", "orca", "lan", "local"))
-        self._count = plan.members or chance.pick((2, 3, 3, 4, 5, 5, 6, 7, 8, 12))
+        self._count = plan.members or chance.pick((2, 3, 3, 4, 4, 5, 5, 6, 8, 12))
         is_sealed = chance.happens(0.2) if plan.is_sealed is None else plan.is_sealed
         key = chance.randbytes(32)
         self.group = Group(self.world, config_of(PROFILES[self.profile]), key=key if is_sealed else b"")
