@@ -45,7 +45,7 @@ from node.membership import Membership
 from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
-from node.mesh.driver import Mesh
+from node.mesh.driver import Mesh, MeshAddress
 from node.mesh.purpose import Purpose
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
@@ -361,7 +361,8 @@ class _Agent:
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
         await nursery.start(carrier.run)
-        gossip = await nursery.start(self._membership.run, gossip_port, address)
+        told = MeshAddress(config.gossip.advertise, address.port)
+        gossip = await nursery.start(self._membership.run, gossip_port, told)
         self._node_addresses = NodeAddresses(
             mesh=join_host_port(config.gossip.advertise, address.port), gossip=str(gossip)
         )
