@@ -363,7 +363,8 @@ class _Agent:
         await nursery.start(carrier.run)
         gossip = await nursery.start(self._membership.run, gossip_port, address)
         self._node_addresses = NodeAddresses(
-            mesh=join_host_port(config.gossip.advertise, address.port), gossip=str(gossip)
+            mesh=join_host_port(config.gossip.advertise, address.port),
+            gossip="" if self._membership.is_delegated else str(gossip),
         )
         nursery.start_soon(self._trust.keeper.run)
         nursery.start_soon(self._keeper.run)

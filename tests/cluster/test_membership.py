@@ -94,7 +94,8 @@ def test_a_node_whose_peers_all_moved_finds_them_by_a_seed_with_a_name() -> None
         one.start()
         two.wait_up()
         wait_alive([one, two], "n1", "n2")
-        cluster.wait_settled(2)
+        cluster.write("kept", "again")
+        cluster.wait_words("kept", ["known", "again"])
 
 
 def test_a_cluster_over_ipv6() -> None:
@@ -112,7 +113,7 @@ def test_an_agent_is_met_over_ipv6(tmp_path: Path) -> None:
     )
     with peers(one):
         one.start()
-        with real_agents(1, encrypt=KEY, join=[one.address], host="::1") as (agent,):
+        with real_agents(1, encrypt=KEY, join=[one.gossip_address], host="::1") as (agent,):
             wait_alive([one], "n1", "real1")
             assert members_of(one)["real1"]["address"] == agent.address
             agent.wait_state(one.id, "alive")
