@@ -364,7 +364,8 @@ class _Agent:
         told = MeshAddress(config.gossip.advertise, address.port)
         gossip = await nursery.start(self._membership.run, gossip_port, told)
         self._node_addresses = NodeAddresses(
-            mesh=join_host_port(config.gossip.advertise, address.port), gossip=str(gossip)
+            mesh=join_host_port(config.gossip.advertise, address.port),
+            gossip="" if self._membership.is_delegated else str(gossip),
         )
         nursery.start_soon(self._trust.keeper.run)
         nursery.start_soon(self._keeper.run)

@@ -59,7 +59,7 @@ class OwnReport:
             store_bytes_max=usage.limit_bytes,
             certificate_starts_at_ms=life.not_before_ms,
             certificate_ends_at_ms=life.not_after_ms,
-            is_gossip_sealed=self._membership.is_sealed,
+            is_gossip_sealed=self._membership.is_delegated or self._membership.is_sealed,
         )
 
 

@@ -75,7 +75,6 @@ class EmbeddedGossip:
         self, port: int, mesh: MeshAddress | None, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Gossip until cancelled. Raises AddressInUseError, InvalidConfigError, StoreCorruptError."""
-        self._ring.load()
         sockets = await open_sockets(self._config.host, port)
         self._address = Address(self._config.advertise or sockets.address.host, sockets.address.port)
         machine = self._make_machine(mesh)

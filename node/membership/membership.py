@@ -118,6 +118,7 @@ class Membership:
 
         Raises AddressInUseError, InvalidConfigError, StoreCorruptError.
         """
+        self.ring.load()  # beside an agent too: who joins here is given the keys
         async with trio.open_nursery() as nursery:
             address = await nursery.start(self._backend.run, port, mesh)
             for key, value in self._told.items():

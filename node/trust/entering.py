@@ -18,7 +18,7 @@ from node.store.views import WriteView
 from node.trust.joining import JoinOrder, ask_to_join
 from node.trust.kept import KeptTrust, OwnTrust
 from node.trust.messages import ANSWER_BYTES_MAX, JoinAnswer
-from orca.config import MESH_PORT, NodeConfig
+from orca.config import MESH_PORT, GossipBackend, NodeConfig
 from orca.errors import InvalidConfigError, InvalidRequestError, NodeUnreachableError, NotAvailableError, OrcaError
 from orca.model.ids import NodeId
 from orca.model.join_token import JoinOptions, parse_join_token
@@ -149,10 +149,14 @@ async def _join(peer: str, target: tuple[str, int], order: JoinOrder, config: No
 
 
 def addresses_of(config: NodeConfig, mesh_port: int = 0, gossip_port: int = 0) -> NodeAddresses:
-    """What others are told of a node with `config`; ports that the system chooses are known once it runs."""
-    host = config.gossip.advertise
+    """What others are told of a node with `config`; ports that the system chooses are known once it runs.
+
+    A node beside a Serf agent has no gossip port.
+    """
+    host, is_delegated = config.gossip.advertise, config.gossip.backend is GossipBackend.SERF
     mesh = mesh_port or (config.mesh_port and config.mesh_port + config.port_offset)
     gossip = gossip_port or (config.gossip.port and config.gossip.port + config.port_offset)
     return NodeAddresses(
-        mesh=join_host_port(host, mesh) if mesh else "", gossip=join_host_port(host, gossip) if gossip else ""
+        mesh=join_host_port(host, mesh) if mesh else "",
+        gossip=join_host_port(host, gossip) if gossip and not is_delegated else "",
     )

@@ -58,6 +58,11 @@ class Peer(Node):
         """Where others join."""
         return f"{self.host}:{self.mesh}"
 
+    @property
+    def gossip_address(self) -> str:
+        """Where a plain Serf agent joins."""
+        return f"{self.host}:{self.gossip}"
+
     def make_token(self, uses: int = 1, **fields: Any) -> str:
         """A join token of this node's cluster, as soon as that can be had."""
 
@@ -274,7 +279,7 @@ def show_views(seen: Mapping[str, Any]) -> None:
     """What each node last said of the group, for whoever reads a failure."""
     for name, (quorum, voters) in seen.items():
         keys = ("term", "epoch", "leader", "commit_index", "applied_index", "wanted", "last_change")
-        print(name, voters, None if quorum is None else {key: quorum[key] for key in keys})  # noqa: T201
+        print(name, voters, None if quorum is None else {key: quorum.get(key) for key in keys})  # noqa: T201
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
-"""How processes find each other: seeds by name and by address, over IPv6, late, and again after all were killed."""
+"""How processes find each other: over IPv6, by a seed with a name, and again after all were killed."""
 
+import base64
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from tests.cluster.agents import real_agents
 from tests.cluster.cluster import SETTLE_S, Cluster, Peer, running_cluster
 from tests.integration.node import free_port, until
 
+KEY = base64.b64encode(bytes(range(32))).decode()
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
@@ -56,7 +58,7 @@ def test_all_find_each_other_again_without_seeds_after_all_were_killed_and_nobod
         wait_alive(cluster.nodes, "n1", "n2", "n3")
         cluster.wait_settled()
         before = {node.name: counts(node)["incarnation"] for node in cluster.nodes}
-        kill_and_forget_seeds(cluster)
+        kill_all_when_known(cluster)
         cluster.restart_dead()
         wait_alive(cluster.nodes, "n1", "n2", "n3")
         for node in cluster.nodes:
@@ -71,34 +73,34 @@ def counts(node: Peer) -> dict[str, int]:
     return found
 
 
-def kill_and_forget_seeds(cluster: Cluster) -> None:
-    until(lambda: all(len(members_of(node)) == 3 for node in cluster.nodes), "all are known")
+def kill_all_when_known(cluster: Cluster) -> None:
+    until(lambda: all(len(members_of(node)) == len(cluster.nodes) for node in cluster.nodes), "all are known")
     cluster.write("kept", "known")  # a second, in which peers are written down
     until(lambda: all(node.words("kept") == ["known"] for node in cluster.nodes), "all know the write", SETTLE_S)
     cluster.kill_all()
-    for node in cluster.nodes:
-        node.join = ()
 
 
-def test_a_seed_is_looked_up_by_name_until_somebody_is_there(tmp_path: Path) -> None:
-    one = peer(tmp_path, "n1")
-    two = peer(tmp_path, "n2", join=("no-such-name.invalid", f"localhost:{one.gossip}"))
-    with peers(one, two):
+def test_a_node_whose_peers_all_moved_finds_them_by_a_seed_with_a_name() -> None:
+    with running_cluster(2) as cluster:
+        one, two = cluster.nodes
+        wait_alive(cluster.nodes, "n1", "n2")
+        kill_all_when_known(cluster)
+        for node in cluster.nodes:
+            node.gossip, node.mesh = free_port(), free_port()
+        two.options = (*two.options, "--seed", "no-such-name.invalid", "--seed", f"localhost:{one.gossip}")
         two.spawn()  # before there is anybody
-        until(lambda: "no peer can tell its cluster yet" in two.log, "it says whom it waits for", SETTLE_S)
+        until(lambda: "no peer answers yet" in two.log, "it says whom it waits for", SETTLE_S)
         assert "'no-such-name.invalid' is not known to the resolver" in two.log
         one.start()
         two.wait_up()
         wait_alive([one, two], "n1", "n2")
-        assert one.get("/v1/status").json()["cluster"] == two.get("/v1/status").json()["cluster"]
+        cluster.write("kept", "again")
+        cluster.wait_words("kept", ["known", "again"])
 
 
-def test_a_cluster_over_ipv6_with_a_real_agent_in_it(tmp_path: Path) -> None:
-    one, two = (peer(tmp_path, name, host="[::1]", gossip=free_port("::1")) for name in ("n1", "n2"))
-    two.join = (one.address,)
-    with peers(one, two):
-        one.start()
-        two.start()
+def test_a_cluster_over_ipv6() -> None:
+    with running_cluster(2, hosts=("[::1]", "[::1]")) as cluster:
+        one, two = cluster.nodes
         wait_alive([one, two], "n1", "n2")
         assert members_of(one)["n2"]["address"] == f"[::1]:{two.gossip}"
         until(lambda: len((one.quorum() or {"members": ()})["members"]) == 2, "the mesh works too", SETTLE_S)
@@ -106,10 +108,12 @@ def test_a_cluster_over_ipv6_with_a_real_agent_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.serf
 def test_an_agent_is_met_over_ipv6(tmp_path: Path) -> None:
-    one = peer(tmp_path, "n1", host="[::1]", gossip=free_port("::1"), config='[gossip]\nprofile = "local"\n')
+    one = peer(
+        tmp_path, "n1", host="[::1]", gossip=free_port("::1"), config=f'[gossip]\nkey = "{KEY}"\nprofile = "local"\n'
+    )
     with peers(one):
         one.start()
-        with real_agents(1, join=[one.address], host="::1") as (agent,):
+        with real_agents(1, encrypt=KEY, join=[one.gossip_address], host="::1") as (agent,):
             wait_alive([one], "n1", "real1")
             assert members_of(one)["real1"]["address"] == agent.address
             agent.wait_state(one.id, "alive")
@@ -117,15 +121,11 @@ def test_an_agent_is_met_over_ipv6(tmp_path: Path) -> None:
 
 def test_others_are_told_the_advertised_address() -> None:
     with tempfile.TemporaryDirectory(prefix="orca-cluster-") as made:
-        one = peer(Path(made), "n1")
-        two = peer(
-            Path(made), "n2", host="0.0.0.0", config='[gossip]\nadvertise = "127.0.0.2"\nkey = "' + "A" * 43 + '="\n'
-        )
-        one.config = '[gossip]\nkey = "' + "A" * 43 + '="\n'
-        two.join = (one.address,)
+        cluster = Cluster(Path(made), 2)
+        one, two = cluster.nodes
+        two.host, two.config = "0.0.0.0", '[gossip]\nadvertise = "127.0.0.2"\n'
         with peers(one, two):
-            one.start()
-            two.start()
+            cluster.start()
             wait_alive([one, two], "n1", "n2")
             assert members_of(one)["n2"]["address"] == f"127.0.0.2:{two.gossip}"
             until(lambda: members_of(one)["n2"]["rtt_ms"] is not None, "it is probed there", SETTLE_S)

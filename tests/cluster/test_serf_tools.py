@@ -48,7 +48,7 @@ def test_a_sealed_mixed_cluster_is_seen_and_steered_from_both_sides() -> None:
     config = f'[gossip]\nkey = "{KEY}"\nprofile = "local"\n'
     with (
         running_cluster(2, config=config) as cluster,
-        real_agents(2, encrypt=KEY, join=[cluster.nodes[0].address]) as (
+        real_agents(2, encrypt=KEY, join=[cluster.nodes[0].gossip_address]) as (
             real,
             other,
         ),
@@ -131,7 +131,7 @@ def test_the_real_command_line_works_against_a_node() -> None:
     config = f'[gossip]\nkey = "{KEY}"\nprofile = "local"\n'
     with (
         running_cluster(1, config=f'{config}[gossip.rpc]\nkey = "{RPC_KEY}"\nport = {port}\n') as cluster,
-        real_agents(1, encrypt=KEY, join=[cluster.nodes[0].address]) as (real,),
+        real_agents(1, encrypt=KEY, join=[cluster.nodes[0].gossip_address]) as (real,),
     ):
         (node,) = cluster.nodes
         rpc = f"{HOST}:{port}"
