@@ -99,6 +99,7 @@ def running_node(directory: Path, *options: str, docker_url: str = "") -> Iterat
 
 def join_cluster(directory: Path, member: NodeProcess, *options: str) -> None:
     """Make the data below `directory` that of a node of `member`'s cluster; nothing runs yet."""
+    until(lambda: member.call("GET", "/v1/ca")["authorities"], "the cluster has its CA", pause_s=0.05)
     made = member.call("POST", "/v1/tokens")
     command = [
         sys.executable, "-m", "orca", "join", made["peer"], "--join-only", "--data-dir", str(directory / "node"),
