@@ -47,6 +47,7 @@ from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
 from node.mesh.driver import Mesh, MeshAddress
 from node.mesh.purpose import Purpose
+from node.proxy.remote import RemoteInstances
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
@@ -253,6 +254,8 @@ class _Agent:
             fed_age_s=self._feed.fed_age_s,
         )
         self._wiring.trust_changed = self._trust.keeper.state_changed
+        self._remote = RemoteInstances(self._mesh, self._wiring.endpoint)
+        self._proxy.reach_other_nodes(self._remote.dial)
         self._secrets = Secrets(
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
         )
@@ -354,12 +357,13 @@ class _Agent:
             handlers,
             config.gossip.host,
             mesh_port,
-            stream_handlers={Purpose.API: self._api.serve_node},
+            stream_handlers={Purpose.API: self._api.serve_node, Purpose.TUNNEL: self._remote.serve},
             join=self._trust.desk.serve,
             unreachable=self._replica.unreachable,
         )
         address = await nursery.start(run_mesh)
         gossip_port = config.gossip.port and config.gossip.port + config.port_offset
+        await nursery.start(self._remote.run)
         await nursery.start(carrier.run)
         told = MeshAddress(config.gossip.advertise, address.port)
         gossip = await nursery.start(self._membership.run, gossip_port, told)

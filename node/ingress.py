@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
 from orca.model.allocation import AllocationStatus, DesiredStatus
-from orca.model.ids import AllocationId, ServiceId
+from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.spec import Protocol
 
 
 def routed_services(
-    state: ClusterState, statuses: Mapping[AllocationId, AllocationStatus]
+    state: ClusterState, statuses: Mapping[AllocationId, AllocationStatus], own: NodeId
 ) -> tuple[RoutedService, ...]:
-    """Every service with routes and those of its copies that are ready and wanted.
+    """Every service with routes and those of its copies that are ready and wanted, as node `own` reaches them.
 
     Copies of an older revision serve beside the new ones for as long as they are wanted:
     the scheduler decides when they go.
@@ -27,13 +27,14 @@ def routed_services(
             and status is not None
             and status.is_ready
         ):
-            targets[allocation.service] += _targets(status)
+            targets[allocation.service] += _targets(status, own)
     return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
 
 
-def _targets(status: AllocationStatus) -> list[Target]:
+def _targets(status: AllocationStatus, own: NodeId) -> list[Target]:
+    node = None if status.node == own else status.node
     return [
-        Target(allocation=status.allocation, port=one.port, host=one.host, host_port=one.host_port)
+        Target(allocation=status.allocation, node=node, port=one.port, host=one.host, host_port=one.host_port)
         for one in status.endpoints
         if one.protocol is Protocol.TCP
     ]

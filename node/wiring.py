@@ -48,7 +48,7 @@ from orca.model.allocation import Allocation, AllocationStatus, Endpoint, Phase
 from orca.model.event import EventKind, Severity
 from orca.model.ids import AllocationId, LogIndex, display_name
 from orca.model.node import NodeFacts
-from orca.model.spec import RuntimeKind
+from orca.model.spec import Protocol, RuntimeKind
 from orca.sources import Clock
 
 _log = structlog.get_logger("orca.node")
@@ -318,8 +318,15 @@ class Wiring:
 
     def route(self) -> None:
         """Give the proxy the routes of this moment."""
-        services = routed_services(self.replica.state, self._beliefs.statuses)
+        services = routed_services(self.replica.state, self._beliefs.statuses, self._identity.node)
         self._proxy.set_table(build_route_table(services, self._beliefs.changes))
+
+    def endpoint(self, allocation: AllocationId, port: int) -> Endpoint | None:
+        """Where a port of a copy that this node is to run listens; for requests from other nodes."""
+        placed, status = self.replica.state.allocations.get(allocation), self._beliefs.statuses.get(allocation)
+        if placed is None or placed.node != self._identity.node or status is None:
+            return None
+        return next((one for one in status.endpoints if one.port == port and one.protocol is Protocol.TCP), None)
 
     def facts(self) -> NodeFacts:
         """What this node says of itself."""

@@ -5,14 +5,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from orca.model.ids import AllocationId, ServiceId
+from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.spec import RouteSpec
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A ready instance: its `port` is reached at `host`:`host_port` from this node."""
+    """A ready instance: its `port` is reached at `host`:`host_port` on its own node; `node` None is this one."""
 
     allocation: AllocationId
+    node: NodeId | None = None
     port: int
     host: str
     host_port: int

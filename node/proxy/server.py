@@ -13,6 +13,7 @@ from node.proxy.connection import ClientConnection
 from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
 from node.proxy.traffic import ProxyStats, Traffic
+from node.proxy.upstream import Dial, dial_through
 from orca.errors import AddressInUseError
 from orca.model.ids import AllocationId
 from orca.sources import Clock, Rng
@@ -39,6 +40,10 @@ class ProxyServer:
         self._traffic = Traffic(clock, rng, self._limits, trusted)
         self._connections: dict[int, ClientConnection] = {}
         self._has_room = trio.Event()
+
+    def reach_other_nodes(self, dial: Dial) -> None:
+        """Targets on other nodes are reached by `dial` from now on."""
+        self._traffic.pool.dial = dial_through(dial)
 
     async def serve(
         self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

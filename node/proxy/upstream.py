@@ -1,6 +1,7 @@
 """Connections to targets: made, kept for the next request, thrown away."""
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import trio
@@ -21,6 +22,25 @@ def _key(target: Target) -> _Key:
     return (target.allocation, target.host, target.host_port)
 
 
+Dial: TypeAlias = Callable[[Target], Awaitable[trio.SocketStream]]
+"""Connects to a target; raises OSError."""
+
+
+async def _dial_here(target: Target) -> trio.SocketStream:
+    if target.node is not None:
+        raise OSError(f"the target is on {target.node}, and there is no way to other nodes")
+    return await trio.open_tcp_stream(target.host, target.host_port)
+
+
+def dial_through(remote: Dial) -> Dial:
+    """Targets of this node directly, all others by `remote`."""
+
+    async def dial(target: Target) -> trio.SocketStream:
+        return await (_dial_here(target) if target.node is None else remote(target))
+
+    return dial
+
+
 class UpstreamPool:
     """Idle connections, newest first, bounded for each target and closed when they age."""
 
@@ -28,6 +48,8 @@ class UpstreamPool:
         self._clock = clock
         self._limits = limits
         self._idle: dict[_Key, deque[tuple[Instant, Wire]]] = {}
+        self.dial: Dial = _dial_here
+        """How a target is reached; set by whoever knows a way to other nodes."""
 
     def idle_count(self) -> int:
         """Connections kept at the moment."""
@@ -54,7 +76,7 @@ class UpstreamPool:
         """
         with trio.move_on_after(self._limits.connect_timeout_s):
             try:
-                stream = await trio.open_tcp_stream(target.host, target.host_port)
+                stream = await self.dial(target)
             except OSError as error:
                 raise UpstreamLostError("the target refused the connection", is_unsent=True) from error
             return Wire(stream, UpstreamLostError, self._limits.stall_timeout_s)

@@ -178,6 +178,19 @@ def test_every_command_of_the_tour_gives_the_same_on_every_node(computers: Seque
     until(lambda: ready(first, 3), "as deployed", SETTLE_S)
 
 
+def test_each_node_serves_a_copy_that_runs_on_another_one(computers: Sequence[Computer]) -> None:
+    first = computers[0]
+    path = first.directory / "one.toml"
+    path.write_text(
+        SERVICE.replace('"hello"', '"lone"').replace("/hello", "/lone").replace("replicas = 3", "replicas = 1")
+    )
+    first.orca("deploy", str(path)).good()
+    for one in computers:
+        answers = {one.request("/lone") for _ in range(5)}
+        assert answers == {"module\n"}, f"{one.name}: {answers}"
+    computers[2].orca("rm", "-y", "lone").good()
+
+
 def test_the_doctor_finds_all_links_open_and_a_closed_one_with_its_line(computers: Sequence[Computer]) -> None:
     first, second, third = computers
     reply = json.loads(third.orca("doctor", "--json").out)

@@ -6,11 +6,12 @@ import msgspec
 
 from node.ingress import routed_services
 from orca.model.allocation import Endpoint, Phase
-from orca.model.ids import ServiceId
+from orca.model.ids import NodeId, ServiceId
 from orca.model.spec import PortSpec, Protocol, RouteSpec
 from tests.consensus.intent import make_spec
 from tests.consensus.scheduler.fake_world import World
 
+OWN = NodeId("n-own")
 ROUTED: dict[str, Any] = {"routes": (RouteSpec(domain="a.example"),), "ports": (PortSpec(port=80),)}
 
 
@@ -22,7 +23,7 @@ def endpoints() -> tuple[Endpoint, ...]:
 
 
 def targets(world: World) -> list[tuple[str, int]]:
-    (service,) = routed_services(world.state, world.statuses)
+    (service,) = routed_services(world.state, world.statuses, OWN)
     assert service.service == ServiceId("default/web")
     assert service.main_port == 80
     return [(target.allocation, target.host_port) for target in service.targets]
@@ -60,7 +61,7 @@ def test_a_service_that_is_gone_has_no_route() -> None:
     world.put(make_spec(**ROUTED))
     world.settle()
     world.remove("default/web")
-    assert routed_services(world.state, world.statuses) == ()
+    assert routed_services(world.state, world.statuses, OWN) == ()
 
 
 def test_endpoints_of_another_host_are_kept_as_they_are() -> None:
@@ -70,5 +71,16 @@ def test_endpoints_of_another_host_are_kept_as_they_are() -> None:
     (one,) = world.state.allocations
     other = msgspec.structs.replace(endpoints()[0], host="fd00::7")
     world.report(one, Phase.RUNNING, is_ready=True, endpoints=(other,))
-    (service,) = routed_services(world.state, world.statuses)
+    (service,) = routed_services(world.state, world.statuses, OWN)
     assert service.targets[0].host == "fd00::7"
+
+
+def test_a_copy_of_another_node_is_told_from_one_of_this_node() -> None:
+    world = World()
+    world.put(make_spec(**ROUTED))
+    world.think_all()
+    (one,) = world.state.allocations.values()
+    world.report(one.id, Phase.RUNNING, is_ready=True, endpoints=endpoints())
+    for own, node in ((OWN, one.node), (one.node, None)):
+        (service,) = routed_services(world.state, world.statuses, own)
+        assert [target.node for target in service.targets] == [node]
