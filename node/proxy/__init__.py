@@ -29,7 +29,8 @@ request without a body and with an idempotent method whose connection died befor
 first byte of an answer. Nothing else, since it may have had its effect.
 
 `connection` reads requests from one client, `exchange` carries one of them to a target
-and back, `tunnel` copies bytes after a 101, `upstream` keeps idle connections,
-`remote` reaches instances of other nodes through the mesh, `traffic` is what all connections share, `server` accepts. Left out: caching,
-compression, HTTP/2, request buffering; trailers; CONNECT and TRACE (answered 405).
+and back, `tunnel` copies bytes after a 101, `upstream` keeps idle connections, `remote`
+reaches instances of other nodes through the mesh, `traffic` is what all connections
+share, `server` accepts. Left out: caching, compression, HTTP/2, request buffering;
+trailers; CONNECT and TRACE (answered 405).
 """
