@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, mesh, partition, wasm
+from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, join, mesh, partition, wasm
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -15,6 +15,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "cli": cli.main,
     "consensus": consensus.main,
     "mesh": mesh.main,
+    "join": join.main,
     "gossip": gossip.main,
     "partition": partition.main,
     "wasm": wasm.measure,
