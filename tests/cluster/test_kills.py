@@ -1,6 +1,6 @@
 """Nodes are killed at any moment while clients write and read; nothing acknowledged is lost.
 
-`ORCA_KILL_S` says for how long: 25 s by default, 600 in the nightly run. `ORCA_KILL_SEED` repeats the choices
+`ORCA_KILL_S` says for how long: 15 s by default, 600 in the nightly run. `ORCA_KILL_SEED` repeats the choices
 (not the moments: these are real processes).
 """
 
@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.clients import Clients
 from tests.cluster.cluster import Cluster, Peer, allow_more_time, running_cluster
 
-BUDGET_S = float(os.environ.get("ORCA_KILL_S", "25"))
+BUDGET_S = float(os.environ.get("ORCA_KILL_S", "15"))
 SEED = int(os.environ.get("ORCA_KILL_SEED", str(time.time_ns() % 1_000_000)))
 REPLACE_AFTER_S = 20
 _never = threading.Event()

@@ -1,6 +1,6 @@
 """The network between nodes is cut, both ways or one way, while clients write and read.
 
-`ORCA_PARTITION_S` says for how long: 20 s by default.
+`ORCA_PARTITION_S` says for how long: 12 s by default.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tests.cluster.cluster import CHANGED, SETTLE_S, Cluster, Peer, allow_more_t
 from tests.cluster.firewall import Firewall, firewall
 from tests.integration.node import until
 
-BUDGET_S = float(os.environ.get("ORCA_PARTITION_S", "20"))
+BUDGET_S = float(os.environ.get("ORCA_PARTITION_S", "12"))
 SEED = int(os.environ.get("ORCA_PARTITION_SEED", str(time.time_ns() % 1_000_000)))
 CONFIG = "[cluster]\nvoters = 3\nvoter_replace_after_s = 60\n"
 _never = threading.Event()

@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.cluster import SETTLE_S, allow_more_time, running_cluster, same_words
 from tests.integration.node import until
 
-TIMES = int(os.environ.get("ORCA_POWER_CUTS", "10"))
+TIMES = int(os.environ.get("ORCA_POWER_CUTS", "5"))
 KEPT = 20
 """Revisions of a service that are kept."""
 
