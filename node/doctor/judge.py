@@ -85,7 +85,7 @@ def _missing(
             for report in reports
             if any(link.is_good for link in report.links if link.peer == one.node)
         )
-        mend = "see whether it runs: `systemctl status orca` or `orca status` there"
+        mend = "see whether it runs: `orca status` there; `orca up` starts it as who it was"
         if reach:
             mend = f"{', '.join(reach)} can reach it, so it runs: look at the links below"
         yield Finding(

@@ -10,6 +10,7 @@ from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
 from gossip.driver import split_host_port
 from gossip.messages import Address
+from node.addresses import join_host_port
 from node.doctor.examine import Doctor, Way
 from node.membership import Membership
 from node.mesh.driver import Mesh, MeshAddress
@@ -82,7 +83,7 @@ def ways_to_others(
                 node=node,
                 name=record.name,
                 gossip=Address(*split_host_port(text, GOSSIP_PORT)) if text else None,
-                mesh="" if mesh is None else f"{mesh.host}:{mesh.port}",
+                mesh="" if mesh is None else join_host_port(mesh.host, mesh.port),
                 heard_age_ms=None if member is None else member.heard_age_ms,
             )
         )
