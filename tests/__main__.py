@@ -22,6 +22,8 @@ from tests import constraints
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = "not integration and not docker and not slow"
+SHARED_OUT = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Two processes, each with whole files, in their order: those that mostly wait for real time come first."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def static_stages() -> tuple[Stage, ...]:
 
 def test_stage(options: Options, report: Path) -> Stage:
     """Pytest, with its results written to `report` as JUnit XML."""
-    command = [sys.executable, "-m", "pytest", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *SHARED_OUT]
     kind = "unit, contract and integration tests"
     if options.fast:
         command += ["-m", FAST]

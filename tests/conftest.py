@@ -17,7 +17,10 @@ import pytest
 from tests.images import engine_answers, why_no_docker
 from tests.serf_agent import why_no_serf
 
-INTEGRATION = Path(__file__).parent / "integration"
+HERE = Path(__file__).parent
+INTEGRATION = HERE / "integration"
+REAL_TIME = (INTEGRATION, HERE / "cluster", HERE / "gossip" / "live")
+"""What judges processes by the clock on the wall: a computer that stands still for seconds can fail it."""
 NO_ENGINE = "no Docker engine answers"
 NEEDS = ("docker", "serf")
 
@@ -39,8 +42,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below `tests/integration`, and everything with Docker or Serf, is an integration test."""
+    """Everything below `tests/integration`, and everything with Docker or Serf, is an integration test.
+
+    What runs in real time has a second try, which the end of the run tells with the failure of the first.
+    """
     for item in items:
+        if any(place in item.path.parents for place in REAL_TIME):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         if INTEGRATION in item.path.parents or any(map(item.get_closest_marker, NEEDS)):
             item.add_marker(pytest.mark.integration)
 
@@ -66,7 +74,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the tests that did not run, and why."""
+    """Name the tests that did not run, and why; and those that needed a second try, with what failed in the first."""
     by_reason: dict[str, list[str]] = {}
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -75,3 +83,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{len(names)} skipped, {reason}:")
         for name in names:
             terminalreporter.write_line(f"  {name}")
+    again = terminalreporter.stats.get("rerun", [])
+    for report in again:
+        terminalreporter.section(f"first try of {report.nodeid}", sep="-")
+        terminalreporter.write_line(report.longreprtext)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
+
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 AUTH_KEY = "for tests only"
@@ -22,19 +23,6 @@ CONFIG = json.dumps({"rpc_auth": AUTH_KEY})
 def why_no_serf() -> str:
     """Why there is no agent to be had; empty when there is."""
     return "" if shutil.which("serf") else "Debian's serf is not installed"
-
-
-def free_port() -> int:
-    """A port that was free for TCP and UDP a moment ago."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind((HOST, 0))
-            port = int(tcp.getsockname()[1])
-            try:
-                udp.bind((HOST, port))
-            except OSError:
-                continue
-            return port
 
 
 def agent_command(

@@ -48,6 +48,18 @@ def test_in_ci_a_docker_test_that_is_skipped_has_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
+def test_a_second_try_is_told_with_what_failed_in_the_first(tmp_path: Path) -> None:
+    text = (
+        "import pytest\n\ntried = []\n\n@pytest.mark.flaky(reruns=1)\ndef test_it():\n"
+        "    tried.append(1)\n    assert len(tried) == 2, 'too slow once'\n"
+    )
+    ended = run_pytest(tmp_path, text)
+    assert ended.returncode == 0, ended.stdout
+    assert "first try of test_one.py::test_it" in ended.stdout
+    assert "too slow once" in ended.stdout
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize(("mark", "code"), [("docker", 1), ("slow", 0)])
 def test_in_ci_a_docker_test_may_not_skip_itself_either(tmp_path: Path, mark: str, code: int) -> None:
     text = f"import pytest\n\n@pytest.mark.{mark}\ndef test_it():\n    pytest.skip('no luck')\n"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.cluster import SETTLE_S
-from tests.integration.node import free_port, until
+from tests.integration.node import until
+from tests.ports import free_port
 from tests.serf_agent import AUTH_KEY, CONFIG, HOST, agent_command, environ
 
 

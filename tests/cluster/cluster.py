@@ -21,7 +21,8 @@ import msgspec
 from orca.model.ids import ServiceName
 from orca.model.spec import ContainerImage, ServiceSpec
 from orca.model.view import DeployRequest
-from tests.integration.node import ROOT, Node, Reply, fetch, free_port, until
+from tests.integration.node import ROOT, Node, Reply, fetch, until
+from tests.ports import free_port
 
 SETTLE_S = 60.0
 """How long a group may take to be as wanted, on a computer with two busy cores."""

@@ -11,7 +11,8 @@ import pytest
 
 from tests.cluster.agents import real_agents
 from tests.cluster.cluster import SETTLE_S, Cluster, Peer, running_cluster
-from tests.integration.node import free_port, until
+from tests.integration.node import until
+from tests.ports import free_port
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -12,7 +12,8 @@ import pytest
 
 from tests.cluster.agents import RealAgent, real_agents, serf
 from tests.cluster.cluster import SETTLE_S, Peer, running_cluster
-from tests.integration.node import ROOT, free_port, until
+from tests.integration.node import ROOT, until
+from tests.ports import free_port
 from tests.serf_agent import HOST, environ
 
 pytestmark = [pytest.mark.serf, pytest.mark.integration, pytest.mark.slow]

@@ -8,9 +8,7 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.images import docker, remove_by_label
+from tests.ports import free_port
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -44,28 +43,6 @@ def until(look: Callable[[], T | None], what: str, timeout_s: float = PATIENCE_S
             return found
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
         pause(0.05)
-
-
-_PORTS = range(20_000, 32_000)
-"""Below those that the system gives to outgoing connections: who comes back after a minute finds its own still free."""
-_given: set[int] = set()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP and UDP port that nobody has, and that no outgoing connection gets."""
-    while True:
-        port = random.choice(_PORTS)
-        if port in _given:
-            continue
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.socket(family) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
-                tcp.bind((host, port))
-                udp.bind((host, port))
-        except OSError:
-            continue
-        _given.add(port)
-        return port
 
 
 @dataclass(frozen=True)

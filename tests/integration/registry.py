@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.images import busybox_tar, docker
-from tests.integration.node import fetch, free_port, until
+from tests.integration.node import fetch, until
+from tests.ports import free_port
 
 _LABEL = "orca.test.registry"
 USER, PASSWORD = "orca", "s3cret"

@@ -24,9 +24,10 @@ from orca.model.view import (
     StatusReply,
 )
 from orca.version import VERSION
-from tests.integration.node import ROOT, Node, free_port, running_node, until
+from tests.integration.node import ROOT, Node, running_node, until
 from tests.integration.services import HELLO_WAT, module, worker
 from tests.node.runtime.wasm.guests import TRAP, answer
+from tests.ports import free_port
 
 T = TypeVar("T")
 SAYING_WAT = answer("content-type: text/plain\n\nsaid\n")

@@ -15,9 +15,10 @@ import pytest
 from orca.errors import ImageNotFoundError
 from tests.contracts.runtime import ignore_progress, running
 from tests.images import docker
-from tests.integration.node import Node, free_port, running_node, until
+from tests.integration.node import Node, running_node, until
 from tests.integration.registry import PASSWORD, USER, Registries, needs_registry, running_registries
 from tests.node.runtime.docker_subject import DockerSubject
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.docker, needs_registry]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.node import ROOT, Finished, Node, free_port, running_node, until
+from tests.integration.node import ROOT, Finished, Node, running_node, until
 from tests.integration.services import HELLO_WAT, container, module
+from tests.ports import free_port
 
 
 def end_of(node: Node) -> Finished:

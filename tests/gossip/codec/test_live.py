@@ -22,7 +22,8 @@ from gossip.messages import (
     StreamMessage,
     WireState,
 )
-from tests.serf_agent import HOST, Agent, free_port, running_agent
+from tests.ports import free_port
+from tests.serf_agent import HOST, Agent, running_agent
 
 pytestmark = [pytest.mark.serf, pytest.mark.integration]
 KEYS = {"plain": b"", "aes-128": bytes(range(16)), "aes-256": bytes(range(32))}

@@ -13,7 +13,7 @@ from gossip.serf import EventRequested, LeaveRequested, RotationEnded, RotationR
 from gossip.serf.effects import StatusChanged
 from simulations.bench.gossip_members import Sight, parse_serf
 from tests.gossip.live.member import LiveMember, live_member
-from tests.integration.node import free_port
+from tests.ports import free_port
 from tests.serf_agent import HOST, Agent, running_agent
 
 Record: TypeAlias = Callable[[int], tuple[list[Sight], int]]

@@ -18,7 +18,8 @@ from gossip.serf import (
     TagsChanged,
 )
 from tests.gossip.live.member import LiveMember, live_member
-from tests.serf_agent import HOST, Agent, free_port, running_agent
+from tests.ports import free_port
+from tests.serf_agent import HOST, Agent, running_agent
 
 pytestmark = [pytest.mark.serf, pytest.mark.integration, pytest.mark.slow]
 KEY = bytes(range(32))
