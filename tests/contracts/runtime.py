@@ -30,7 +30,7 @@ from orca.errors import InstanceNotFoundError, InvalidRequestError, RuntimeFaile
 from orca.model.allocation import PrepareProgress
 from orca.model.ids import AllocationId
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 """How long a test waits for what must come; long, because a shared computer may be busy."""
 
 EventT = TypeVar("EventT", InstanceStarted, InstanceExited, InstanceRemoved, RuntimeStateChanged)

@@ -28,10 +28,15 @@ def python_component(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return target.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> WasmSubject:
+    """One for all tests here: a component of this size takes seconds to compile."""
+    return WasmSubject(tmp_path_factory.mktemp("wasm"))
+
+
 async def test_python_component_serves_requests_with_bodies_headers_and_clocks(
-    tmp_path: Path, python_component: bytes
+    subject: WasmSubject, python_component: bytes
 ) -> None:
-    subject = WasmSubject(tmp_path)
     workload = subject.workload(python_component, ports=(PortSpec(port=80),), timeout_s=5.0)
     async with serving(subject, workload) as (runtime, client):
         body = b"z" * 300_000
@@ -53,8 +58,7 @@ async def test_python_component_serves_requests_with_bodies_headers_and_clocks(
                 assert (await other.get(path)).status == status
 
 
-async def test_python_component_answers_several_clients_at_once(tmp_path: Path, python_component: bytes) -> None:
-    subject = WasmSubject(tmp_path)
+async def test_python_component_answers_several_clients_at_once(subject: WasmSubject, python_component: bytes) -> None:
     workload = subject.workload(python_component, ports=(PortSpec(port=80),))
     async with serving(subject, workload) as (runtime, _):
         statuses: list[int] = []
