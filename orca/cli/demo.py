@@ -16,6 +16,9 @@ import asyncclick as click
 from orca.cli.program import Session, option, tell_error, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orca.cli.console import Console
     from orca.cli.demo_node import DemoNode
     from orca.client import NodeClient
     from orca.model.view import AllocationView, ServiceView, StatusReply
@@ -25,6 +28,7 @@ WASM_PATH: Final = "/hello"
 CONTAINER_SERVICE: Final = "box"
 CONTAINER_HOST: Final = "box.example"
 CONTAINER_PORT: Final = 8080
+NODES_MAX: Final = 9
 HEAL_S_MAX: Final = 60.0
 CLEAN_S_MAX: Final = 90.0
 _SERVICE_TOML: Final = """\
@@ -50,16 +54,25 @@ ENTRYPOINT ["/server"]
     "demo",
     option("--keep", "is_kept", is_flag=True, help="Leave the node running and say how to reach it."),
     option("--port", type=click.IntRange(1, 65535), metavar="N", help="Port of the proxy [a free one]."),
+    option(
+        "--nodes",
+        type=click.IntRange(1, NODES_MAX),
+        default=1,
+        metavar="N",
+        help=f"So many nodes, WebAssembly only, and one dies under load [1, at most {NODES_MAX}].",
+    ),
     more="Everything is on the loopback address and in a temporary directory. Works without Docker, too. With --json: "
     "answers, healed_s, status, and with --keep the node (api, process, directory, end: the command that ends it).",
 )
-async def demo_command(session: Session, is_kept: bool, port: int | None) -> int:
+async def demo_command(session: Session, is_kept: bool, port: int | None, nodes: int) -> int:
     """Show it."""
     import trio
 
     from orca.cli.demo_node import DemoNode
     from orca.errors import OrcaError
 
+    if nodes > 1:
+        return await _show_cluster(session, nodes, port, is_kept=is_kept)
     demo = Demo(session, DemoNode(port), is_kept=is_kept)
     is_done = False
     try:
@@ -76,22 +89,64 @@ async def demo_command(session: Session, is_kept: bool, port: int | None) -> int
     return 0 if is_done else 1
 
 
+async def _show_cluster(session: Session, count: int, port: int | None, *, is_kept: bool) -> int:
+    """Several nodes, one of which dies."""
+    import trio
+
+    from orca.cli import render
+    from orca.cli.demo_cluster import DemoCluster
+    from orca.cli.members import show_nodes
+    from orca.errors import OrcaError
+
+    console = session.console
+    demo = DemoCluster(count, port, teller(console))
+    is_done = False
+    try:
+        status, nodes = await demo.run()
+        is_done = True
+        if not console.as_json and not console.is_quiet:
+            console.line("")
+            render.status(status, console)
+            console.line("")
+            show_nodes(nodes, console)
+    except OrcaError as error:
+        tell_error(error, console)
+        for node in demo.nodes:
+            for line in node.last_log_lines():
+                console.problem(f"  {node.name} | {line}")
+    finally:
+        with trio.CancelScope(shield=True), trio.move_on_after(CLEAN_S_MAX):
+            if is_kept and is_done:
+                demo.keep()
+            else:
+                await demo.clean()
+    if is_done and console.as_json:
+        console.data({**demo.result, "status": status})
+    return 0 if is_done else 1
+
+
+def teller(console: "Console") -> "Callable[..., None]":
+    """What tells a line of the story at once; nothing of it with `--json` or `--quiet`."""
+
+    def say(text: str, style: str = "") -> None:
+        if not console.as_json and not console.is_quiet:
+            console.line(text, style)
+            console.out.flush()
+
+    return say
+
+
 class Demo:
     """The steps, each said before it is done."""
 
     def __init__(self, session: Session, node: "DemoNode", *, is_kept: bool) -> None:
         self.console = session.console
+        self.say = teller(session.console)
         self.node = node
         self.is_kept = is_kept
         self.image = f"orca-demo-{secrets.token_hex(4)}:latest"
         self.cluster = ""
         self.result: dict[str, Any] = {}
-
-    def say(self, text: str, style: str = "") -> None:
-        """A line of the story; JSON has only its end."""
-        if not self.console.as_json and not self.console.is_quiet:
-            self.console.line(text, style)
-            self.console.out.flush()
 
     async def run(self) -> None:
         """The whole story up to the status table. Raises OrcaError for what goes wrong."""

@@ -1,6 +1,8 @@
 """The child process of the demonstration: a node on free ports in a directory of its own."""
 
 import http.client
+import os
+import random
 import shutil
 import signal
 import socket
@@ -20,18 +22,30 @@ STOP_S_MAX: Final = 20.0
 LOG_LINES: Final = 15
 _POLL_S: Final = 0.1
 _REQUEST_S_MAX: Final = 5.0
+_PORTS: Final = range(20_000, 32_000)
+"""Below those that outgoing connections get: a node that comes back finds its own still free."""
 
 
 class DemoNode:
-    """One node: its directory, ports and process. Started, killed and started again."""
+    """One node: its directory, ports and process. Started, killed and started again.
 
-    def __init__(self, http_port: int | None) -> None:
+    Alone it founds a cluster that nobody joins; with `has_peers` others find it, and `join` makes it one of them.
+    """
+
+    def __init__(self, http_port: int | None, *, name: str = "demo", has_peers: bool = False) -> None:
+        self.name = name
         self.directory = Path(tempfile.mkdtemp(prefix="orca-demo-"))
         self.log_file = self.directory / "node.log"
         self.data_dir = self.directory / "data"
         self.api_port = free_port()
         self.http_port = http_port or free_port()
+        self.gossip_port, self.mesh_port = (free_port(), free_port()) if has_peers else (0, 0)
         self.process: trio.Process | None = None
+        self._peer = self._token = ""
+
+    def join(self, peer: "DemoNode", token: str) -> None:
+        """Its first start joins the cluster of `peer`."""
+        self._peer, self._token = f"127.0.0.1:{peer.mesh_port}", token
 
     @property
     def address(self) -> NodeAddress:
@@ -41,25 +55,26 @@ class DemoNode:
     @property
     def command(self) -> list[str]:
         """How it is started."""
-        listen = [
-            "--api",
-            f"127.0.0.1:{self.api_port}",
-            "--http",
-            f"127.0.0.1:{self.http_port}",
-            "--gossip",
-            "127.0.0.1:0",
-            "--mesh",
-            "0",
-        ]
-        return [sys.executable, "-m", "orca", "up", "--data-dir", str(self.data_dir), "--name", "demo", *listen]
+        verb = ["join", self._peer] if self._peer else ["up"]
+        where = ["--data-dir", str(self.data_dir), "--name", self.name]
+        listen = ["--api", f"127.0.0.1:{self.api_port}", "--http", f"127.0.0.1:{self.http_port}"]
+        members = ["--gossip", f"127.0.0.1:{self.gossip_port}", "--mesh", str(self.mesh_port)]
+        kinds = ["--no-docker"] if self.mesh_port else []
+        return [sys.executable, "-m", "orca", *verb, *where, *listen, *members, *kinds]
 
     async def start(self) -> None:
         """Start it and return when its API answers. Raises NotAvailableError when it does not."""
         with self.log_file.open("ab") as log:
             # A session of its own: Ctrl-C is for the demonstration, which then stops the node in order.
             self.process = await trio.lowlevel.open_process(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "ORCA_JOIN_TOKEN": self._token},
             )
+        self._peer = self._token = ""  # from now on it is a node of its cluster
         with trio.move_on_after(UP_S_MAX):
             async with open_client(self.address, timeout_s=2.0) as client:
                 while self.process.poll() is None:
@@ -70,7 +85,7 @@ class DemoNode:
                         await trio.sleep(_POLL_S)
         code = self.process.poll()
         how = f"did not answer within {UP_S_MAX:g} s" if code is None else f"ended at once with exit code {code}"
-        raise NotAvailableError(f"the node {how}")
+        raise NotAvailableError(f"the node {self.name} {how}")
 
     async def kill(self) -> None:
         """As a power cut would end it."""
@@ -133,10 +148,16 @@ class DemoNode:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP and UDP port of the loopback address that nobody uses now."""
+    while True:
+        port = random.choice(_PORTS)
+        try:
+            with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return port
 
 
 def docker_kill(allocation: str) -> str:

@@ -1,5 +1,6 @@
 """The demonstration, and the program that it puts into an image."""
 
+import json
 import os
 import platform
 import re
@@ -107,6 +108,23 @@ def test_the_demonstration_deploys_kills_and_heals_a_container() -> None:
     assert built is not None
     command = ["docker", "images", "-q", built[1]]
     assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout == ""
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_a_cluster_loses_its_leader_under_load_moves_its_copies_and_takes_it_back() -> None:
+    home = tempfile.mkdtemp()
+    try:
+        done = run_demo("--nodes", "3", "--json", TMPDIR=home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads(done.stdout)
+        assert told["requests"] > 50
+        assert told["failed_late"] == 0
+        (service,) = told["status"]["services"]
+        assert (service["ready"], service["replicas"]) == (3, 3)
+        assert list(Path(home).iterdir()) == []
+    finally:
+        shutil.rmtree(home)
 
 
 @pytest.mark.integration
