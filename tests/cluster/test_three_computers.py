@@ -2,21 +2,17 @@
 one that was removed locked out."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.namespaces import Host, hosts, need_namespaces
-from tests.integration.node import ROOT, Finished, until
+from tests.cluster.computers import SETTLE_S, Computer, alive, join_all, state_of, voters
+from tests.cluster.namespaces import hosts, need_namespaces
+from tests.integration.node import until
 from tests.integration.services import HELLO_WAT
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -31,56 +27,6 @@ replicas = 3
 spread = "zone"
 """
 LOCKED_OUT_S = 5.0
-SETTLE_S = 60.0
-
-
-@dataclass
-class Computer:
-    """A node on a computer of its own, as its owner uses it: by the command line there."""
-
-    host: Host
-    directory: Path
-    name: str
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def data(self) -> Path:
-        return self.directory / "data"
-
-    @property
-    def log(self) -> str:
-        path = self.directory / "log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def spawn(self, *words: str, token: str = "") -> None:
-        """`orca WORDS` with this computer's settings, left running."""
-        options = ("--data-dir", str(self.data), "--name", self.name, "--no-docker", "--label", f"zone={self.name}")
-        command = self.host.command(sys.executable, "-m", "orca", *words, *options)
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "ORCA_JOIN_TOKEN": token}
-            )
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-
-    def orca(self, *words: str, stdin: bytes = b"") -> Finished:
-        """`orca WORDS` typed on this computer."""
-        env = {**os.environ, "ORCA_NODE": f"unix:{self.data}/api.sock", "COLUMNS": "200"}
-        command = self.host.command(sys.executable, "-m", "orca", *words)
-        done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, timeout=120, env=env, check=False)
-        return Finished(words, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-    def json(self, *words: str) -> Any:
-        """What `orca WORDS --json` says, None while it fails."""
-        done = self.orca(*words, "--json")
-        return json.loads(done.out) if done.code == 0 else None
-
-    def request(self, path: str, address: str = "127.0.0.1") -> str:
-        """The answer of the proxy at `address`, asked from this computer."""
-        return self.host.run("curl", "-s", "-m", "10", f"http://{address}{path}")
 
 
 @pytest.fixture(scope="module")
@@ -103,35 +49,6 @@ def computers() -> Iterator[Sequence[Computer]]:
             for one in found:
                 if one.process is not None and one.process.poll() is None:
                     one.kill()
-
-
-def join_all(found: Sequence[Computer]) -> None:
-    """What a person types: `orca up` on the first, and `orca join` with a token on each of the others."""
-    first = found[0]
-    first.spawn("up")
-    until(lambda: first.json("status"), "the first node answers", SETTLE_S)
-    for other in found[1:]:
-        token = until(lambda: first.json("token", "create"), "a token", SETTLE_S)["token"]
-        other.spawn("join", first.host.address, token=token)
-    for one in found:
-        until(lambda one=one: alive(one) == ["n1", "n2", "n3"], f"{one.name} lists all", SETTLE_S)  # type: ignore[misc] # bound now
-    until(lambda: voters(first) == ["n1", "n2", "n3"], "three vote", SETTLE_S)
-
-
-def alive(one: Computer) -> list[str]:
-    """Whom the node believes alive, by name."""
-    reply = one.json("nodes")
-    return sorted(member["name"] for member in reply["members"] if member["state"] == "alive") if reply else []
-
-
-def state_of(one: Computer, name: str) -> str:
-    reply = one.json("nodes")
-    return "" if reply is None else str({m["name"]: m["state"] for m in reply["members"]}.get(name, ""))
-
-
-def voters(one: Computer) -> list[str]:
-    reply = one.json("quorum")
-    return sorted(m["name"] for m in reply["members"] if m["role"] in {"leader", "voter"}) if reply else []
 
 
 def copies(one: Computer) -> list[Any]:
