@@ -33,8 +33,8 @@ from gossip.codec.frames import (
     read_ping,
     read_version,
 )
-from gossip.codec.lzw import compress
-from gossip.codec.packets import PacketCodec, expanded
+from gossip.codec.lzw import compress, expanding
+from gossip.codec.packets import PacketCodec, compressed_bytes
 from gossip.codec.sealing import OVERHEAD_BYTES
 from gossip.messages import (
     Ack,
@@ -60,7 +60,13 @@ _COMPRESSED_MAX: Final = 24 * 1024
 """More would keep the loop for longer than 5 ms: beyond some 250 members bytes are cheaper than that."""
 _HEADER_TEXT_MAX: Final = 4096
 
-_Needs = Generator[None, bytes, StreamMessage]
+_NODES_A_TURN: Final = 128
+"""Of a push/pull: some 2 ms."""
+
+_Turns = Generator[bool, bytes, "StreamMessage | None"]
+"""Yields True to let others run; it goes on without more bytes."""
+_Needs = Generator[bool, bytes, StreamMessage]
+"""The same, and yields False when it needs more bytes first."""
 
 
 def encode_stream(message: StreamMessage, codec: PacketCodec) -> bytes:
@@ -122,15 +128,25 @@ class StreamReader:
 
     def feed(self, data: bytes) -> StreamMessage | None:
         """The message as soon as it is whole. Raises CodecError when it never will be."""
+        turns = self.feeding(data)
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                found: StreamMessage | None = end.value
+                return found
+
+    def feeding(self, data: bytes) -> _Turns:
+        """`feed` in turns of a few milliseconds, whatever the size; yields True after each."""
         self._size += len(data)
         if self._size > STREAM_BYTES_MAX + _HEADER_TEXT_MAX:
             raise CodecError("too_large", f"more than {STREAM_BYTES_MAX} bytes on a stream")
         if self._plain is not None:
-            return self._plain.feed(data)
+            return (yield from self._plain.feeding(data))
         self._head += data
-        return self._unwrap()
+        return (yield from self._unwrap())
 
-    def _unwrap(self) -> StreamMessage | None:
+    def _unwrap(self) -> _Turns:
         """Label and seal, while they stand in front."""
         codec = self._codec
         label_bytes = 2 + len(codec.label) if codec.label else 0
@@ -138,30 +154,30 @@ class StreamReader:
             if codec.label and self._head and self._head[0] != HAS_LABEL:
                 raise CodecError("bad_label", "a stream without a label")
             return None
-        body = codec.unlabelled(bytes(self._head))
-        if not body:
+        codec.unlabelled(bytes(self._head[: label_bytes + 1]))
+        head = bytes(self._head[label_bytes : label_bytes + 5])
+        if not head:
             return None
-        is_sealed = body[0] == ENCRYPT
+        is_sealed = head[0] == ENCRYPT
         if codec.keyring is None or (not is_sealed and not codec.verifies_incoming):
             if is_sealed:
                 raise CodecError("sealed", "a sealed stream came, and this cluster has no key")
+            body = bytes(self._head[label_bytes:])
             self._head.clear()
             self._plain = _PlainReader()
-            return self._plain.feed(body)
+            return (yield from self._plain.feeding(body))
         if not is_sealed:
             raise CodecError("plain", "a plain stream came, and this cluster has a key")
-        if len(body) < 5:
+        if len(head) < 5:
             return None
-        length = int.from_bytes(body[1:5], "big")
+        length = int.from_bytes(head[1:5], "big")
         if length > STREAM_BYTES_MAX:
             raise CodecError("too_large", f"{length} sealed bytes are announced")
-        if len(body) < 5 + length:
+        place = label_bytes + 5
+        if len(self._head) < place + length:
             return None
-        plain = codec.keyring.open(body[5 : 5 + length], body[:5] + codec.label)
-        message = _PlainReader().feed(plain)
-        if message is None:
-            raise CodecError("truncated", "the sealed message is not whole")
-        return message
+        plain = codec.keyring.open(bytes(self._head[place : place + length]), head + codec.label)
+        return (yield from _PlainReader().reading(plain, "sealed"))
 
 
 class _PlainReader:
@@ -183,7 +199,7 @@ class _PlainReader:
         self._kind = -1
         self._parse: _Needs | None = None
 
-    def feed(self, data: bytes) -> StreamMessage | None:
+    def feeding(self, data: bytes) -> _Turns:
         """The message when it is whole."""
         try:
             if self._parse is None:
@@ -191,17 +207,22 @@ class _PlainReader:
                     return None
                 self._kind, data = data[0], data[1:]
                 self._parse = self._parser()
-                self._unpacker.feed(data)
-                next(self._parse)
-            else:
-                self._unpacker.feed(data)
-                self._parse.send(b"")
+            self._unpacker.feed(data)
+            while next(self._parse):
+                yield True
         except StopIteration as end:
             found: StreamMessage = end.value
             return found
         except msgpack.BufferFull as error:
             raise CodecError("too_large") from error
         return None
+
+    def reading(self, data: bytes, what: str) -> _Needs:
+        """The message in `data`, which is all there is."""
+        message = yield from self.feeding(data)
+        if message is None:
+            raise CodecError("truncated", f"the {what} message is not whole")
+        return message
 
     def _parser(self) -> _Needs:
         match self._kind:
@@ -216,20 +237,20 @@ class _PlainReader:
             case kind:
                 raise CodecError("unknown_type", f"type {kind} on a stream")
 
-    def _value(self) -> Generator[None, bytes, Any]:
+    def _value(self) -> Generator[bool, bytes, Any]:
         """The next msgpack value."""
         while True:
             try:
                 return self._unpacker.unpack()
             except msgpack.OutOfData:
-                yield
+                yield False
             except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
                 raise CodecError("bad_msgpack", str(error)) from error
 
-    def _struct(self) -> Generator[None, bytes, Fields]:
+    def _struct(self) -> Generator[bool, bytes, Fields]:
         return as_fields((yield from self._value()))
 
-    def _bytes(self, count: int) -> Generator[None, bytes, bytes]:
+    def _bytes(self, count: int) -> Generator[bool, bytes, bytes]:
         """The next `count` bytes as they are."""
         pieces: list[bytes] = []
         while count:
@@ -237,7 +258,7 @@ class _PlainReader:
             pieces.append(piece)
             count -= len(piece)
             if count:
-                yield
+                yield False
         return b"".join(pieces)
 
     def _push_pull(self) -> _Needs:
@@ -246,8 +267,10 @@ class _PlainReader:
         if count > NODES_MAX or state_bytes > STREAM_BYTES_MAX:
             raise CodecError("too_large", f"{count} nodes and {state_bytes} bytes of state are announced")
         nodes = []
-        for _ in range(count):
+        for number in range(1, count + 1):
             nodes.append(_read_node((yield from self._struct())))
+            if number % _NODES_A_TURN == 0:
+                yield True
         state = yield from self._bytes(state_bytes)
         return PushPull(nodes=tuple(nodes), user_state=state, is_join=flag(header, b"Join"))
 
@@ -270,11 +293,8 @@ class _PlainReader:
         if self._depth:
             raise CodecError("too_many", "a compression inside a compression")
         fields = yield from self._struct()
-        body = pack({"Algo": uint(fields, b"Algo", 8), "Buf": blob(fields, b"Buf")})
-        message = _PlainReader(self._depth + 1).feed(expanded(body, EXPANDED_BYTES_MAX))
-        if message is None:
-            raise CodecError("truncated", "the compressed message is not whole")
-        return message
+        plain = yield from expanding(compressed_bytes(fields), EXPANDED_BYTES_MAX)
+        return (yield from _PlainReader(self._depth + 1).reading(plain, "compressed"))
 
 
 def _read_node(fields: Fields) -> PushPullNode:

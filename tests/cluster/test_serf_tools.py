@@ -94,7 +94,7 @@ def check_events(one: Peer, real: RealAgent, other: RealAgent) -> None:
     assert serf(real.rpc, "event", "from-serf", "some words").returncode == 0
     wait_event(one, "cluster.event", "event from-serf: some words")
     one.cli("gossip", "send", "from-orca", "x").good()
-    until(lambda: "messageUserEventType: from-orca" in other.log, "the agent heard the event")
+    until(lambda: other.has_heard("from-orca"), "the agent heard the event", SETTLE_S)
     wait_event(one, "member.joined", real.name)
 
 
@@ -147,7 +147,7 @@ def test_the_real_command_line_works_against_a_node() -> None:
         assert {line.split()[0] for line in said("members").splitlines()} == {node.id, real.name}
         assert "zone=z0" in said("members", "-name", node.id)
         said("event", "deploy", "web")
-        until(lambda: "messageUserEventType: deploy" in real.log, "the agent heard the event")
+        until(lambda: real.has_heard("deploy"), "the agent heard the event", SETTLE_S)
         assert f"Ack from '{real.name}'" in said("query", "-timeout=2s", "load")
         said("tags", "-set", "tier=db")
         until(lambda: "tier=db" in real.line_of(node.id), "the agent knows the new tag")
