@@ -4,6 +4,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import msgpack
+import msgspec
 
 from gossip.codec.dialect import (
     CodecError,
@@ -70,13 +71,10 @@ _Needs = Generator[bool, bytes, StreamMessage]
 
 
 def encode_stream(message: StreamMessage, codec: PacketCodec) -> bytes:
-    """All bytes of one side of a stream.
-
-    An exchange of states between members is compressed, to a quarter; a join is not, because its
-    first answers are many and wanted at once.
-    """
+    """All bytes of one side of a stream."""
     plain = _plain(message)
-    if isinstance(message, PushPull) and not message.is_join and COMPRESSED_FROM_BYTES <= len(plain) <= _COMPRESSED_MAX:
+    is_worth_it = COMPRESSED_FROM_BYTES <= len(plain) <= _COMPRESSED_MAX
+    if isinstance(message, PushPull) and message.is_compressed and is_worth_it:
         plain = bytes((COMPRESS,)) + pack({"Algo": 0, "Buf": compress(plain)})
     label = bytes((HAS_LABEL, len(codec.label))) + codec.label if codec.label else b""
     if codec.keyring is None:
@@ -294,7 +292,8 @@ class _PlainReader:
             raise CodecError("too_many", "a compression inside a compression")
         fields = yield from self._struct()
         plain = yield from expanding(compressed_bytes(fields), EXPANDED_BYTES_MAX)
-        return (yield from _PlainReader(self._depth + 1).reading(plain, "compressed"))
+        message = yield from _PlainReader(self._depth + 1).reading(plain, "compressed")
+        return msgspec.structs.replace(message, is_compressed=True) if isinstance(message, PushPull) else message
 
 
 def _read_node(fields: Fields) -> PushPullNode:

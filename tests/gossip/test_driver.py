@@ -23,7 +23,9 @@ async def test_pings_are_answered_while_a_large_state_is_expanded() -> None:
     sockets = await open_sockets(HOST, 0)
     machine = Gossip(GossipConfig(), "large", sockets.address, {}, codec, random.Random(1), clock.now())
     driver = GossipDriver(machine, clock, publish=lambda _news: None)
-    state = encode_stream(PushPull(nodes=(), user_state=random.Random(2).randbytes(STATE_BYTES)), codec)
+    state = encode_stream(
+        PushPull(nodes=(), user_state=random.Random(2).randbytes(STATE_BYTES), is_compressed=True), codec
+    )
     assert state[:1] == b"\x09", "it is compressed"
     answered = trio.Event()
     with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as udp:
