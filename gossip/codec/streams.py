@@ -179,22 +179,13 @@ class StreamReader:
 
 
 class _PlainReader:
-    """The message behind label and seal, read as it comes."""
+    """The message behind label and seal, read as it comes.
+
+    Nothing that it holds points back at it, so that what half a message takes is free as soon as the reader is.
+    """
 
     def __init__(self, depth: int = 0) -> None:
-        self._depth = depth
-        self._unpacker = msgpack.Unpacker(
-            raw=True,
-            strict_map_key=False,
-            use_list=False,
-            max_buffer_size=STREAM_BYTES_MAX + 2 * _HEADER_TEXT_MAX,
-            max_array_len=NODES_MAX,
-            max_map_len=1024,
-            max_str_len=STREAM_BYTES_MAX,
-            max_bin_len=STREAM_BYTES_MAX,
-            max_ext_len=_HEADER_TEXT_MAX,
-        )
-        self._kind = -1
+        self._parser = _Parser(depth)
         self._parse: _Needs | None = None
 
     def feeding(self, data: bytes) -> _Turns:
@@ -203,9 +194,8 @@ class _PlainReader:
             if self._parse is None:
                 if not data:
                     return None
-                self._kind, data = data[0], data[1:]
-                self._parse = self._parser()
-            self._unpacker.feed(data)
+                self._parse, data = self._parser.parse(data[0]), data[1:]
+            self._parser.unpacker.feed(data)
             while next(self._parse):
                 yield True
         except StopIteration as end:
@@ -222,8 +212,27 @@ class _PlainReader:
             raise CodecError("truncated", f"the {what} message is not whole")
         return message
 
-    def _parser(self) -> _Needs:
-        match self._kind:
+
+class _Parser:
+    """What is done with the bytes that the unpacker has."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self.unpacker = msgpack.Unpacker(
+            raw=True,
+            strict_map_key=False,
+            use_list=False,
+            max_buffer_size=STREAM_BYTES_MAX + 2 * _HEADER_TEXT_MAX,
+            max_array_len=NODES_MAX,
+            max_map_len=1024,
+            max_str_len=STREAM_BYTES_MAX,
+            max_bin_len=STREAM_BYTES_MAX,
+            max_ext_len=_HEADER_TEXT_MAX,
+        )
+
+    def parse(self, kind: int) -> _Needs:
+        """A message of that kind; raises CodecError when there is none."""
+        match kind:
             case 6:
                 return self._push_pull()
             case 8:
@@ -231,19 +240,20 @@ class _PlainReader:
             case 9:
                 return self._compressed()
             case 0 | 2 | 13:
-                return self._single(self._kind)
-            case kind:
+                return self._single(kind)
+            case _:
                 raise CodecError("unknown_type", f"type {kind} on a stream")
 
     def _value(self) -> Generator[bool, bytes, Any]:
         """The next msgpack value."""
         while True:
             try:
-                return self._unpacker.unpack()
+                return self.unpacker.unpack()
             except msgpack.OutOfData:
-                yield False
+                pass
             except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
                 raise CodecError("bad_msgpack", str(error)) from error
+            yield False
 
     def _struct(self) -> Generator[bool, bytes, Fields]:
         return as_fields((yield from self._value()))
@@ -252,7 +262,7 @@ class _PlainReader:
         """The next `count` bytes as they are."""
         pieces: list[bytes] = []
         while count:
-            piece = self._unpacker.read_bytes(count)
+            piece = self.unpacker.read_bytes(count)
             pieces.append(piece)
             count -= len(piece)
             if count:
