@@ -12,7 +12,7 @@ member, so the machine is told (Lifeguard's local health).
 import errno
 import math
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -52,8 +52,11 @@ _TRY_LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 class StreamInput(Protocol):
     """Collects the bytes of one stream until they are a message; `gossip.codec.streams` has it."""
 
-    def feed(self, data: bytes) -> StreamMessage | None:
-        """The message when it is whole; raises ValueError with a `cause` when it never will be."""
+    def feeding(self, data: bytes) -> Generator[bool, bytes, StreamMessage | None]:
+        """The message when it is whole, in turns of a few milliseconds; yields after each of them.
+
+        Raises ValueError with a `cause` when it never will be whole.
+        """
         ...
 
 
@@ -94,6 +97,7 @@ class GossipDriver:
         self._replies: dict[int, tuple[bytes, trio.Event]] = {}
         self._next_stream = 0
         self._exchanges = 0
+        self._work = trio.Lock()
         self._wake = trio.Event()
 
     async def run(
@@ -220,12 +224,24 @@ class GossipDriver:
                 return None
             self.bytes_received += len(data)
             try:
-                message = collected.feed(bytes(data))
+                message = await self._fed(collected.feeding(bytes(data)))
             except ValueError as error:
                 self._step(DropCounted(cause=getattr(error, "cause", "bad_stream")))
                 return None
             if message is not None:
                 return message
+
+    async def _fed(self, turns: Generator[bool, bytes, StreamMessage | None]) -> StreamMessage | None:
+        """What `turns` end with. Only the first turn of each stream is free: of long works one goes on at a time."""
+        try:
+            next(turns)
+            async with self._work:
+                while True:
+                    await trio.lowlevel.checkpoint()
+                    next(turns)
+        except StopIteration as end:
+            found: StreamMessage | None = end.value
+            return found
 
     def _open(self, effect: OpenStream) -> None:
         if self._nursery is None or self._exchanges >= EXCHANGES_MAX:

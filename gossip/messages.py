@@ -116,11 +116,15 @@ class PushPullNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushPull(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the sender believes, with the upper layer's state."""
+    """Everything the sender believes, with the upper layer's state.
+
+    `is_compressed`: how it came, or is to go when that is worth it; no part of what is said.
+    """
 
     nodes: tuple[PushPullNode, ...]
     user_state: bytes = b""
     is_join: bool = False
+    is_compressed: bool = False
 
 
 Claim: TypeAlias = Alive | Suspect | Dead

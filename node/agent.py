@@ -210,7 +210,7 @@ class _Agent:
         known.changed = self._wiring.peers_changed
         self._contents = self._wiring.contents = ContentSharing(self._blobs, self._mesh, others=self._other_nodes)
         self._feed = IntentFeed(
-            self._replica, self._mesh, self._clock, Freshness(self._clock.now()), others=self._other_nodes
+            self._replica, self._mesh, self._clock, Freshness(self._clock.now()), others=self._nodes_to_ask
         )
         self._keeper = GroupKeeper(
             self._identity.node,
@@ -383,6 +383,10 @@ class _Agent:
         if alive or self._replica.state.nodes:
             return alive
         return [peer.node for peer in self._trust.started.own.peers]  # gossip knows nobody yet
+
+    def _nodes_to_ask(self) -> list[NodeId]:
+        """The living nodes; all others when gossip knows nobody: its key may have changed while this node was away."""
+        return self._other_nodes() or [node for node in self._replica.state.nodes if node != self._identity.node]
 
     def _api_listen(self) -> ApiListen:
         config = self._config

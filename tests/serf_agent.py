@@ -15,7 +15,10 @@ from tests.ports import free_port
 
 HOST = "127.0.0.1"
 AUTH_KEY = "for tests only"
-START_S = 15.0
+START_S = 45.0
+SEEN_S = 45.0
+"""How long news may take. Serf's `local` profile sends each piece twice and leaves who missed it to a push/pull, which
+each member begins every 15 s with one other: three turns, and a slow machine has some to spare."""
 CONFIG = json.dumps({"rpc_auth": AUTH_KEY})
 """The agent has no option for its key."""
 
@@ -68,7 +71,7 @@ class Agent:
         assert done.returncode == 0, f"{line}: {output}"
         return output
 
-    async def logs(self, words: str, *, timeout_s: float = 15.0) -> str:
+    async def logs(self, words: str, *, timeout_s: float = SEEN_S) -> str:
         """The first line of its log, past or to come, that has `words` in it."""
         with trio.move_on_after(timeout_s):
             seen = 0
@@ -89,7 +92,7 @@ class Agent:
             found[name] = state
         return found
 
-    async def sees(self, expected: dict[str, str], *, timeout_s: float = 20.0) -> None:
+    async def sees(self, expected: dict[str, str], *, timeout_s: float = SEEN_S) -> None:
         """Returns when its members are as expected."""
         seen: dict[str, str] = {}
         with trio.move_on_after(timeout_s):
@@ -100,11 +103,11 @@ class Agent:
                 await trio.sleep(0.1)
         raise AssertionError(f"{self.name} sees {seen}, not {expected}")
 
-    async def until_sees(self, name: str, state: str, *, timeout_s: float = 20.0) -> None:
+    async def until_sees(self, name: str, state: str, *, timeout_s: float = SEEN_S) -> None:
         """Returns when it holds one member for that."""
         await self.says("members", lambda said: state in _line_of(said, name), timeout_s=timeout_s)
 
-    async def says(self, verb: str, is_right: Callable[[str], bool], *, timeout_s: float = 20.0) -> None:
+    async def says(self, verb: str, is_right: Callable[[str], bool], *, timeout_s: float = SEEN_S) -> None:
         """Returns when `serf VERB` says what is right."""
         said = ""
         with trio.move_on_after(timeout_s):
@@ -119,6 +122,10 @@ class Agent:
         """`kill -9`."""
         self.process.kill()
         await self.process.wait()
+
+    async def hears(self, name: str, *, timeout_s: float = SEEN_S) -> None:
+        """Returns when that user event was delivered, whether it came in a packet or with a push/pull."""
+        await self.logs(f"Received event: user-event: {name}", timeout_s=timeout_s)
 
     async def _listen(self) -> None:
         assert self.process.stdout is not None

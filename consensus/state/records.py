@@ -277,11 +277,15 @@ class AuditRecord(Record, frozen=True, kw_only=True):
 
 
 class ClusterSettings(Record, frozen=True, kw_only=True):
-    """Settings of the whole cluster; `voters` None is: as many as its size asks for."""
+    """Settings of the whole cluster; `voters` None is: as many as its size asks for.
+
+    `gossip_key_removals`: how many nodes were removed when gossip got its last key because of that.
+    """
 
     name: str = ""
     voters: int | None = None
     gossip_key_version: int = 0
+    gossip_key_removals: int = 0
 
 
 class Outcome(Record, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from gossip.codec.dialect import CodecError, blob, uint, unpack
+from gossip.codec.dialect import CodecError, Fields, blob, uint, unpack
 from gossip.codec.frames import COMPOUND, COMPRESS, HAS_CRC, HAS_LABEL, decode_message
 from gossip.codec.lzw import expand
 from gossip.codec.sealing import OVERHEAD_BYTES, Keyring
@@ -119,10 +119,14 @@ def _collect(frame: bytes, messages: list[PacketMessage], drops: list[str], dept
 
 def expanded(body: bytes, bytes_max: int) -> bytes:
     """The frame inside a compressed one. Raises CodecError."""
-    fields = unpack(body)
+    return expand(compressed_bytes(unpack(body)), bytes_max)
+
+
+def compressed_bytes(fields: Fields) -> bytes:
+    """What is to be expanded, in the body of a compressed frame. Raises CodecError."""
     if uint(fields, b"Algo", 8) != 0:
         raise CodecError("compression", "an algorithm that nobody uses")
-    return expand(blob(fields, b"Buf"), bytes_max)
+    return blob(fields, b"Buf")
 
 
 def _parts(frame: bytes, drops: list[str]) -> list[bytes]:

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import msgpack
+import msgspec
 
 from gossip.codec.dialect import (
     CodecError,
@@ -33,8 +34,8 @@ from gossip.codec.frames import (
     read_ping,
     read_version,
 )
-from gossip.codec.lzw import compress
-from gossip.codec.packets import PacketCodec, expanded
+from gossip.codec.lzw import compress, expanding
+from gossip.codec.packets import PacketCodec, compressed_bytes
 from gossip.codec.sealing import OVERHEAD_BYTES
 from gossip.messages import (
     Ack,
@@ -60,17 +61,20 @@ _COMPRESSED_MAX: Final = 24 * 1024
 """More would keep the loop for longer than 5 ms: beyond some 250 members bytes are cheaper than that."""
 _HEADER_TEXT_MAX: Final = 4096
 
-_Needs = Generator[None, bytes, StreamMessage]
+_NODES_A_TURN: Final = 128
+"""Of a push/pull: some 2 ms."""
+
+_Turns = Generator[bool, bytes, "StreamMessage | None"]
+"""Yields True to let others run; it goes on without more bytes."""
+_Needs = Generator[bool, bytes, StreamMessage]
+"""The same, and yields False when it needs more bytes first."""
 
 
 def encode_stream(message: StreamMessage, codec: PacketCodec) -> bytes:
-    """All bytes of one side of a stream.
-
-    An exchange of states between members is compressed, to a quarter; a join is not, because its
-    first answers are many and wanted at once.
-    """
+    """All bytes of one side of a stream."""
     plain = _plain(message)
-    if isinstance(message, PushPull) and not message.is_join and COMPRESSED_FROM_BYTES <= len(plain) <= _COMPRESSED_MAX:
+    is_worth_it = COMPRESSED_FROM_BYTES <= len(plain) <= _COMPRESSED_MAX
+    if isinstance(message, PushPull) and message.is_compressed and is_worth_it:
         plain = bytes((COMPRESS,)) + pack({"Algo": 0, "Buf": compress(plain)})
     label = bytes((HAS_LABEL, len(codec.label))) + codec.label if codec.label else b""
     if codec.keyring is None:
@@ -122,15 +126,25 @@ class StreamReader:
 
     def feed(self, data: bytes) -> StreamMessage | None:
         """The message as soon as it is whole. Raises CodecError when it never will be."""
+        turns = self.feeding(data)
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                found: StreamMessage | None = end.value
+                return found
+
+    def feeding(self, data: bytes) -> _Turns:
+        """`feed` in turns of a few milliseconds, whatever the size; yields True after each."""
         self._size += len(data)
         if self._size > STREAM_BYTES_MAX + _HEADER_TEXT_MAX:
             raise CodecError("too_large", f"more than {STREAM_BYTES_MAX} bytes on a stream")
         if self._plain is not None:
-            return self._plain.feed(data)
+            return (yield from self._plain.feeding(data))
         self._head += data
-        return self._unwrap()
+        return (yield from self._unwrap())
 
-    def _unwrap(self) -> StreamMessage | None:
+    def _unwrap(self) -> _Turns:
         """Label and seal, while they stand in front."""
         codec = self._codec
         label_bytes = 2 + len(codec.label) if codec.label else 0
@@ -138,38 +152,73 @@ class StreamReader:
             if codec.label and self._head and self._head[0] != HAS_LABEL:
                 raise CodecError("bad_label", "a stream without a label")
             return None
-        body = codec.unlabelled(bytes(self._head))
-        if not body:
+        codec.unlabelled(bytes(self._head[: label_bytes + 1]))
+        head = bytes(self._head[label_bytes : label_bytes + 5])
+        if not head:
             return None
-        is_sealed = body[0] == ENCRYPT
+        is_sealed = head[0] == ENCRYPT
         if codec.keyring is None or (not is_sealed and not codec.verifies_incoming):
             if is_sealed:
                 raise CodecError("sealed", "a sealed stream came, and this cluster has no key")
+            body = bytes(self._head[label_bytes:])
             self._head.clear()
             self._plain = _PlainReader()
-            return self._plain.feed(body)
+            return (yield from self._plain.feeding(body))
         if not is_sealed:
             raise CodecError("plain", "a plain stream came, and this cluster has a key")
-        if len(body) < 5:
+        if len(head) < 5:
             return None
-        length = int.from_bytes(body[1:5], "big")
+        length = int.from_bytes(head[1:5], "big")
         if length > STREAM_BYTES_MAX:
             raise CodecError("too_large", f"{length} sealed bytes are announced")
-        if len(body) < 5 + length:
+        place = label_bytes + 5
+        if len(self._head) < place + length:
             return None
-        plain = codec.keyring.open(body[5 : 5 + length], body[:5] + codec.label)
-        message = _PlainReader().feed(plain)
-        if message is None:
-            raise CodecError("truncated", "the sealed message is not whole")
-        return message
+        plain = codec.keyring.open(bytes(self._head[place : place + length]), head + codec.label)
+        return (yield from _PlainReader().reading(plain, "sealed"))
 
 
 class _PlainReader:
-    """The message behind label and seal, read as it comes."""
+    """The message behind label and seal, read as it comes.
+
+    Nothing that it holds points back at it, so that what half a message takes is free as soon as the reader is.
+    """
 
     def __init__(self, depth: int = 0) -> None:
+        self._parser = _Parser(depth)
+        self._parse: _Needs | None = None
+
+    def feeding(self, data: bytes) -> _Turns:
+        """The message when it is whole."""
+        try:
+            if self._parse is None:
+                if not data:
+                    return None
+                self._parse, data = self._parser.parse(data[0]), data[1:]
+            self._parser.unpacker.feed(data)
+            while next(self._parse):
+                yield True
+        except StopIteration as end:
+            found: StreamMessage = end.value
+            return found
+        except msgpack.BufferFull as error:
+            raise CodecError("too_large") from error
+        return None
+
+    def reading(self, data: bytes, what: str) -> _Needs:
+        """The message in `data`, which is all there is."""
+        message = yield from self.feeding(data)
+        if message is None:
+            raise CodecError("truncated", f"the {what} message is not whole")
+        return message
+
+
+class _Parser:
+    """What is done with the bytes that the unpacker has."""
+
+    def __init__(self, depth: int) -> None:
         self._depth = depth
-        self._unpacker = msgpack.Unpacker(
+        self.unpacker = msgpack.Unpacker(
             raw=True,
             strict_map_key=False,
             use_list=False,
@@ -180,31 +229,10 @@ class _PlainReader:
             max_bin_len=STREAM_BYTES_MAX,
             max_ext_len=_HEADER_TEXT_MAX,
         )
-        self._kind = -1
-        self._parse: _Needs | None = None
 
-    def feed(self, data: bytes) -> StreamMessage | None:
-        """The message when it is whole."""
-        try:
-            if self._parse is None:
-                if not data:
-                    return None
-                self._kind, data = data[0], data[1:]
-                self._parse = self._parser()
-                self._unpacker.feed(data)
-                next(self._parse)
-            else:
-                self._unpacker.feed(data)
-                self._parse.send(b"")
-        except StopIteration as end:
-            found: StreamMessage = end.value
-            return found
-        except msgpack.BufferFull as error:
-            raise CodecError("too_large") from error
-        return None
-
-    def _parser(self) -> _Needs:
-        match self._kind:
+    def parse(self, kind: int) -> _Needs:
+        """A message of that kind; raises CodecError when there is none."""
+        match kind:
             case 6:
                 return self._push_pull()
             case 8:
@@ -212,32 +240,33 @@ class _PlainReader:
             case 9:
                 return self._compressed()
             case 0 | 2 | 13:
-                return self._single(self._kind)
-            case kind:
+                return self._single(kind)
+            case _:
                 raise CodecError("unknown_type", f"type {kind} on a stream")
 
-    def _value(self) -> Generator[None, bytes, Any]:
+    def _value(self) -> Generator[bool, bytes, Any]:
         """The next msgpack value."""
         while True:
             try:
-                return self._unpacker.unpack()
+                return self.unpacker.unpack()
             except msgpack.OutOfData:
-                yield
+                pass
             except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
                 raise CodecError("bad_msgpack", str(error)) from error
+            yield False
 
-    def _struct(self) -> Generator[None, bytes, Fields]:
+    def _struct(self) -> Generator[bool, bytes, Fields]:
         return as_fields((yield from self._value()))
 
-    def _bytes(self, count: int) -> Generator[None, bytes, bytes]:
+    def _bytes(self, count: int) -> Generator[bool, bytes, bytes]:
         """The next `count` bytes as they are."""
         pieces: list[bytes] = []
         while count:
-            piece = self._unpacker.read_bytes(count)
+            piece = self.unpacker.read_bytes(count)
             pieces.append(piece)
             count -= len(piece)
             if count:
-                yield
+                yield False
         return b"".join(pieces)
 
     def _push_pull(self) -> _Needs:
@@ -246,8 +275,10 @@ class _PlainReader:
         if count > NODES_MAX or state_bytes > STREAM_BYTES_MAX:
             raise CodecError("too_large", f"{count} nodes and {state_bytes} bytes of state are announced")
         nodes = []
-        for _ in range(count):
+        for number in range(1, count + 1):
             nodes.append(_read_node((yield from self._struct())))
+            if number % _NODES_A_TURN == 0:
+                yield True
         state = yield from self._bytes(state_bytes)
         return PushPull(nodes=tuple(nodes), user_state=state, is_join=flag(header, b"Join"))
 
@@ -270,11 +301,9 @@ class _PlainReader:
         if self._depth:
             raise CodecError("too_many", "a compression inside a compression")
         fields = yield from self._struct()
-        body = pack({"Algo": uint(fields, b"Algo", 8), "Buf": blob(fields, b"Buf")})
-        message = _PlainReader(self._depth + 1).feed(expanded(body, EXPANDED_BYTES_MAX))
-        if message is None:
-            raise CodecError("truncated", "the compressed message is not whole")
-        return message
+        plain = yield from expanding(compressed_bytes(fields), EXPANDED_BYTES_MAX)
+        message = yield from _PlainReader(self._depth + 1).reading(plain, "compressed")
+        return msgspec.structs.replace(message, is_compressed=True) if isinstance(message, PushPull) else message
 
 
 def _read_node(fields: Fields) -> PushPullNode:

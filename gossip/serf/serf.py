@@ -252,6 +252,11 @@ class Serf:
         return self._stage
 
     @property
+    def event_ltime_min(self) -> int:
+        """Events of earlier times are not delivered: they may be of before a restart, or of before a join."""
+        return self._events.ring.minimum
+
+    @property
     def drops(self) -> dict[str, int]:
         """What was thrown away, by cause."""
         dropped = dict(self._outbox.drops)

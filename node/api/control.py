@@ -100,6 +100,10 @@ class MembershipControl(Protocol):
         """Which keys the members have."""
         ...
 
+    async def show_key(self) -> str:
+        """The key that seals gossip, base64."""
+        ...
+
     async def rotate_keys(self, key: str, *, allow_absent: bool) -> tuple[tuple[KeyReport, ...], RotationEnded]:
         """Replace the keys of the cluster."""
         ...

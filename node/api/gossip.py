@@ -1,10 +1,13 @@
 """Members and gossip: handlers of `/v1/nodes` and `/v1/gossip`."""
 
 from functools import partial
+from typing import Final
 
-from node.api.call import Call, NoBody, NoQuery
+from node.api.call import BodyKind, Call, NoBody, NoQuery, Route
+from orca.errors import ConflictError, NotAvailableError, PayloadTooLargeError, UnsupportedMediaTypeError
 from orca.http import Response
 from orca.model.view import (
+    GossipKeyReply,
     GossipReply,
     KeysReply,
     NodesReply,
@@ -50,8 +53,46 @@ async def list_keys(call: Call[NoQuery, NoBody]) -> KeysReply:
     return KeysReply(observation=call.control.observation(), reports=(report,))
 
 
+async def show_key(call: Call[NoQuery, NoBody]) -> GossipKeyReply:
+    """`GET /v1/gossip/key`."""
+    return GossipKeyReply(observation=call.control.observation(), key=await call.control.membership.show_key())
+
+
 async def rotate_keys(call: Call[NoQuery, RotateRequest]) -> KeysReply:
     """`POST /v1/gossip/keys/rotate`: answers when every step is done, or one of them cannot be."""
     request = call.body
     reports, end = await call.control.membership.rotate_keys(request.key, allow_absent=request.allow_absent)
     return KeysReply(observation=call.control.observation(), reports=reports, is_done=end.is_done, reason=end.reason)
+
+
+KEY_ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/gossip/keys",
+        handler=list_keys,
+        summary="Which keys the members have, by fingerprint",
+        tag="gossip",
+        reply=KeysReply,
+        errors=(NotAvailableError,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/gossip/key",
+        handler=show_key,
+        summary="The key that seals gossip, for a Serf agent that is to join; the audit notes who saw it",
+        tag="gossip",
+        reply=GossipKeyReply,
+        errors=(NotAvailableError,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/keys/rotate",
+        handler=rotate_keys,
+        summary="Replace the keys of all members, step by step; answered when that is done or cannot be",
+        tag="gossip",
+        reply=KeysReply,
+        body=BodyKind.JSON_OR_EMPTY,
+        request=RotateRequest,
+        errors=(ConflictError, NotAvailableError, UnsupportedMediaTypeError, PayloadTooLargeError),
+    ),
+)

@@ -81,6 +81,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "POST /v1/gossip/resume": _deed(ADMIN, Scope.CLUSTER, "resume_gossip"),
     "POST /v1/gossip/events": _deed(ADMIN, Scope.CLUSTER, "send_event"),
     "GET /v1/gossip/keys": _may(ADMIN, Scope.CLUSTER),
+    "GET /v1/gossip/key": _deed(ADMIN, Scope.CLUSTER, "show_gossip_key"),
     "POST /v1/gossip/keys/rotate": _deed(ADMIN, Scope.CLUSTER, "rotate_gossip_keys"),
     "GET /v1/services": _may(VIEWER, Scope.LIST),
     f"GET {_SERVICE}": _may(VIEWER, Scope.PATH),

@@ -22,6 +22,7 @@ from node.api.call import (
 )
 from node.api.events import list_events
 from node.api.exec import open_exec
+from node.api.gossip import KEY_ROUTES
 from node.api.openapi import make_document
 from node.api.page import PAGE_HEADERS, page
 from node.api.params import (
@@ -67,13 +68,11 @@ from orca.model.view import (
     EventsReply,
     GossipReply,
     HistoryReply,
-    KeysReply,
     LogRecord,
     NodesReply,
     NodeView,
     PlanReply,
     RollbackRequest,
-    RotateRequest,
     ScaleRequest,
     ServiceReply,
     ServicesReply,
@@ -244,26 +243,7 @@ _GOSSIP: Final = (
         errors=(PayloadTooLargeError, UnsupportedMediaTypeError),
         reply_media="",
     ),
-    Route(
-        method="GET",
-        path="/v1/gossip/keys",
-        handler=gossip.list_keys,
-        summary="Which keys the members have, by fingerprint",
-        tag="gossip",
-        reply=KeysReply,
-        errors=(NotAvailableError,),
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/keys/rotate",
-        handler=gossip.rotate_keys,
-        summary="Replace the keys of all members, step by step; answered when that is done or cannot be",
-        tag="gossip",
-        reply=KeysReply,
-        body=BodyKind.JSON_OR_EMPTY,
-        request=RotateRequest,
-        errors=(ConflictError, NotAvailableError, UnsupportedMediaTypeError, PayloadTooLargeError),
-    ),
+    *KEY_ROUTES,
 )
 _SERVICES: Final = (
     Route(

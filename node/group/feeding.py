@@ -58,7 +58,7 @@ class _Source:
 
 
 class IntentFeed:
-    """Both ends. `others` gives the nodes of the cluster that live, without this one."""
+    """Both ends. `others` gives the nodes to ask, those that live if that is known, without this one."""
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ from node.membership.delegated import DelegatedGossip
 from node.membership.embedded import EmbeddedGossip
 from node.membership.facts import STATUS_PREFIX, KnownFacts
 from node.membership.kept import KeptGossip
+from node.membership.key_ledger import KeyLedger, record_key, sealing_key
 from node.membership.pulses import PULSE_S, Pulses
 from node.membership.ring import GossipRing, raw_key
 from node.membership.sightings import Sighting, sightings
@@ -48,7 +49,7 @@ from orca.errors import InvalidRequestError, NotAvailableError, OrcaError
 from orca.model.allocation import AllocationStatus
 from orca.model.ids import AllocationId, NodeId
 from orca.model.node import NodeFacts
-from orca.model.view import GossipReply, KeyReport, MemberView
+from orca.model.view import GossipReply, KeyReport, MemberState, MemberView
 from orca.sources import Clock
 
 _log = structlog.get_logger("orca.gossip")
@@ -66,8 +67,8 @@ class Membership:
 
     `seeds` are peers to find the gossip by, `belongs` says which nodes are of the cluster, and `address_of` where
     the mesh of one was last known to listen. `send_frame` brings a frame of facts, or a pulse, to another node of the
-    cluster over the mesh; it is set by the agent. `left` is set when this node has left the gossip gracefully and for
-    good.
+    cluster over the mesh, `key_ledger` brings new keys there; both are set by the agent. `left` is set when this node
+    has left the gossip gracefully and for good.
     """
 
     def __init__(  # noqa: PLR0913 - what gossip needs of a node
@@ -85,6 +86,7 @@ class Membership:
         address_of: Callable[[NodeId], MeshAddress | None] = lambda _: None,
     ) -> None:
         self.send_frame: Callable[[NodeId, bytes], None] = lambda _node, _frame: None
+        self.key_ledger: KeyLedger | None = None
         self.left = trio.Event()
         self._seeds = (*config.seeds, *seeds)
         self._belongs = belongs
@@ -380,13 +382,26 @@ class Membership:
     async def rotate_keys(self, key: str, *, allow_absent: bool) -> tuple[tuple[KeyReport, ...], RotationEnded]:
         """Replace the keys of the cluster by `key`, or by a new one; one rotation at a time.
 
-        Raises ConflictError while another runs, InvalidRequestError for a key that is none or
-        when gossip is not encrypted, NotAvailableError when it takes too long.
+        All who gossip get it by queries about keys, agents too; nodes that are away or beside agents, over the mesh.
+        Raises ConflictError while another runs, InvalidRequestError for a key that is none or when gossip
+        is not encrypted, NotAvailableError when it takes too long.
         """
-        reports, end = await self._backend.rotate(raw_key(key), allow_absent=allow_absent)
+        new = raw_key(key)
+        since = 0 if self.key_ledger is None else self.key_ledger.version
+        reports, end = await self._backend.rotate(new, allow_absent=allow_absent)
         if end is None:
             raise NotAvailableError("the rotation was not over in time; see `orca gossip keys list`")
+        if end.is_done and self.key_ledger is not None:
+            end = await record_key(self.key_ledger, new, since, end)
         return tuple(reports), end
+
+    async def show_key(self) -> str:
+        """The key that seals, as base64, for an agent that is to come. Raises InvalidRequestError without one."""
+        return await sealing_key(self._backend.cluster, self.ring, is_beside=self._backend.is_beside)
+
+    def plain_agents(self) -> list[str]:
+        """Members that are no nodes, and live."""
+        return [view.name for view in self.members() if view.id is None and view.state is MemberState.ALIVE]
 
 
 def _fact(key: str, value: bytes) -> FactWritten:

@@ -45,12 +45,17 @@ class GossipRing:
         self._newest = key
         await self._change(lambda ring: _install(ring, key))
 
+    async def withdraw(self, key: bytes) -> None:
+        """Open with `key` no longer, unless it seals by now."""
+        self._newest = None
+        await self._change(lambda ring: _withdraw(ring, key))
+
     async def use(self, key: bytes) -> None:
-        """Seal with `key`, which was installed."""
-        await self._change(lambda ring: ring.use(key))
+        """Seal with `key`."""
+        await self._change(lambda ring: _use(ring, key))
 
     async def remove_others(self, key: bytes) -> None:
-        """Open with `key`, which is used, and no other."""
+        """Open with no other key than `key`; nothing when another one seals by now."""
         await self._change(lambda ring: _remove_others(ring, key))
 
     async def _change(self, change: Callable[[Keyring], None]) -> None:
@@ -65,8 +70,18 @@ def _install(ring: Keyring, key: bytes) -> None:
     ring.install(key)
 
 
+def _use(ring: Keyring, key: bytes) -> None:
+    _install(ring, key)  # somebody may have removed it meanwhile
+    ring.use(key)
+
+
+def _withdraw(ring: Keyring, key: bytes) -> None:
+    if ring.primary != key:
+        ring.remove(key)
+
+
 def _remove_others(ring: Keyring, key: bytes) -> None:
-    for one in ring.keys:
+    for one in ring.keys if ring.primary == key else ():
         if one != key:
             ring.remove(one)
 

@@ -73,6 +73,7 @@ class TrustControl:
         observation: Callable[[], Observation],
         mesh_address: Callable[[], str],
         leave_gossip: Callable[[], None],
+        plain_agents: Callable[[], list[str]],
         stop: Callable[[], None],
     ) -> None:
         self._credentials = credentials
@@ -85,6 +86,7 @@ class TrustControl:
         self._observation = observation
         self._mesh_address = mesh_address
         self._leave_gossip = leave_gossip
+        self._plain_agents = plain_agents
         self._stop = stop
         self._node = credentials.keys.node
 
@@ -189,6 +191,11 @@ class TrustControl:
             )
         )
         notes = ["every node refuses it within seconds; gossip gets a new key, which it does not know"]
+        if agents := self._plain_agents():
+            notes.append(
+                f"these Serf agents are no nodes and get no key by themselves: {', '.join(agents)}; "
+                "give them that of `orca gossip keys show`"
+            )
         if had_keys:
             notes.append(
                 "it could open the cluster's secrets and the CA's key: if it may be in wrong hands, run "

@@ -4,7 +4,6 @@
 """
 
 import math
-import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -12,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 import trio
+from msgspec import UNSET
 
 from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
@@ -24,12 +24,12 @@ from node.trust.authority import make_request
 from node.trust.credentials import NodeCredentials
 from node.trust.data_keys import DataKeys
 from node.trust.duties import is_wrapper, signing_authority, succession_of, wrappings_due
+from node.trust.gossip_keys import GossipKeyKeeper
 from node.trust.issuing import Issuer
 from node.trust.kept import KeptTrust
-from node.trust.messages import GossipKeys
 from node.trust.renewal import is_due, retry_s
 from node.trust.service import TrustService
-from orca.errors import NotAvailableError, OrcaError
+from orca.errors import OrcaError
 from orca.model.ids import NodeId, RequestId
 from orca.model.units import Instant, WallMs
 from orca.sources import Clock, IdSource
@@ -39,14 +39,8 @@ LOOK_S: Final = 1.0
 SETTLE_S: Final = 0.1
 CURRENT_LOOK_S: Final = 4.0
 CURRENT_S: Final = 15.0
-USE_AFTER_S: Final = 1.5
-"""From when a new gossip key is known until it seals: others ask for it meanwhile."""
-DROP_AFTER_S: Final = 3.5
-"""Until the old ones are forgotten: who was removed from the cluster hears nothing any more then."""
 FOLLOW_AFTER_S: Final = 2.0
 """A new authority is believed for so long before it signs."""
-GOSSIP_KEY_BYTES: Final = 32
-FETCHES_MAX: Final = 5
 
 
 class TrustKeeper:
@@ -88,7 +82,15 @@ class TrustKeeper:
         self._changed = trio.Event()
         self._believed: object = None
         self._current_at = Instant(-math.inf)
-        self._offered_version = 0
+        self.gossip = GossipKeyKeeper(
+            membership.ring,
+            credentials,
+            service,
+            replica,
+            change_own=self._change_own,
+            change_settings=self._change_gossip_key,
+        )
+        """The keys that seal gossip."""
         self._retry: dict[str, tuple[int, float]] = {}
 
     def state_changed(self) -> None:
@@ -194,7 +196,7 @@ class TrustKeeper:
             await self._try("data keys", self._wrap)
             if self._replica.is_leader:
                 await self._try("authority", self._succeed)
-                await self._try("gossip key", self._rotate_for_removed)
+                await self._try("gossip key", self.gossip.rotate_for_removed)
             await trio.sleep(LOOK_S / 2)
 
     async def _wrap(self) -> None:
@@ -218,62 +220,10 @@ class TrustKeeper:
     def _is_known_for(self, state: ClusterState, authority: str) -> bool:
         return self._clock.wall() >= state.authorities[authority].created_at_ms + FOLLOW_AFTER_S * 1000
 
-    async def _rotate_for_removed(self) -> None:
-        """Who was removed knows the gossip key: there is to be one more of them than nodes were removed."""
-        state = self._replica.state
-        wanted = len(state.revoked) + 1
-        if not self._membership.ring.keys or max(1, state.settings.gossip_key_version) >= wanted:
-            return
-        key = await self._begin_key(wanted)
-        await self._propose(ChangeSettings(**self._stamp(), gossip_key_version=wanted))
-        _log.info("gossip gets a new key, because a node was removed", version=wanted)
-        await self._switch_to(key, wanted)
-
-    # ------------------------------------------------------------------------------ gossip keys
-
-    @property
-    def gossip_keys(self) -> GossipKeys:
-        """What a peer is given: the newest key first, also while it does not seal here yet."""
-        return GossipKeys(keys=self._membership.ring.offered, version=self._known_version)
-
-    @property
-    def _known_version(self) -> int:
-        return max(self._offered_version, self._credentials.own.gossip_key_version)
-
-    async def _begin_key(self, version: int) -> bytes:
-        key = os.urandom(GOSSIP_KEY_BYTES)
-        await self._membership.ring.install(key)
-        self._offered_version = version
-        return key
-
     async def _keep_gossip_keys(self) -> None:
         while True:
-            if self._membership.ring.keys and self._replica.state.settings.gossip_key_version > self._known_version:
-                await self._try("gossip keys", self._fetch_keys)
+            await self._try("gossip keys", self.gossip.keep)
             await trio.sleep(LOOK_S / 4)
-
-    async def _fetch_keys(self) -> None:
-        """From whoever has them; the leader makes them when nobody has, because who made them is gone."""
-        wanted = self._replica.state.settings.gossip_key_version
-        try:
-            found = await self._service.gossip_keys(wanted)
-        except NotAvailableError:
-            if not self._replica.is_leader or self._retry.get("gossip keys", (0, 0.0))[0] < FETCHES_MAX:
-                raise
-            await self._switch_to(await self._begin_key(wanted), wanted)
-            return
-        for key in reversed(found.keys):
-            await self._membership.ring.install(key)
-        self._offered_version = found.version
-        await self._switch_to(found.keys[0], found.version)
-
-    async def _switch_to(self, key: bytes, version: int) -> None:
-        """Noted when it is over: who is killed in between asks for the keys again."""
-        await trio.sleep(USE_AFTER_S)
-        await self._membership.ring.use(key)
-        await trio.sleep(DROP_AFTER_S - USE_AFTER_S)
-        await self._membership.ring.remove_others(key)
-        await self._change_own(gossip_key_version=version)
 
     # ----------------------------------------------------------------------------------- ways
 
@@ -298,6 +248,12 @@ class TrustKeeper:
             "at_ms": WallMs(self._clock.wall()),
             "actor": f"node:{self._node}",
         }
+
+    async def _change_gossip_key(self, *, version: int, removals: int | None) -> None:
+        command = ChangeSettings(
+            **self._stamp(), gossip_key_version=version, gossip_key_removals=UNSET if removals is None else removals
+        )
+        await self._propose(command)
 
     async def _propose(self, command: Command) -> None:
         raise_refusal(await self._replica.propose(command))

@@ -20,9 +20,10 @@ from node.trust.control import TrustControl
 from node.trust.credentials import NodeCredentials
 from node.trust.data_keys import DataKeys
 from node.trust.founding import found, found_locally
+from node.trust.gossip_keys import GOSSIP_KEY_BYTES
 from node.trust.issuing import Issuer
 from node.trust.joining import JoinDesk
-from node.trust.keepers import GOSSIP_KEY_BYTES, TrustKeeper
+from node.trust.keepers import TrustKeeper
 from node.trust.kept import KeptTrust, NodeKeys, OwnTrust
 from node.trust.messages import PEERS_MAX, GossipKeys, PeerAddress
 from node.trust.service import TrustService
@@ -160,6 +161,7 @@ class Trust:
             others=others,
             fed_age_s=fed_age_s,
         )
+        membership.key_ledger = self.keeper.gossip
 
     def control(
         self,
@@ -179,6 +181,7 @@ class Trust:
             observation=observation,
             mesh_address=mesh_address,
             leave_gossip=self._membership.leave,
+            plain_agents=self._membership.plain_agents,
             stop=stop,
         )
 
@@ -193,7 +196,7 @@ class Trust:
         return key_fingerprint(self.started.keys.tls_key)
 
     def _gossip_keys(self) -> GossipKeys:
-        return self.keeper.gossip_keys
+        return self.keeper.gossip.offered
 
     def _reachable(self, others: Callable[[], Iterable[NodeId]]) -> list[NodeId]:
         """Those that gossip knows to live; when it knows none, all that there are: its key may have changed."""

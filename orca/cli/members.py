@@ -8,12 +8,15 @@ from orca.cli.program import Session, argument, option, verb
 if TYPE_CHECKING:
     from orca.cli.console import Console
     from orca.model.trust_view import NodeRemoval
-    from orca.model.view import GossipReply, KeysReply, NodesReply
+    from orca.model.view import GossipKeyReply, GossipReply, KeysReply, NodesReply
 
-_ACTIONS: Final = ("status", "keys list", "keys rotate", "pause", "resume", "send NAME [TEXT]")
+_ACTIONS: Final = ("status", "keys list", "keys show", "keys rotate", "pause", "resume", "send NAME [TEXT]")
 STATE_STYLES: Final = {"alive": "green", "suspect": "yellow", "leaving": "yellow", "left": "dim", "failed": "red"}
 
 
+_GOSSIP: Final = """keys show prints the key that seals gossip, for a Serf agent that is to join; the audit notes who
+asked. keys rotate replaces it, on nodes and on Serf agents. pause stops the exchange of facts with this node, and
+nothing else: members are still probed."""
 _REMOVE: Final = """rm takes a node out of the cluster for ever: every other node refuses it within seconds, and its
 identity never comes back. For a node that works and is to go, `orca leave` on it is kinder."""
 
@@ -101,7 +104,7 @@ def span(milliseconds: int) -> str:
     argument("words", nargs=-1, metavar="[" + " | ".join(_ACTIONS) + "]"),
     option("--key-file", metavar="FILE", help="For keys rotate: the new key, base64 [one is made]."),
     option("--allow-absent", is_flag=True, help="For keys rotate: although members have failed."),
-    more="pause stops the exchange of facts with this node, and nothing else: members are still probed.",
+    more=_GOSSIP,
 )
 async def gossip_command(session: Session, words: tuple[str, ...], key_file: str | None, allow_absent: bool) -> int:
     """Counters, keys, the kill switch."""
@@ -115,6 +118,8 @@ async def gossip_command(session: Session, words: tuple[str, ...], key_file: str
                 _show(await client.gossip(), console, _status)
             case ("keys",) | ("keys", "list"):
                 _show(await client.gossip_keys(), console, _keys)
+            case ("keys", "show"):
+                _show(await client.gossip_key(), console, _key)
             case ("keys", "rotate"):
                 request = RotateRequest(key=_key_in(key_file), allow_absent=allow_absent)
                 reply = await client.rotate_gossip_keys(request)
@@ -185,6 +190,11 @@ def _keys(reply: "KeysReply", console: "Console") -> None:
         _complaints(report, console)
 
 
+def _key(reply: "GossipKeyReply", console: "Console") -> None:
+    """Nothing but the key, for `serf agent -encrypt="$(orca gossip keys show)"`."""
+    console.line(reply.key)
+
+
 def _rotation(reply: "KeysReply", console: "Console") -> None:
     for report in reply.reports:
         attempt = f", attempt {report.attempt}" if report.attempt > 1 else ""
@@ -192,6 +202,8 @@ def _rotation(reply: "KeysReply", console: "Console") -> None:
         _complaints(report, console)
     if reply.is_done:
         console.line("done: only the new key is left", "green")
+        if reply.reason:
+            console.line(reply.reason, "yellow")
     else:
         console.problem(f"stopped: {reply.reason}", "red bold")
 

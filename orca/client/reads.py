@@ -15,6 +15,7 @@ from orca.model.units import WallMs
 from orca.model.view import (
     AllocationsReply,
     EventsReply,
+    GossipKeyReply,
     GossipReply,
     HistoryReply,
     KeysReply,
@@ -81,6 +82,10 @@ class NodeReads:
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""
         return await self._get("/v1/gossip", GossipReply)
+
+    async def gossip_key(self) -> GossipKeyReply:
+        """The key that seals gossip."""
+        return await self._get("/v1/gossip/key", GossipKeyReply)
 
     async def gossip_keys(self) -> KeysReply:
         """Which keys the members have."""

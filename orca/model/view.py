@@ -437,6 +437,13 @@ class KeysReply(_View, frozen=True):
     reason: str = ""
 
 
+class GossipKeyReply(_View, frozen=True):
+    """The key that seals gossip, base64: who has it reads and writes whatever members say."""
+
+    observation: Observation
+    key: str
+
+
 class RotateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Replace the gossip keys by `key` (base64 of 16, 24 or 32 bytes), or by one that the node makes.
 

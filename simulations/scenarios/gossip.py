@@ -16,6 +16,7 @@ from gossip.swim import PROFILES
 from simulations.checkers.accuracy import Accuracy
 from simulations.checkers.completeness import Completeness, detection_bound_s
 from simulations.checkers.convergence import Convergence
+from simulations.checkers.events import Events
 from simulations.checkers.group import GroupJudge
 from simulations.checkers.memory import Memory
 from simulations.checkers.traffic import Traffic
@@ -64,7 +65,8 @@ class GossipChaos:
         self.completeness = Completeness(self.group)
         self.convergence = Convergence(self.group)
         self.traffic = Traffic(self.group)
-        checkers = (self.accuracy, self.completeness, self.convergence, self.traffic, Memory(self.group))
+        self.events = Events(self.group)
+        checkers = (self.accuracy, self.completeness, self.convergence, self.traffic, self.events, Memory(self.group))
         self.judge = GroupJudge(self.group, checkers)
         self.said = 0
         self.healed_s = 0.0
@@ -96,6 +98,7 @@ class GossipChaos:
         self.healed_s = self.world.now - began
         self._run(QUIET_AFTER_S)
         self.traffic.demand_quiet(QUIET_S)
+        self.events.demand()
         if not self.judge.violations:
             self._crash_one()
 

@@ -46,6 +46,10 @@ class RealAgent:
     def log(self) -> str:
         return (self.directory / f"{self.name}.log").read_text(errors="replace")
 
+    def has_heard(self, event: str) -> bool:
+        """Whether that user event was delivered, in a packet or with a push/pull."""
+        return f"Received event: user-event: {event}" in self.log
+
     def start(self, key: str = AUTH_KEY) -> None:
         """Start it and return once its RPC answers."""
         config = self.directory / f"{self.name}.json"

@@ -5,6 +5,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,10 @@ def wait_event(node: Peer, kind: str, words: str) -> None:
 
 
 def test_a_sealed_mixed_cluster_is_seen_and_steered_from_both_sides() -> None:
-    config = f'[gossip]\nkey = "{KEY}"\nprofile = "local"\n'
-    with (
-        running_cluster(2, config=config) as cluster,
-        real_agents(2, encrypt=KEY, join=[cluster.nodes[0].gossip_address]) as (
-            real,
-            other,
-        ),
-    ):
+    with running_cluster(2, config='[gossip]\nprofile = "local"\n') as cluster, ExitStack() as stack:
         one, two = cluster.nodes
+        key = two.cli("gossip", "keys", "show").good().out.strip()
+        real, other = stack.enter_context(real_agents(2, encrypt=key, join=[one.gossip_address]))
         alive = dict.fromkeys(("n1", "n2", real.name, other.name), "alive")
         for node in cluster.nodes:
             wait_states(node, alive)
@@ -63,7 +59,7 @@ def test_a_sealed_mixed_cluster_is_seen_and_steered_from_both_sides() -> None:
             assert f"name={node.name}" in real.line_of(node.id)
         check_columns(one, real)
         check_events(one, real, other)
-        check_rotation(two, real)
+        check_rotation(two, real, key)
         check_ends(one, two, real, other)
 
 
@@ -94,12 +90,12 @@ def check_events(one: Peer, real: RealAgent, other: RealAgent) -> None:
     assert serf(real.rpc, "event", "from-serf", "some words").returncode == 0
     wait_event(one, "cluster.event", "event from-serf: some words")
     one.cli("gossip", "send", "from-orca", "x").good()
-    until(lambda: "messageUserEventType: from-orca" in other.log, "the agent heard the event")
+    until(lambda: other.has_heard("from-orca"), "the agent heard the event", SETTLE_S)
     wait_event(one, "member.joined", real.name)
 
 
-def check_rotation(two: Peer, real: RealAgent) -> None:
-    """`orca gossip keys rotate` replaces the key on agents too."""
+def check_rotation(two: Peer, real: RealAgent, key: str) -> None:
+    """`orca gossip keys rotate` replaces the key on agents too; who had it shown is in the audit."""
 
     def rotate() -> bool:
         done = two.cli("gossip", "keys", "rotate")
@@ -108,7 +104,9 @@ def check_rotation(two: Peer, real: RealAgent) -> None:
 
     until(rotate, "the key is rotated", SETTLE_S)
     listed = serf(real.rpc, "keys", "-list").stdout
-    assert KEY not in listed
+    assert key not in listed
+    assert two.cli("gossip", "keys", "show").good().out.strip() in listed
+    assert "show_gossip_key" in two.cli("audit").good().out
     (report,) = two.cli("gossip", "keys", "list", "--json").good().json()["reports"]
     assert len(report["keys"]) == 1
 
@@ -147,7 +145,7 @@ def test_the_real_command_line_works_against_a_node() -> None:
         assert {line.split()[0] for line in said("members").splitlines()} == {node.id, real.name}
         assert "zone=z0" in said("members", "-name", node.id)
         said("event", "deploy", "web")
-        until(lambda: "messageUserEventType: deploy" in real.log, "the agent heard the event")
+        until(lambda: real.has_heard("deploy"), "the agent heard the event", SETTLE_S)
         assert f"Ack from '{real.name}'" in said("query", "-timeout=2s", "load")
         said("tags", "-set", "tier=db")
         until(lambda: "tier=db" in real.line_of(node.id), "the agent knows the new tag")

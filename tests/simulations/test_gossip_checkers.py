@@ -1,10 +1,12 @@
 """Each judge of a gossip cluster finds what it is there to find, and nothing else."""
 
 from gossip.machine import config_of
+from gossip.serf import EventRequested, UserEventReceived
 from gossip.swim import ORCA
 from simulations.checkers.accuracy import Accuracy
 from simulations.checkers.completeness import Completeness, detection_bound_s
 from simulations.checkers.convergence import Convergence
+from simulations.checkers.events import Events
 from simulations.checkers.group import GroupChecker, GroupJudge
 from simulations.checkers.memory import Memory
 from simulations.checkers.traffic import Traffic, quiet_packets_per_s
@@ -114,3 +116,23 @@ def test_a_table_with_more_in_it_than_there_are_nodes_is_reported() -> None:
     del group.members["n4"]
     group.run(2)
     assert {violation.checker for violation in judge.violations} == {"memory"}
+
+
+def test_an_event_that_somebody_never_heard_is_reported_and_one_before_its_time_or_after_a_restart_is_not() -> None:
+    group = formed()
+    events = Events(group)
+    judge = judged(group, events)
+    group.members["n1"].tell(EventRequested(name="all"))
+    group.run(5)
+    group.members["n2"].crash()
+    group.members["n1"].tell(EventRequested(name="while-n2-is-away"))
+    group.run(5)
+    group.members["n2"].start((group.members["n1"].address,))
+    group.run(5)
+    events.demand()
+    assert judge.violations == []
+    lone = UserEventReceived(ltime=9, name="lone", payload=b"", is_coalescable=False)
+    events.heard(group.members["n3"], lone)
+    assert events.missing() == f"n1 never heard lone of time 9, said at {group.world.now:.1f} s"
+    events.heard(group.members["n3"], lone)
+    assert [violation.detail for violation in judge.violations] == ["n3 heard lone of time 9 twice in its life 1"]

@@ -48,9 +48,14 @@ def _change_settings(state: ClusterState, at: StateRevision, command: ChangeSett
         settings = msgspec.structs.replace(settings, voters=voters)
     if command.gossip_key_version is not UNSET:
         version = command.gossip_key_version
-        if not settings.gossip_key_version <= version <= KEY_VERSION_MAX:
+        if not settings.gossip_key_version < version <= KEY_VERSION_MAX:  # a version is one key's
             raise Refusal("conflict", f"the gossip key is at version {settings.gossip_key_version} and only goes on")
         settings = msgspec.structs.replace(settings, gossip_key_version=version)
+    if command.gossip_key_removals is not UNSET:
+        removals = command.gossip_key_removals
+        if not settings.gossip_key_removals <= removals <= len(state.revoked):
+            raise Refusal("conflict", f"{len(state.revoked)} nodes were removed, so no key is there for {removals}")
+        settings = msgspec.structs.replace(settings, gossip_key_removals=removals)
     if settings != state.settings:
         state.settings = settings
         touch(state, at)

@@ -13,6 +13,7 @@ class ChangeSettings(Change, frozen=True, kw_only=True, tag="change_settings"):
     name: str | UnsetType = UNSET
     voters: int | UnsetType | None = UNSET
     gossip_key_version: int | UnsetType = UNSET
+    gossip_key_removals: int | UnsetType = UNSET
 
 
 class RaiseSchema(Change, frozen=True, kw_only=True, tag="raise_schema"):

@@ -281,6 +281,7 @@ OF_GROUP: list[Drawn] = [
         name=st.one_of(st.just(msgspec.UNSET), TEXTS),
         voters=st.one_of(st.just(msgspec.UNSET), st.none(), st.integers(-1, 9)),
         gossip_key_version=st.one_of(st.just(msgspec.UNSET), st.integers(-1, 3)),
+        gossip_key_removals=st.one_of(st.just(msgspec.UNSET), st.integers(-1, 2)),
         **STAMP,
     ),
     # To the newest at most: a release stops reading at what is above.

@@ -131,7 +131,9 @@ def test_settings_that_are_not_given_stay() -> None:
     for voters in (0, 2, 9):
         refused(cluster, "invalid_request", ChangeSettings, voters=voters)
     refused(cluster, "invalid_request", ChangeSettings, name="")
-    refused(cluster, "conflict", ChangeSettings, gossip_key_version=1)
+    for version in (1, 2):
+        refused(cluster, "conflict", ChangeSettings, gossip_key_version=version)  # a version is one key's
+    refused(cluster, "conflict", ChangeSettings, gossip_key_removals=1)  # nobody was removed
 
 
 def test_an_epoch_only_grows() -> None:

@@ -399,22 +399,22 @@ def test_a_plain_stream_is_refused_where_there_is_a_key() -> None:
 
 def test_a_compressed_push_pull_is_read() -> None:
     node = PushPullNode(node="a", address=HERE, meta=b"", incarnation=3, state=WireState.ALIVE, version=bytes(6))
-    message = PushPull(nodes=(node,) * 50, user_state=b"state" * 100, is_join=True)
-    body = compress(encode_stream(message, PacketCodec()))
+    plain, short = (PushPull(nodes=(node,) * 50, user_state=b"state" * 100, is_compressed=one) for one in (False, True))
+    body = compress(encode_stream(plain, PacketCodec()))
     data = b"\x09" + msgpack.packb({"Algo": 0, "Buf": body}, use_bin_type=False)
     reader = StreamReader(PacketCodec())
     assert reader.feed(data[:30]) is None
-    assert reader.feed(data[30:]) == message
+    assert reader.feed(data[30:]) == short
 
 
-def test_states_are_exchanged_compressed_but_a_join_is_not() -> None:
+def test_a_state_goes_compressed_where_it_is_to_and_that_is_worth_it() -> None:
     node = PushPullNode(node="a", address=HERE, meta=b"", incarnation=3, state=WireState.ALIVE, version=bytes(6))
-    exchange, join = (PushPull(nodes=(node,) * 50, is_join=is_join) for is_join in (False, True))
-    short = encode_stream(exchange, PacketCodec())
-    assert short[0] == 9
-    assert 4 * len(short) < len(encode_stream(join, PacketCodec()))
-    assert StreamReader(PacketCodec()).feed(short) == exchange
-    few = encode_stream(PushPull(nodes=(node,), is_join=False), PacketCodec())
+    short, plain = (PushPull(nodes=(node,) * 50, is_compressed=is_so) for is_so in (True, False))
+    encoded = encode_stream(short, PacketCodec())
+    assert encoded[0] == 9
+    assert 4 * len(encoded) < len(encode_stream(plain, PacketCodec()))
+    assert StreamReader(PacketCodec()).feed(encoded) == short
+    few = encode_stream(PushPull(nodes=(node,), is_compressed=True), PacketCodec())
     assert few[0] == 6, "what fits a packet anyhow is left as it is"
 
 

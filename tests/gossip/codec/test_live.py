@@ -117,7 +117,7 @@ async def test_an_exchange_that_we_compress_is_read_by_a_real_agent() -> None:
         )
         for number in range(20)
     )
-    message = PushPull(nodes=nodes, is_join=False)
+    message = PushPull(nodes=nodes, is_compressed=True)
     assert encode_stream(message, codec_for(b""))[0] == 9
     async with running_agent("real") as agent:
         assert isinstance(await ask(agent, message, codec_for(b"")), PushPull)

@@ -23,8 +23,10 @@ FOUND_S = 45.0
 LEFT_S = 30.0
 SETTLED_S = 75.0
 """A member that was believed dead is dialled again at least every 30 s."""
-HEARD_S = 45.0
-"""Serf's `local` profile sends each broadcast twice and leaves the rest to a push/pull every 15 s."""
+HEARD_S = 90.0
+"""Serf's `local` profile sends each broadcast twice, and leaves who missed it to the push/pull that each member begins
+every 15 s with one other, who may have missed it, too. After three turns one of some thousands is still without, after
+six nobody."""
 AT_HOME_S = 5.0
 """Who joined so long ago, and stays for so long, takes part in what is said."""
 TALK_S = 1.0
@@ -174,17 +176,13 @@ class Churn:
         return [f"{name} sees {view}" for name, view in views if view != expected]
 
     async def _check_events(self) -> None:
-        """An event is heard by whoever was there all the time that it may take, but for one in a hundred.
-
-        Gossip promises no more: it is repeated a limited number of times.
-        """
+        """An event is heard by whoever was there all the time that it may take."""
         with trio.move_on_after(HEARD_S):
             while self._unheard():  # noqa: ASYNC110 - what is seen is only recorded
                 await trio.sleep(0.2)
         unheard = self._unheard()
         self.counts["events"] = len(self._said)
-        self.counts["events unheard by somebody"] = len(unheard)
-        assert len(unheard) <= max(1.0, len(self._said) * len(self._slots) / 100), f"unheard: {'; '.join(unheard)}"
+        assert not unheard, f"unheard: {'; '.join(unheard)}"
         heard = Counter((one.observer, one.sight) for one in self.sightings if one.sight[0] == "event")
         for slot in self._slots:
             if len(slot.lives) == 1:

@@ -16,9 +16,7 @@ from gossip.serf import Left, QueryReceived, UserEventReceived
 from gossip.serf.members import MemberStatus
 from gossip.swim import LOCAL, JoinEnded, JoinRequested, SwimConfig
 from node.sources import SystemClock
-from tests.serf_agent import HOST
-
-SEES_S = 20.0
+from tests.serf_agent import HOST, SEEN_S
 
 
 class LiveMember:
@@ -56,7 +54,7 @@ class LiveMember:
         """The facts that came, in order."""
         return [one for one in self.news if isinstance(one, FactLearned)]
 
-    async def until(self, is_so: Callable[[], object], what: str, timeout_s: float = SEES_S) -> None:
+    async def until(self, is_so: Callable[[], object], what: str, timeout_s: float = SEEN_S) -> None:
         """Returns when `is_so`; looked at after each piece of news, and ten times a second."""
         with trio.move_on_after(timeout_s):
             while not is_so():
@@ -66,7 +64,7 @@ class LiveMember:
             return
         raise AssertionError(f"{self.name}: {what} never came; it sees {self.statuses()}")
 
-    async def sees(self, expected: dict[str, str], timeout_s: float = SEES_S) -> None:
+    async def sees(self, expected: dict[str, str], timeout_s: float = SEEN_S) -> None:
         """Returns when its members are as expected."""
         await self.until(lambda: self.statuses() == expected, f"{expected}", timeout_s)
 

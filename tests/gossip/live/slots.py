@@ -149,7 +149,7 @@ class RealSlot(Slot):
             yield record
 
     async def join(self, address: Address) -> None:
-        await self.agent.command("join", str(address))
+        await self.agent.command("join", "-replay", str(address))  # it wants what was said before, as ours do
 
     async def say_farewell(self) -> None:
         await self.agent.command("leave")

@@ -48,6 +48,19 @@ def test_a_burst_of_joins_settles_in_a_second() -> None:
     assert [len(peer.swim) for peer in peers] == [32] * 32
 
 
+def test_what_a_join_stirs_up_goes_as_it_is_and_regular_exchanges_go_compressed_in_both_directions() -> None:
+    """Compression is dear, and dearest when many join at once."""
+    world = World()
+    world.group(3)
+    formed = [one for at, one in world.exchanged if at < 2.0]
+    assert len(formed) >= 2 * 2 + 2 * 2 * LAN.extra_push_pulls, "joins and what follows them, there and back"
+    assert not any(one.is_compressed for one in formed)
+    world.run(60.0)
+    later = [one for at, one in world.exchanged if at > 30.0]
+    assert later
+    assert all(one.is_compressed for one in later)
+
+
 def test_a_join_tells_who_answered() -> None:
     world = World()
     first, second = world.add("a"), world.add("b")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gossip.codec.frames import decode_message
 from gossip.events import StallNoticed, StreamFailed, StreamReceived, StreamReplied, Tick
-from gossip.messages import Address, Alive
+from gossip.messages import Address, Alive, PushPull
 from gossip.swim import (
     LAN,
     ChangeKind,
@@ -128,6 +128,7 @@ class World:
         self.loss = 0.0
         self.delay_s = (0.0005, 0.002)
         self.packets = 0
+        self.exchanged: list[tuple[float, PushPull]] = []
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
 
@@ -246,6 +247,7 @@ class World:
             if not effect.wants_reply:
                 return
             message = replies[0].message if replies else None
+            self.exchanged += [(self.now, one) for one in (effect.message, message) if isinstance(one, PushPull)]
             answer = (
                 StreamFailed(exchange=effect.exchange, reason="closed")
                 if message is None

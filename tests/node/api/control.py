@@ -128,6 +128,9 @@ class FakeMembership:
     async def list_keys(self) -> KeyReport:
         return KeyReport(operation="list-keys", expected=2, answered=2, keys={"abc": 2}, primary_keys={"abc": 2})
 
+    async def show_key(self) -> str:
+        return "a2V5"
+
     async def rotate_keys(self, key: str, *, allow_absent: bool) -> tuple[tuple[KeyReport, ...], RotationEnded]:
         if key == "bad":
             raise InvalidRequestError("the key is no base64 of 16, 24 or 32 bytes")

@@ -56,6 +56,7 @@ async def test_a_user_event_goes_out() -> None:
 async def test_keys_are_listed_and_rotated_and_a_stop_is_an_answer() -> None:
     async def what(client: NodeClient) -> None:
         assert (await client.gossip_keys()).reports[0].keys == {"abc": 2}
+        assert (await client.gossip_key()).key == "a2V5"
         assert (await client.rotate_gossip_keys(RotateRequest(allow_absent=True))).is_done
         stopped = await client.rotate_gossip_keys(RotateRequest())
         assert (stopped.is_done, stopped.reason) == (False, "real failed")
