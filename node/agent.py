@@ -58,7 +58,7 @@ from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.events import EventLog
-from node.store.log_store import LmdbLogStore
+from node.store.log_store import FileLogStore
 from node.store.set_aside import SetAside
 from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
@@ -149,14 +149,20 @@ async def serve_node(
             await enter_cluster(config, join, environment, clock, ids, name)
         config = with_addresses(config)
         started = StartedTrust(config, environment, clock, ids, name)
-        await _Agent(config, directory, environment, started).run(task_status)
+        with FileLogStore.open(environment) as log:
+            await _Agent(config, directory, environment, log, started).run(task_status)
 
 
 class _Agent:
     """One node, from its data directory up."""
 
     def __init__(
-        self, config: NodeConfig, directory: DataDirectory, environment: Environment, started: StartedTrust
+        self,
+        config: NodeConfig,
+        directory: DataDirectory,
+        environment: Environment,
+        log: FileLogStore,
+        started: StartedTrust,
     ) -> None:
         self._config = config
         self._path = directory.path
@@ -202,7 +208,7 @@ class _Agent:
         self._membership = self._wiring.membership = self._make_membership(environment, known)
         self._mesh = self._make_mesh(self._trust.credentials)
         self._transport = RaftTransport(self._mesh)
-        self._replica = self._make_replica(LmdbLogStore(environment))
+        self._replica = self._make_replica(log)
         self._transport.receive = self._replica.receive
         machine = Reconciler(self._identity.node, config.reconciler, self._rng(), known_ends)
         self._reconciler = ReconcilerDriver(machine, self._runtimes, self._wiring, self._clock, config.reconciler)
@@ -222,7 +228,7 @@ class _Agent:
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
         self._connect_trust(environment)
-        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, log, self._path))
         self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
         self._api = self._make_api(self._make_control())
 
@@ -272,7 +278,7 @@ class _Agent:
         address_of = self._membership.mesh_address
         return Mesh(self._identity.node, self._rng(), address_of=address_of, credentials=credentials)
 
-    def _make_replica(self, store: LmdbLogStore) -> ReplicaDriver:
+    def _make_replica(self, store: FileLogStore) -> ReplicaDriver:
         replica = Replica(
             self._identity.node,
             frozenset({self._identity.node}) if self._identity.is_founder else frozenset(),

@@ -13,7 +13,7 @@ from consensus.storage import Entry, EntryKind, LoadedLog, decode_membership
 from node.store.directory import sync_directory
 from node.store.environment import Environment
 from node.store.identity import give_up_founding
-from node.store.log_store import LmdbLogStore
+from node.store.log_store import FileLogStore
 from orca.errors import OrcaError, StoreFullError
 from orca.model.units import WallMs
 
@@ -23,11 +23,11 @@ KEPT_MAX: Final = 8
 
 
 class SetAside:
-    """Copies the log of `environment` into `directory`, then empties it. Its calls block."""
+    """Copies `log` into `directory`, then empties it. Its calls block."""
 
-    def __init__(self, environment: Environment, directory: Path) -> None:
+    def __init__(self, environment: Environment, log: FileLogStore, directory: Path) -> None:
         self._environment = environment
-        self._store = LmdbLogStore(environment)
+        self._store = log
         self._directory = directory / FOLDER
 
     def set_aside(self, at_ms: WallMs) -> str:
