@@ -347,7 +347,6 @@ class _Agent:
         config = self._config
         mesh_port = config.mesh_port and config.mesh_port + config.port_offset
         handlers = {
-            Purpose.RAFT: self._transport.serve,
             Purpose.INTENT: self._feed.serve,
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
@@ -363,7 +362,11 @@ class _Agent:
             handlers,
             config.gossip.host,
             mesh_port,
-            stream_handlers={Purpose.API: self._api.serve_node, Purpose.TUNNEL: self._remote.serve},
+            stream_handlers={
+                Purpose.RAFT: self._transport.serve,
+                Purpose.API: self._api.serve_node,
+                Purpose.TUNNEL: self._remote.serve,
+            },
             join=self._trust.desk.serve,
             unreachable=self._replica.unreachable,
         )

@@ -127,9 +127,9 @@ class Member:
     async def run(self, door: int) -> None:
         """Serve until standard input ends."""
         async with trio.open_nursery() as nursery:
-            run = partial(self._mesh.run, unreachable=self.driver.unreachable)
             handlers = {Purpose.RAFT: self._transport.serve}
-            await nursery.start(run, handlers, "127.0.0.1", self._ports[self.node])
+            run = partial(self._mesh.run, stream_handlers=handlers, unreachable=self.driver.unreachable)
+            await nursery.start(run, {}, "127.0.0.1", self._ports[self.node])
             nursery.start_soon(self.driver.run)
             await nursery.start(partial(trio.serve_tcp, self._serve, door, host="127.0.0.1"))
             gc.collect()

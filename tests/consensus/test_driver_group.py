@@ -126,6 +126,9 @@ class _Wire:
     def send(self, to: NodeId, message: Message) -> None:
         self._group.carry(self._sender, to, message)
 
+    def flush(self) -> None:
+        """It is on its way already."""
+
 
 class Group:
     def __init__(self, nursery: trio.Nursery, *, log_entries_kept: int = 2000) -> None:
