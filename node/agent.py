@@ -150,20 +150,14 @@ async def serve_node(
         config = with_addresses(config)
         started = StartedTrust(config, environment, clock, ids, name)
         with FileLogStore.open(environment) as log:
-            await _Agent(config, directory, environment, log, started).run(task_status)
+            await _Agent(config, directory, log, started).run(task_status)
 
 
 class _Agent:
     """One node, from its data directory up."""
 
-    def __init__(
-        self,
-        config: NodeConfig,
-        directory: DataDirectory,
-        environment: Environment,
-        log: FileLogStore,
-        started: StartedTrust,
-    ) -> None:
+    def __init__(self, config: NodeConfig, directory: DataDirectory, log: FileLogStore, started: StartedTrust) -> None:
+        environment = log.environment
         self._config = config
         self._path = directory.path
         self._clock = SystemClock()
@@ -216,7 +210,7 @@ class _Agent:
         known.changed = self._wiring.peers_changed
         self._contents = self._wiring.contents = ContentSharing(self._blobs, self._mesh, others=self._other_nodes)
         self._feed = IntentFeed(
-            self._replica, self._mesh, self._clock, Freshness(self._clock.now()), others=self._other_nodes
+            self._replica, self._mesh.connect, self._clock, Freshness(self._clock.now()), others=self._other_nodes
         )
         self._keeper = GroupKeeper(
             self._identity.node,
@@ -228,7 +222,7 @@ class _Agent:
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
         self._connect_trust(environment)
-        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, log, self._path))
+        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(log, self._path))
         self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
         self._api = self._make_api(self._make_control())
 

@@ -48,9 +48,10 @@ _FILE_ID: Final = b"log_file"
 class FileLogStore:
     """The log beside the environment of the node. All calls but `save` block: make them from a thread."""
 
-    def __init__(self, file: LogFile, loaded: LoadedLog, bytes_max: int) -> None:
+    def __init__(self, environment: Environment, file: LogFile, loaded: LoadedLog) -> None:
+        self.environment = environment
         self._file = file
-        self._bytes_max = bytes_max
+        self._bytes_max = environment.limit_bytes
         self._lock = threading.Lock()
         self._snapshot_index = self._last_index = LogIndex(0)
         self._quiet_bytes = 0
@@ -70,7 +71,7 @@ class FileLogStore:
         else:
             what = f"the id of the log in {environment.data_path}"
             file = LogFile.open(path, unseal(record, what, salt=_FILE_ID))
-        return cls(file, file.read(), environment.limit_bytes)
+        return cls(environment, file, file.read())
 
     def load(self) -> LoadedLog:
         """Everything that is kept, each record checked. Raises `StoreCorruptError`."""

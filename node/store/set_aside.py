@@ -11,7 +11,6 @@ import msgspec
 from consensus.state.commands import decode_command
 from consensus.storage import Entry, EntryKind, LoadedLog, decode_membership
 from node.store.directory import sync_directory
-from node.store.environment import Environment
 from node.store.identity import give_up_founding
 from node.store.log_store import FileLogStore
 from orca.errors import OrcaError, StoreFullError
@@ -25,8 +24,7 @@ KEPT_MAX: Final = 8
 class SetAside:
     """Copies `log` into `directory`, then empties it. Its calls block."""
 
-    def __init__(self, environment: Environment, log: FileLogStore, directory: Path) -> None:
-        self._environment = environment
+    def __init__(self, log: FileLogStore, directory: Path) -> None:
         self._store = log
         self._directory = directory / FOLDER
 
@@ -47,7 +45,7 @@ class SetAside:
         except OSError as error:
             raise StoreFullError(f"the log cannot be set aside in {path}: {error.strerror or error}") from error
         # A founder with an empty log would be a group of its own again.
-        give_up_founding(self._environment)
+        give_up_founding(self._store.environment)
         self._store.reset()
         self._drop_old()
         return str(path)

@@ -42,7 +42,7 @@ def test_a_copy_can_be_read_by_people_and_the_node_waits_to_be_taken_in(
     environment: Environment, store: FileLogStore, tmp_path: Path
 ) -> None:
     fill(environment, store)
-    path = Path(SetAside(environment, store, tmp_path).set_aside(WallMs(5)))
+    path = Path(SetAside(store, tmp_path).set_aside(WallMs(5)))
     meta, *entries = map(json.loads, path.read_text().splitlines())
     assert (meta["last_index"], meta["snapshot"]["last_index"]) == (6, 2)
     assert [one["kind"] for one in entries] == ["membership", "command", "bytes", "no-op"]
@@ -61,12 +61,12 @@ def test_a_copy_that_cannot_be_written_leaves_the_log_as_it_was(
     fill(environment, store)
     (tmp_path / FOLDER).write_text("in the way")
     with pytest.raises(StoreFullError, match="cannot be set aside"):
-        SetAside(environment, store, tmp_path).set_aside(WallMs(5))
+        SetAside(store, tmp_path).set_aside(WallMs(5))
     assert store.load().last_index == 6
 
 
 def test_only_the_newest_copies_stay(environment: Environment, store: FileLogStore, tmp_path: Path) -> None:
-    aside = SetAside(environment, store, tmp_path)
+    aside = SetAside(store, tmp_path)
     for number in range(KEPT_MAX + 3):
         fill(environment, store)
         aside.set_aside(WallMs(1000 + number))
