@@ -20,6 +20,8 @@ from orca.model.ids import LogIndex, NodeId, Term
 from orca.model.units import WallMs
 from tests.consensus.driver_group import Clock, Group, Peer, group, until
 
+_InMemory = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
+
 
 class Feeds:
     """The feed of each node of a group; connections are streams in memory, and a node can be cut off from all."""
@@ -31,7 +33,7 @@ class Feeds:
         self.away: set[NodeId] = set()
         self.mute: set[NodeId] = set()
         self.connected: list[tuple[NodeId, NodeId]] = []
-        self.open: list[trio.testing.MemoryStapledStream] = []
+        self.open: list[_InMemory] = []
 
     def add(self, peer: Peer) -> IntentFeed:
         def others() -> list[NodeId]:
@@ -103,7 +105,7 @@ async def test_follower_says_how_old_its_knowledge_may_be(autojump_clock: object
         assert feed.age_s() < 2.5, "a source says each second that nothing is new"
         assert feed.fed_age_s() < 2.5
         feeds.away.update(feeds.sources)
-        feeds.open[-1].receive_stream.put_eof()  # type: ignore[attr-defined]
+        feeds.open[-1].receive_stream.put_eof()
         age_s = feed.age_s()
         await trio.sleep(20)
         assert feed.age_s() == pytest.approx(age_s + 20, abs=0.1)
@@ -123,7 +125,7 @@ async def test_source_that_dies_is_left_for_another_and_nothing_is_missed(autoju
         await leader.admit("before")
         await until(lambda: outsider.names == {"before"}, "the follower has it")
         source.crash()
-        feeds.open[-1].receive_stream.put_eof()  # type: ignore[attr-defined]
+        feeds.open[-1].receive_stream.put_eof()
         feeds.sources = [leader.node]
         await leader.admit("after")
         await until(lambda: outsider.names == {"before", "after"}, "the follower has all of it")
