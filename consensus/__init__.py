@@ -5,7 +5,7 @@
 - `scheduler` makes plans from intent and beliefs, for the leader; `duties` are what else a leader does unasked.
 - `subgroup` decides which nodes vote, and what speaks against starting a group anew.
 - `feed` streams committed entries to nodes without a vote, from whichever node.
-- `storage` says what a log store must keep; LMDB keeps it, in `node/store`.
+- `storage` says what a log store must keep; `node/store` keeps it, in a file.
 - `replica` puts machine and state together and is pure; `driver` runs one on trio, `asking` is what callers see of it.
 
 A *term* has one leader at most. An *epoch* is a life of the group: it goes up when people start the group anew from

@@ -222,10 +222,12 @@ class ReplicaDriver(Asking):
             while not self._knows_enough(give_up_at):
                 await self._wait(give_up_at)
                 await self._turn()
+                self._transport.flush()
             task_status.started()
             while True:
                 await self._wait()
                 await self._turn()
+                self._transport.flush()
         finally:
             self._is_stopped = True
             self._answers.stop()
@@ -317,6 +319,7 @@ class ReplicaDriver(Asking):
         for message in before:
             self._transport.send(message.to, message.message)
         if write is not None:
+            self._transport.flush()
             try:
                 # Shielded: a transaction that is on its way is either on disk or not, and the
                 # machine must learn which before anything else happens.

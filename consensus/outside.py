@@ -14,7 +14,11 @@ class Transport(Protocol):
     """Carries messages between replicas. Returns at once, and may lose what it was given."""
 
     def send(self, to: NodeId, message: Message) -> None:
-        """Put `message` on its way to `to`."""
+        """Put `message` on its way to `to`; it may wait until the next `flush`, or the next turn of the loop."""
+        ...
+
+    def flush(self) -> None:
+        """Let what was sent leave now: the sender goes on to wait for its disk."""
         ...
 
 
@@ -51,6 +55,9 @@ class Alone:
 
     def send(self, to: NodeId, message: Message) -> None:
         """Nobody is there."""
+
+    def flush(self) -> None:
+        """Nothing to do."""
 
 
 class NewLife:

@@ -58,7 +58,7 @@ from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.store.events import EventLog
-from node.store.log_store import LmdbLogStore
+from node.store.log_store import FileLogStore
 from node.store.set_aside import SetAside
 from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
@@ -149,15 +149,15 @@ async def serve_node(
             await enter_cluster(config, join, environment, clock, ids, name)
         config = with_addresses(config)
         started = StartedTrust(config, environment, clock, ids, name)
-        await _Agent(config, directory, environment, started).run(task_status)
+        with FileLogStore.open(environment) as log:
+            await _Agent(config, directory, log, started).run(task_status)
 
 
 class _Agent:
     """One node, from its data directory up."""
 
-    def __init__(
-        self, config: NodeConfig, directory: DataDirectory, environment: Environment, started: StartedTrust
-    ) -> None:
+    def __init__(self, config: NodeConfig, directory: DataDirectory, log: FileLogStore, started: StartedTrust) -> None:
+        environment = log.environment
         self._config = config
         self._path = directory.path
         self._clock = SystemClock()
@@ -202,7 +202,7 @@ class _Agent:
         self._membership = self._wiring.membership = self._make_membership(environment, known)
         self._mesh = self._make_mesh(self._trust.credentials)
         self._transport = RaftTransport(self._mesh)
-        self._replica = self._make_replica(LmdbLogStore(environment))
+        self._replica = self._make_replica(log)
         self._transport.receive = self._replica.receive
         machine = Reconciler(self._identity.node, config.reconciler, self._rng(), known_ends)
         self._reconciler = ReconcilerDriver(machine, self._runtimes, self._wiring, self._clock, config.reconciler)
@@ -210,7 +210,7 @@ class _Agent:
         known.changed = self._wiring.peers_changed
         self._contents = self._wiring.contents = ContentSharing(self._blobs, self._mesh, others=self._other_nodes)
         self._feed = IntentFeed(
-            self._replica, self._mesh, self._clock, Freshness(self._clock.now()), others=self._nodes_to_ask
+            self._replica, self._mesh.connect, self._clock, Freshness(self._clock.now()), others=self._nodes_to_ask
         )
         self._keeper = GroupKeeper(
             self._identity.node,
@@ -222,7 +222,7 @@ class _Agent:
             config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
         )
         self._connect_trust(environment)
-        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(environment, self._path))
+        self._recovery = self._wiring.recovery = self._make_recovery(SetAside(log, self._path))
         self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
         self._api = self._make_api(self._make_control())
 
@@ -272,7 +272,7 @@ class _Agent:
         address_of = self._membership.mesh_address
         return Mesh(self._identity.node, self._rng(), address_of=address_of, credentials=credentials)
 
-    def _make_replica(self, store: LmdbLogStore) -> ReplicaDriver:
+    def _make_replica(self, store: FileLogStore) -> ReplicaDriver:
         replica = Replica(
             self._identity.node,
             frozenset({self._identity.node}) if self._identity.is_founder else frozenset(),
@@ -341,7 +341,6 @@ class _Agent:
         config = self._config
         mesh_port = config.mesh_port and config.mesh_port + config.port_offset
         handlers = {
-            Purpose.RAFT: self._transport.serve,
             Purpose.INTENT: self._feed.serve,
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
@@ -357,7 +356,11 @@ class _Agent:
             handlers,
             config.gossip.host,
             mesh_port,
-            stream_handlers={Purpose.API: self._api.serve_node, Purpose.TUNNEL: self._remote.serve},
+            stream_handlers={
+                Purpose.RAFT: self._transport.serve,
+                Purpose.API: self._api.serve_node,
+                Purpose.TUNNEL: self._remote.serve,
+            },
             join=self._trust.desk.serve,
             unreachable=self._replica.unreachable,
         )

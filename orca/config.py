@@ -79,10 +79,10 @@ class SchedulerConfig(_Section, frozen=True):
 
 
 class StoreConfig(_Section, frozen=True):
-    """The node's LMDB environment."""
+    """The node's LMDB environment, and the log of Raft beside it."""
 
     map_bytes_max: int = 1 << 30
-    """Largest size of the store; a sparse file, so unused room costs nothing."""
+    """Largest size of the store; a sparse file, so unused room costs nothing. The log beside it has the same limit."""
 
     events_kept: int = 50_000
     """Events of this node that `orca events` can show."""

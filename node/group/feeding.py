@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
@@ -13,7 +14,6 @@ from consensus.feed import Current, Cursor, FeedReader, Follow, Install, Learn, 
 from consensus.raft import EntriesLearned, SnapshotLearned
 from consensus.storage import Entry, Snapshot
 from node.group.freshness import Freshness
-from node.mesh.driver import Mesh
 from node.mesh.frames import FrameStream
 from node.mesh.purpose import Purpose
 from orca.errors import NodeUnreachableError, OrcaError, PeerProtocolError
@@ -30,6 +30,8 @@ STALE_S: Final = 10.0
 UNLED_S: Final = 5.0
 """A member of the group that hears of no leader for so long follows like everybody else."""
 RETRY_S: Final = 1.0
+
+Connect = Callable[[NodeId, Purpose], AbstractAsyncContextManager[FrameStream]]
 
 
 class _Source:
@@ -58,19 +60,22 @@ class _Source:
 
 
 class IntentFeed:
-    """Both ends. `others` gives the nodes to ask, those that live if that is known, without this one."""
+    """Both ends. `connect` is the mesh's; `others` gives the nodes to ask, those that live if that is known.
+
+    This node is none of them.
+    """
 
     def __init__(
         self,
         replica: ReplicaDriver,
-        mesh: Mesh,
+        connect: Connect,
         clock: Clock,
         freshness: Freshness,
         *,
         others: Callable[[], Iterable[NodeId]],
     ) -> None:
         self._replica = replica
-        self._mesh = mesh
+        self._connect = connect
         self._clock = clock
         self._freshness = freshness
         self._others = others
@@ -150,7 +155,7 @@ class IntentFeed:
         raft = self._replica.raft
         applied = self._replica.applied_index
         reader = FeedReader(raft.epoch, applied, raft.term_of(applied) or Term(0))
-        async with self._mesh.connect(source, Purpose.INTENT) as frames:
+        async with self._connect(source, Purpose.INTENT) as frames:
             self.source = source
             await frames.send((encode_feed(reader.follow()),))
             known = (raft.term, raft.leader)

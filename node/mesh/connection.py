@@ -159,13 +159,17 @@ class Connection:
     def send(self, stream: StreamId, data: bytes) -> None:
         """Send, at once if nothing is on its way: a short message need not wait for another task's turn."""
         self.session.step(Send(stream=stream, data=data), now())
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Send what is urgent now, unless something is on its way: then it goes first of all that follows."""
         if self._is_writer_idle and not self._pipe.has_unsent:
             try:
                 self._produce()
             except OrcaError as error:
                 self.lose(error)
-        if self._pipe.has_unsent or self.session.has_output:
-            self.wake()
+            if self._pipe.has_unsent or self.session.has_output:
+                self.wake()
 
     def queued(self, stream: StreamId) -> int:
         """Bytes that wait on `stream`."""

@@ -181,6 +181,12 @@ class Mesh:
             self._nursery.start_soon(peer.link.run)
         peer.link.put(message)
 
+    def flush(self) -> None:
+        """Let the Raft messages that wait leave now instead of in the next turn of the loop."""
+        for peer in self._peers.values():
+            if peer.link is not None:
+                peer.link.flush()
+
     def forget(self, peer: NodeId) -> None:
         """Send no more Raft messages to a node that belongs to the group no more."""
         known = self._peers.get(peer)

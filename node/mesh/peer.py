@@ -165,6 +165,11 @@ class Link:
         else:
             self._wake.set()
 
+    def flush(self) -> None:
+        """Let what waits leave now, if the connection is free."""
+        if self._waiting and self._carrier is not None:
+            self._carrier.hurry()
+
     def take(self) -> bytes:
         """What waits, as frames; b"" for nothing."""
         frames: list[bytes] = []

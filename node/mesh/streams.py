@@ -1,6 +1,7 @@
 """One stream of the mesh, as trio's users know streams."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -56,6 +57,8 @@ class MeshStream(trio.abc.HalfCloseableStream):
         self._room = trio.Event()
         self._since_turn = 0
         """Bytes that were sent since others had their turn."""
+        self._sink: Callable[[bytes], None] | None = None
+        self._sink_error: OrcaError | None = None
         self._is_finished = False
         self._is_closed = False
         self._read_error: OrcaError | None = None
@@ -65,8 +68,11 @@ class MeshStream(trio.abc.HalfCloseableStream):
 
     def arrived(self, data: bytes) -> None:
         """Bytes came."""
-        self._arrived.append(data)
-        self._changed.set()
+        if self._sink is not None:
+            self._give(data)
+        else:
+            self._arrived.append(data)
+            self._changed.set()
 
     def finished(self) -> None:
         """No more will come."""
@@ -138,6 +144,38 @@ class MeshStream(trio.abc.HalfCloseableStream):
         data = self._take(max_bytes or RECEIVE_BYTES)
         self._carrier.post(Consumed(stream=self.number, count=len(data)))
         return data
+
+    async def pour(self, sink: Callable[[bytes], None]) -> None:
+        """Give `sink` what comes in the moment in which it comes, until the peer has ended.
+
+        For what must not wait for another turn of the loop: `sink` is short, and waits for nothing.
+        Raises what it raises of ours, and trio.BrokenResourceError.
+        """
+        self._sink = sink
+        try:
+            while self._arrived and self._sink_error is None:
+                self._give(self._arrived.popleft())
+            while self._sink_error is None and not (self._is_finished or self._is_closed or self._read_error):
+                self._changed = trio.Event()
+                await self._changed.wait()
+        finally:
+            self._sink = None
+        if self._sink_error is not None:
+            raise self._sink_error
+        if self._read_error is not None:
+            raise trio.BrokenResourceError(self._read_error.message) from self._read_error
+
+    def _give(self, data: bytes) -> None:
+        assert self._sink is not None, "there is one"
+        if self._sink_error is not None:
+            return  # the one who poured has not had its turn yet
+        try:
+            self._sink(data)
+        except OrcaError as error:
+            self._sink_error = error
+            self._changed.set()
+        else:
+            self._carrier.post(Consumed(stream=self.number, count=len(data)))
 
     def _take(self, bytes_max: int) -> bytes:
         data = self._arrived.popleft()

@@ -3,10 +3,9 @@
 import errno
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -25,7 +24,6 @@ from orca.errors import (
     OrcaError,
     StoreCorruptError,
     StoreFullError,
-    StoreStalledError,
 )
 from orca.model.units import format_bytes
 
@@ -38,8 +36,6 @@ GROUP_MAX: Final = 256
 FREE_DISK_BYTES_MIN: Final = 16 * 2**20
 """LMDB reports a write that a full disk cut short as EIO; with less free than this it was that."""
 CLOSE_TIMEOUT_S: Final = 30.0
-
-_NOTHING: Final = object()
 
 
 class StoreUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +59,8 @@ class Environment:
     def __init__(self, data_path: Path, environment: lmdb.Environment, handles: Handles, map_bytes_max: int) -> None:
         self.data_path = data_path
         self.map_bytes_max = map_bytes_max
-        self._limit_bytes = map_bytes_max // 8 * 7
+        self.limit_bytes = map_bytes_max // 8 * 7
+        """Writes that leave more than this in use, and more than before, are refused."""
         self._lmdb = environment
         self._handles = handles
         self._page_bytes = environment.stat()["psize"]
@@ -72,7 +69,7 @@ class Environment:
         self._is_closed = False
         # Half of the queue at most for tasks that wait, so that threads always find room.
         self._slots = trio.Semaphore(QUEUE_MAX // 2)
-        self._writer = WriterThread(self._commit, queue_max=QUEUE_MAX, group_max=GROUP_MAX)
+        self._writer: WriterThread[WriteView] = WriterThread(self._commit, queue_max=QUEUE_MAX, group_max=GROUP_MAX)
 
     @classmethod
     def open(cls, directory: DataDirectory, *, map_bytes_max: int = MAP_BYTES_DEFAULT) -> "Environment":
@@ -123,57 +120,22 @@ class Environment:
         written) and `NotAvailableError` (too many writes wait, or closed). May be cancelled;
         the change is made or not made then. A hung disk hangs it: give it a deadline.
         """
-        token = trio.lowlevel.current_trio_token()
-        done = trio.Event()
-        value: Any = _NOTHING
-        failure: Exception | None = None
-
-        def finish(result: Any, error: Exception | None) -> None:
-            nonlocal value, failure
-            value, failure = result, error
-            # Without a loop there is nobody left who asked.
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(done.set)
-
         async with self._slots:
-            self._writer.put(Job(change, finish))
-            await done.wait()
-        if failure is not None:
-            raise failure
-        result: T = value
-        return result
+            return await self._writer.make(change)
 
     def write_blocking(self, change: Callable[[WriteView], T], timeout_s: float = 60.0) -> T:
         """The same from a worker thread, or before the loop runs.
 
         Raises `StoreStalledError` when the disk has not answered after `timeout_s`.
         """
-        deadline = time.monotonic() + timeout_s
-        done = threading.Event()
-        value: Any = _NOTHING
-        failure: Exception | None = None
-
-        def finish(result: Any, error: Exception | None) -> None:
-            nonlocal value, failure
-            value, failure = result, error
-            done.set()
-
-        self._writer.put(Job(change, finish), wait_s=timeout_s)
-        if not done.wait(max(0.0, deadline - time.monotonic())):
-            raise StoreStalledError(
-                f"the disk below {self.data_path} did not confirm a write in {timeout_s:g} s; it may still happen"
-            )
-        if failure is not None:
-            raise failure
-        result: T = value
-        return result
+        return self._writer.make_blocking(change, timeout_s, str(self.data_path))
 
     def usage(self) -> StoreUsage:
         """How full it is now."""
         began_at = self._commit_began_at
         return StoreUsage(
             used_bytes=self.read(ReadView.used_bytes),
-            limit_bytes=self._limit_bytes,
+            limit_bytes=self.limit_bytes,
             map_bytes_max=self.map_bytes_max,
             file_bytes=self.data_path.stat().st_blocks * 512,
             commit_running_s=0.0 if began_at is None else time.monotonic() - began_at,
@@ -197,7 +159,7 @@ class Environment:
     ) -> None:
         self.close()
 
-    def _commit(self, group: list[Job]) -> None:
+    def _commit(self, group: list[Job[WriteView]]) -> None:
         """Commit `group` in one transaction, or when that fails each job in one of its own."""
         try:
             results = self._transact(group)
@@ -211,7 +173,7 @@ class Environment:
         for job, result in zip(group, results, strict=True):
             job.done(result, None)
 
-    def _transact(self, group: list[Job]) -> list[Any]:
+    def _transact(self, group: list[Job[WriteView]]) -> list[Any]:
         if self._broken is not None:
             raise StoreCorruptError(self._broken.message) from self._broken
         info = self._lmdb.info()
@@ -221,10 +183,10 @@ class Environment:
             with _translated(self.data_path), self._lmdb.begin(write=True) as transaction:
                 view = WriteView(transaction, self._handles)
                 # What is in use is never more than the file holds: far from the limit nobody has to count.
-                is_near = held_bytes > self._limit_bytes // 8 * 7
+                is_near = held_bytes > self.limit_bytes // 8 * 7
                 before_bytes = view.used_bytes() if is_near else held_bytes
                 results = [job.change(view) for job in group]
-                if is_near or held_bytes + view.growth_bytes_max(self._page_bytes) > self._limit_bytes:
+                if is_near or held_bytes + view.growth_bytes_max(self._page_bytes) > self.limit_bytes:
                     self._check_room(before_bytes, view.used_bytes())
             return results
         except StoreCorruptError as error:
@@ -239,10 +201,10 @@ class Environment:
             self._commit_began_at = None
 
     def _check_room(self, before_bytes: int, after_bytes: int) -> None:
-        if after_bytes > self._limit_bytes and after_bytes > before_bytes:
+        if after_bytes > self.limit_bytes and after_bytes > before_bytes:
             raise StoreFullError(
                 f"the store {self.data_path} is full: {format_bytes(before_bytes)} of "
-                f"{format_bytes(self._limit_bytes)} are in use and {format_bytes(after_bytes - before_bytes)} "
+                f"{format_bytes(self.limit_bytes)} are in use and {format_bytes(after_bytes - before_bytes)} "
                 "more were asked for",
                 hint="make the store larger in the node's configuration, or remove services that are not needed",
             )

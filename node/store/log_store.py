@@ -1,283 +1,185 @@
-"""`LogStore` on LMDB: one key an entry, the snapshot in pieces.
+"""`LogStore` in a file of its own, beside LMDB.
 
-Records. Each is sealed with a checksum that covers its key too, so that one that was torn, changed or
-put in another's place is found. Under the seal the first byte is the version of the record: `RECORD_VERSION` in what
-is written now. Version 0 had no such byte: its entries begin with a term below 2**56, so with a zero,
-and its other records with a MessagePack map, 0x80 to 0x8f. It knew neither kinds of entries nor the
-membership of a snapshot, and is read as ordinary entries of a group that never changed. A higher
-version is refused: a newer program wrote it, and what it means is not guessed.
+Why not in LMDB: it syncs twice a commit (data, then the page that says which data count) and copies each page on the
+way from the root, where a log only ever grows at its end. One synced write for all that waited takes less
+than half as long, and that is most of what a change waits for. LMDB keeps what is looked up, and the id of the
+log file: without it, or with another one, the node does not start.
+
+Writes are made by one thread, one after the other, so that the loop never waits for the disk.
 """
 
-import struct
-from typing import Final, TypeVar
+import secrets
+import threading
+from pathlib import Path
+from typing import Final
 
-import msgspec
 import trio
 
 from consensus.storage import (
     Entry,
-    EntryKind,
-    HardState,
     LoadedLog,
     LogWrite,
-    Snapshot,
-    SnapshotMeta,
     assert_commit,
     assert_contiguous,
-    assert_newer_snapshot,
     assert_truncation,
-    decode_membership,
+    follow,
 )
 from node.store.environment import Environment
+from node.store.lmdb_log import LmdbLog
+from node.store.log_file import ID_BYTES, LogFile, encode_change
 from node.store.records import seal, unseal
-from node.store.soundness import WAY_OUT
-from node.store.views import Database, ReadView, WriteView
-from orca.errors import StoreCorruptError, StoreStalledError
-from orca.model.ids import LogIndex, Term
-
-T = TypeVar("T", bound=msgspec.Struct)
+from node.store.soundness import encode_schema
+from node.store.views import Database, WriteView
+from node.store.writer import Job, WriterThread
+from orca.errors import StoreFullError, StoreStalledError
+from orca.model.ids import LogIndex
+from orca.model.units import format_bytes
 
 STALLED_S: Final = 60.0
-PIECE_BYTES: Final = 256 * 2**10
-"""A value needs its pages side by side; small pieces find a place in a fragmented map."""
-
-RECORD_VERSION: Final = 1
-_ENTRY_HEAD: Final = struct.Struct(">BBQ")  # version, kind, term
-_OLD_ENTRY_HEAD: Final = struct.Struct(">Q")  # term
-_TERM_MAX: Final = 2**56 - 1
-_KINDS: Final = {kind.value: kind for kind in EntryKind}
-_HARD_STATE: Final = b"hard_state"
-_SNAPSHOT_META: Final = b"snapshot_meta"
-_COMMITTED: Final = b"committed"
+FILE_NAME: Final = "raft.log"
+QUIET_BYTES_MAX: Final = 4 * 2**20
+"""Writes without entries are not what compaction counts: after so many bytes of them the file is written anew."""
+_ENTRY_BYTES: Final = 16
+"""What an entry takes besides its payload."""
+_CLOSE_S: Final = 30.0
+_FILE_ID: Final = b"log_file"
 
 
-class _SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the snapshot besides its bytes."""
+class FileLogStore:
+    """The log beside the environment of the node. All calls but `save` block: make them from a thread."""
 
-    meta: SnapshotMeta
-    payload_bytes: int
+    def __init__(self, environment: Environment, file: LogFile, loaded: LoadedLog) -> None:
+        self.environment = environment
+        self._file = file
+        self._bytes_max = environment.limit_bytes
+        self._lock = threading.Lock()
+        self._snapshot_index = self._last_index = LogIndex(0)
+        self._quiet_bytes = 0
+        self._remember(loaded)
+        self._writer: WriterThread[LogFile] = WriterThread(self._perform, queue_max=64, group_max=1, name="log-writer")
 
+    @classmethod
+    def open(cls, environment: Environment) -> "FileLogStore":
+        """The log of the node whose `environment` this is; one in LMDB, of an older release, is moved to the file.
 
-class _CommittedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """So far the log is known to be committed."""
-
-    index: LogIndex
-
-
-class LmdbLogStore:
-    """The log in the environment of the node. All calls but `save` block: make them from a thread.
-
-    The environment belongs to whoever opened it; `close` leaves it open.
-    """
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+        Raises `StoreCorruptError` for what is not a whole log of this node, `StoreFullError` without room for one.
+        """
+        path = environment.data_path.parent / FILE_NAME
+        record = environment.read(lambda view: view.get(Database.RAFT, _FILE_ID))
+        if record is None:
+            file = _make_file(environment, path)
+        else:
+            what = f"the id of the log in {environment.data_path}"
+            file = LogFile.open(path, unseal(record, what, salt=_FILE_ID))
+        return cls(environment, file, file.read())
 
     def load(self) -> LoadedLog:
         """Everything that is kept, each record checked. Raises `StoreCorruptError`."""
-        return self._environment.read(self._load)
+        with self._lock:
+            return self._file.read()
 
     def write(self, batch: LogWrite) -> None:
         """Make `batch` durable. Raises `StoreFullError` with nothing written, `StoreStalledError` when unknown."""
-        self._environment.write_blocking(lambda view: self._write(view, batch))
+        self._writer.make_blocking(lambda _file: self._write(batch), STALLED_S, str(self._file.path))
 
     async def save(self, batch: LogWrite) -> None:
         """`write` from the trio loop; cancelled, it is written or not."""
         with trio.move_on_after(STALLED_S) as scope:
-            await self._environment.write(lambda view: self._write(view, batch))
+            await self._writer.make(lambda _file: self._write(batch))
         if scope.cancelled_caught:
             raise StoreStalledError(
                 f"the disk did not confirm a write of the log in {STALLED_S:g} s; it may still be made"
             )
 
     def entries(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
-        """The entries from `first` to `last`, both included; the log must have them all."""
-
-        def read(view: ReadView) -> tuple[Entry, ...]:
-            lowest, highest = self._snapshot_index(view) + 1, self._last_index(view)
-            assert lowest <= first <= last <= highest, f"{first} to {last} is not within {lowest} to {highest}"
-            return self._read_entries(view, first, last)
-
-        return self._environment.read(read)
+        """The entries from `first` to `last`, both included; the log must have them all. Reads all of it."""
+        loaded = self.load()
+        lowest, highest = loaded.snapshot_index + 1, loaded.last_index
+        assert lowest <= first <= last <= highest, f"{first} to {last} is not within {lowest} to {highest}"
+        return loaded.entries[first - lowest : last - lowest + 1]
 
     def reset(self) -> None:
         """Forget everything; on disk when it returns. Only for a log that was set aside."""
-
-        def forget(view: WriteView) -> None:
-            view.delete_range(Database.LOG)
-            view.delete_range(Database.SNAPSHOT)
-            view.delete_range(Database.RAFT)
-
-        self._environment.write_blocking(forget)
+        self._writer.make_blocking(lambda _file: self._begin(LoadedLog()), STALLED_S, str(self._file.path))
 
     def close(self) -> None:
-        """Nothing to give back: the environment is its opener's."""
+        """Finish what waits and give the file back; a second call does nothing."""
+        if self._writer.close(_CLOSE_S):
+            self._file.close()
 
-    def _what(self, record: str) -> str:
-        return f"{record} in {self._environment.data_path}"
+    def __enter__(self) -> "FileLogStore":
+        return self
 
-    def _load(self, view: ReadView) -> LoadedLog:
-        snapshot = self._read_snapshot(view)
-        snapshot_index = LogIndex(0) if snapshot is None else snapshot.meta.last_index
-        first_key, last_key = view.first_key(Database.LOG), view.last_key(Database.LOG)
-        entries: tuple[Entry, ...] = ()
-        if first_key is not None and last_key is not None:
-            first, last = _index_of(first_key), _index_of(last_key)
-            if first != snapshot_index + 1:
-                raise StoreCorruptError(
-                    f"{self._what('the log')} begins with entry {first}, but the snapshot ends with "
-                    f"{snapshot_index}: {WAY_OUT}"
-                )
-            entries = self._read_entries(view, first, last)
-        hard_state = self._read_record(view, _HARD_STATE, HardState) or HardState()
-        committed = self._committed(view)
-        last_index = entries[-1].index if entries else snapshot_index
-        if committed > last_index:
-            raise StoreCorruptError(
-                f"{self._what('the log')} ends with entry {last_index}, and {committed} was committed: {WAY_OUT}"
-            )
-        return LoadedLog(hard_state=hard_state, snapshot=snapshot, entries=entries, commit_index=committed)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _committed(self, view: ReadView) -> LogIndex:
-        record = self._read_record(view, _COMMITTED, _CommittedRecord)
-        return LogIndex(0) if record is None else record.index
+    # ------------------------------------------------------------------ on the writer thread
 
-    def _read_entries(self, view: ReadView, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
-        found: list[Entry] = []
-        expected, term = first, Term(0)
-        for key, record in view.scan(Database.LOG, _key(first), _key(LogIndex(last + 1))):
-            index = _index_of(key)
-            if index != expected:
-                raise StoreCorruptError(
-                    f"{self._what('the log')} has no entry {expected}, and goes on with {index}: {WAY_OUT}"
-                )
-            what = self._what(f"log entry {index}")
-            entry = _read_entry(index, unseal(record, what, salt=key), what)
-            if entry.term < term:
-                raise StoreCorruptError(f"{what} is of an earlier term than the one before: {WAY_OUT}")
-            found.append(entry)
-            expected, term = LogIndex(index + 1), entry.term
-        if expected != last + 1:
-            raise StoreCorruptError(f"{self._what('the log')} has no entry {expected}: {WAY_OUT}")
-        return tuple(found)
+    def _perform(self, group: list[Job[LogFile]]) -> None:
+        for job in group:
+            try:
+                with self._lock:
+                    result = job.change(self._file)
+            except Exception as error:  # noqa: BLE001 - whoever asked for the write gets it
+                job.done(None, error)
+            else:
+                job.done(result, None)
 
-    def _read_snapshot(self, view: ReadView) -> Snapshot | None:
-        record = self._read_record(view, _SNAPSHOT_META, _SnapshotRecord)
-        if record is None:
-            return None
-        pieces = [
-            unseal(piece, self._what(f"snapshot piece {number}"), salt=key)
-            for number, (key, piece) in enumerate(view.scan(Database.SNAPSHOT))
-        ]
-        payload = b"".join(pieces)
-        if len(payload) != record.payload_bytes:
-            raise StoreCorruptError(
-                f"{self._what('the snapshot')} has {len(payload)} bytes instead of {record.payload_bytes}: {WAY_OUT}"
-            )
-        return Snapshot(meta=record.meta, payload=payload)
-
-    def _read_record(self, view: ReadView, key: bytes, kind: type[T]) -> T | None:
-        record = view.get(Database.RAFT, key)
-        if record is None:
-            return None
-        what = self._what(f"the record {key.decode()}")
-        body = unseal(record, what, salt=key)
-        is_old = body[:1] and 0x80 <= body[0] <= 0x8F
-        if not is_old:
-            _check_version(body, what)
-        try:
-            return msgspec.msgpack.decode(body if is_old else body[1:], type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreCorruptError(f"{what} cannot be read ({error}): {WAY_OUT}") from error
-
-    def _snapshot_index(self, view: ReadView) -> LogIndex:
-        record = self._read_record(view, _SNAPSHOT_META, _SnapshotRecord)
-        return LogIndex(0) if record is None else record.meta.last_index
-
-    def _last_index(self, view: ReadView) -> LogIndex:
-        last_key = view.last_key(Database.LOG)
-        return self._snapshot_index(view) if last_key is None else _index_of(last_key)
-
-    def _write(self, view: WriteView, batch: LogWrite) -> None:
-        if batch.hard_state is not None:
-            _put_record(view, _HARD_STATE, batch.hard_state)
+    def _write(self, batch: LogWrite) -> None:
+        if batch.snapshot is not None or self._quiet_bytes > QUIET_BYTES_MAX:
+            after = follow(self._file.read(), batch)
+            self._check_room(_size_of(after))
+            self._begin(after)
+            return
+        last_index = self._last_index
         if batch.truncate_from is not None:
-            assert_truncation(batch.truncate_from, self._snapshot_index(view), self._last_index(view))
-            view.delete_range(Database.LOG, _key(batch.truncate_from))
-        if batch.entries:
-            assert_contiguous(batch.entries, self._last_index(view))
-            for entry in batch.entries:
-                key = _key(entry.index)
-                head = _ENTRY_HEAD.pack(RECORD_VERSION, entry.kind.value, entry.term)
-                view.put(Database.LOG, key, seal(head + entry.payload, salt=key))
-        if batch.snapshot is not None:
-            self._write_snapshot(view, batch.snapshot)
-        if batch.commit_index is not None and batch.commit_index > self._committed(view):
-            assert_commit(batch.commit_index, self._last_index(view))
-            _put_record(view, _COMMITTED, _CommittedRecord(index=batch.commit_index))
+            assert_truncation(batch.truncate_from, self._snapshot_index, last_index)
+            last_index = LogIndex(batch.truncate_from - 1)
+        assert_contiguous(batch.entries, last_index)
+        last_index = LogIndex(last_index + len(batch.entries))
+        if batch.commit_index is not None:
+            assert_commit(batch.commit_index, last_index)
+        body = encode_change(batch)
+        before = self._file.end_bytes
+        self._check_room(before + len(body))
+        self._file.append(body)
+        self._last_index = last_index
+        if not batch.entries:
+            self._quiet_bytes += self._file.end_bytes - before
 
-    def _term_at(self, view: ReadView, index: LogIndex) -> Term | None:
-        """The term of one entry, None for one that is not there."""
-        key = _key(index)
-        record = view.get(Database.LOG, key)
-        if record is None:
-            return None
-        what = self._what(f"log entry {index}")
-        return _read_entry(index, unseal(record, what, salt=key), what).term
+    def _begin(self, loaded: LoadedLog) -> None:
+        """A new file: with a snapshot, or with nothing."""
+        self._file.rewrite(loaded)
+        self._remember(loaded)
 
-    def _write_snapshot(self, view: WriteView, snapshot: Snapshot) -> None:
-        meta = snapshot.meta
-        assert_newer_snapshot(meta, self._snapshot_index(view))
-        is_known = self._term_at(view, meta.last_index) == meta.last_term
-        view.delete_range(Database.LOG, stop=_key(LogIndex(meta.last_index + 1)) if is_known else None)
-        view.delete_range(Database.SNAPSHOT)
-        for number, start in enumerate(range(0, len(snapshot.payload), PIECE_BYTES)):
-            key = number.to_bytes(4, "big")
-            view.put(Database.SNAPSHOT, key, seal(snapshot.payload[start : start + PIECE_BYTES], salt=key))
-        _put_record(view, _SNAPSHOT_META, _SnapshotRecord(meta=meta, payload_bytes=len(snapshot.payload)))
+    def _remember(self, loaded: LoadedLog) -> None:
+        self._snapshot_index, self._last_index = loaded.snapshot_index, loaded.last_index
+        self._quiet_bytes = 0
+
+    def _check_room(self, after_bytes: int) -> None:
+        if after_bytes > self._bytes_max and after_bytes > self._file.end_bytes:
+            raise StoreFullError(
+                f"the log {self._file.path} is full: {format_bytes(self._file.end_bytes)} of "
+                f"{format_bytes(self._bytes_max)} are in use",
+                hint="make the store larger in the node's configuration, or remove services that are not needed",
+            )
 
 
-def _put_record(view: WriteView, key: bytes, record: msgspec.Struct) -> None:
-    view.put(Database.RAFT, key, seal(bytes((RECORD_VERSION,)) + msgspec.msgpack.encode(record), salt=key))
+def _size_of(loaded: LoadedLog) -> int:
+    """About how many bytes a file with it has."""
+    snapshot = 0 if loaded.snapshot is None else len(loaded.snapshot.payload)
+    return snapshot + sum(len(entry.payload) + _ENTRY_BYTES for entry in loaded.entries)
 
 
-def _read_entry(index: LogIndex, body: bytes, what: str) -> Entry:
-    """The entry in an unsealed record; raises StoreCorruptError naming `what`."""
-    if body[:1] == b"\0":
-        if len(body) < _OLD_ENTRY_HEAD.size:
-            raise StoreCorruptError(f"{what} is too short, {len(body)} bytes: {WAY_OUT}")
-        (term,) = _OLD_ENTRY_HEAD.unpack_from(body)
-        return Entry(term=Term(term), index=index, payload=body[_OLD_ENTRY_HEAD.size :])
-    _check_version(body, what)
-    if len(body) < _ENTRY_HEAD.size:
-        raise StoreCorruptError(f"{what} is too short, {len(body)} bytes: {WAY_OUT}")
-    _, number, term = _ENTRY_HEAD.unpack_from(body)
-    kind = _KINDS.get(number)
-    payload = body[_ENTRY_HEAD.size :]
-    if kind is None or term > _TERM_MAX:
-        raise StoreCorruptError(f"{what} is of kind {number} and term {term}, which cannot be: {WAY_OUT}")
-    if kind is EntryKind.MEMBERSHIP:
-        try:
-            decode_membership(payload)
-        except ValueError as error:
-            raise StoreCorruptError(f"{what} names no group ({error}): {WAY_OUT}") from error
-    return Entry(term=Term(term), index=index, payload=payload, kind=kind)
+def _make_file(environment: Environment, path: Path) -> LogFile:
+    """A new file with what LMDB holds of a log; LMDB says whose it is, and forgets its own, last and in one go."""
+    file_id = secrets.token_bytes(ID_BYTES)
+    file = LogFile.create(path, file_id, LmdbLog(environment).load())
 
+    def settle(view: WriteView) -> None:
+        view.put(Database.RAFT, _FILE_ID, seal(file_id, salt=_FILE_ID))
+        view.put(Database.META, b"schema", encode_schema())
+        LmdbLog.forget(view)
 
-def _check_version(body: bytes, what: str) -> None:
-    version = body[0] if body else 0
-    if version > RECORD_VERSION:
-        raise StoreCorruptError(
-            f"{what} has version {version}, and this program reads up to {RECORD_VERSION}: "
-            "it was written by a newer version of Orca; start that version"
-        )
-    if version < RECORD_VERSION:
-        raise StoreCorruptError(f"{what} is of no known version: {WAY_OUT}")
-
-
-def _key(index: LogIndex) -> bytes:
-    return index.to_bytes(8, "big")
-
-
-def _index_of(key: bytes) -> LogIndex:
-    return LogIndex(int.from_bytes(key, "big"))
+    environment.write_blocking(settle)
+    return file

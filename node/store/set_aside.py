@@ -11,9 +11,8 @@ import msgspec
 from consensus.state.commands import decode_command
 from consensus.storage import Entry, EntryKind, LoadedLog, decode_membership
 from node.store.directory import sync_directory
-from node.store.environment import Environment
 from node.store.identity import give_up_founding
-from node.store.log_store import LmdbLogStore
+from node.store.log_store import FileLogStore
 from orca.errors import OrcaError, StoreFullError
 from orca.model.units import WallMs
 
@@ -23,11 +22,10 @@ KEPT_MAX: Final = 8
 
 
 class SetAside:
-    """Copies the log of `environment` into `directory`, then empties it. Its calls block."""
+    """Copies `log` into `directory`, then empties it. Its calls block."""
 
-    def __init__(self, environment: Environment, directory: Path) -> None:
-        self._environment = environment
-        self._store = LmdbLogStore(environment)
+    def __init__(self, log: FileLogStore, directory: Path) -> None:
+        self._store = log
         self._directory = directory / FOLDER
 
     def set_aside(self, at_ms: WallMs) -> str:
@@ -47,7 +45,7 @@ class SetAside:
         except OSError as error:
             raise StoreFullError(f"the log cannot be set aside in {path}: {error.strerror or error}") from error
         # A founder with an empty log would be a group of its own again.
-        give_up_founding(self._environment)
+        give_up_founding(self._store.environment)
         self._store.reset()
         self._drop_old()
         return str(path)

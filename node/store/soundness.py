@@ -9,7 +9,8 @@ from lmdb import verify
 
 from orca.errors import StoreCorruptError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 kept the log of Raft in LMDB, 2 in a file beside it; an older program would take that for an empty log."""
 _FORMAT = "orca-store"
 WAY_OUT = (
     "stop here and keep the file; restore the data directory from a backup, or move it aside "

@@ -19,7 +19,7 @@ class Database(enum.Enum):
     LOCAL = "local"
     """Small records of this node under names of their own: `identity`, last assignments."""
     RAFT = "raft"
-    """`hard_state`, `snapshot_meta`."""
+    """`log_file`, the id of the log's file. In an earlier release what `lmdb_log.py` reads, as the next two."""
     LOG = "log"
     """Raft entries by index, 8 bytes big-endian."""
     SNAPSHOT = "snapshot"

@@ -1,6 +1,6 @@
 """One voter of the group that is measured: `simulations.bench.consensus` starts three.
 
-What a node runs for the group and nothing else: `ReplicaDriver`, its log in LMDB with every
+What a node runs for the group and nothing else: `ReplicaDriver`, its log with every
 write synced, the mesh. The door takes changes from another process, as gRPC does for etcd: each
 frame is a value to put; all that came at once is proposed together, and answered one by one
 when it is committed, applied and visible.
@@ -34,7 +34,7 @@ from node.mesh.frames import FrameStream
 from node.mesh.purpose import Purpose
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
-from node.store.log_store import LmdbLogStore
+from node.store.log_store import FileLogStore
 from orca.errors import NodeUnreachableError, OrcaError
 from orca.model.ids import LogIndex, NodeId, RequestId, SecretId
 from orca.model.units import Instant, WallMs
@@ -99,7 +99,7 @@ class Member:
         self._clock = SystemClock()
         self._directory = DataDirectory.open(folder)
         self._environment = Environment.open(self._directory, map_bytes_max=MAP_BYTES)
-        store = LmdbLogStore(self._environment)
+        store = self._store = FileLogStore.open(self._environment)
         voters = frozenset(map(NodeId, ports))
         rng = random.Random(secrets.randbits(64))
         credentials = Authority(folder.parent / AUTHORITY, CLUSTER).credentials(self.node)
@@ -127,9 +127,9 @@ class Member:
     async def run(self, door: int) -> None:
         """Serve until standard input ends."""
         async with trio.open_nursery() as nursery:
-            run = partial(self._mesh.run, unreachable=self.driver.unreachable)
             handlers = {Purpose.RAFT: self._transport.serve}
-            await nursery.start(run, handlers, "127.0.0.1", self._ports[self.node])
+            run = partial(self._mesh.run, stream_handlers=handlers, unreachable=self.driver.unreachable)
+            await nursery.start(run, {}, "127.0.0.1", self._ports[self.node])
             nursery.start_soon(self.driver.run)
             await nursery.start(partial(trio.serve_tcp, self._serve, door, host="127.0.0.1"))
             gc.collect()
@@ -137,6 +137,7 @@ class Member:
             print("{}", flush=True)
             await self._obey()
             nursery.cancel_scope.cancel()
+        self._store.close()
         self._environment.close()
 
     async def _obey(self) -> None:

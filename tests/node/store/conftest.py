@@ -5,6 +5,7 @@ import pytest
 
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
+from node.store.log_store import FileLogStore
 
 
 @pytest.fixture
@@ -17,4 +18,11 @@ def directory(tmp_path: Path) -> Iterator[DataDirectory]:
 def environment(directory: DataDirectory) -> Iterator[Environment]:
     """A store with a map of 1 MiB."""
     with Environment.open(directory, map_bytes_max=2**20) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(environment: Environment) -> Iterator[FileLogStore]:
+    """The log beside it."""
+    with FileLogStore.open(environment) as opened:
         yield opened
