@@ -12,6 +12,8 @@ EVENTS_LIMIT_MAX = 1000
 AUDIT_LIMIT_MAX = 1000
 CURSOR_MAX = 16_384
 """Some four hundred nodes."""
+READY_COPIES_MAX = 500
+READY_MS_MAX = 5000
 
 _Service = Annotated[
     ServiceId, Meta(pattern=r"^[^/]{1,128}/[^/]{1,128}$", description="a service's id, `<project>/<name>`")
@@ -86,6 +88,17 @@ class WatchQuery(_Params, frozen=True):
     """Of `GET /v1/watch`."""
 
     service: tuple[_Service, ...] = ()
+
+
+class ReadyQuery(_Params, frozen=True):
+    """Of `GET /v1/ready`."""
+
+    service: Annotated[tuple[_Service, ...], Meta(min_length=1, description="whose copies are meant")]
+    within_ms: Annotated[int, Meta(ge=0, le=READY_MS_MAX, description="wait for so long at most")] = 3000
+    copy: Annotated[
+        tuple[_Allocation, ...],
+        Meta(max_length=READY_COPIES_MAX, description="whether the node itself knows these; it asks nobody else then"),
+    ] = ()
 
 
 class EventsQuery(_Params, frozen=True):

@@ -93,6 +93,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_SERVICE}/restart": _change(DEPLOYER, Scope.PATH, "restart_service"),
     f"POST {_SERVICE}/rollback": _change(DEPLOYER, Scope.PATH, "rollback_service"),
     "GET /v1/watch": _may(VIEWER, Scope.LIST),
+    "GET /v1/ready": _may(VIEWER, Scope.LIST),
     "POST /v1/deploys": _change(DEPLOYER, Scope.SPECS, "put_services"),
     "POST /v1/plan": _may(VIEWER, Scope.SPECS),
     "PUT /v1/blobs/{digest}": _change(DEPLOYER, Scope.SHARED, "put_blob"),

@@ -40,6 +40,7 @@ from node.api.params import (
     StatsQuery,
     WatchQuery,
 )
+from node.api.readiness import READY_ROUTES
 from node.api.secrets import SECRET_ROUTES
 from node.api.trust import TRUST_ROUTES
 from node.api.watch import watch_services
@@ -465,6 +466,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *TRUST_ROUTES,
     *_GOSSIP,
     *_SERVICES,
+    *READY_ROUTES,
     *_DEPLOYS,
     *SECRET_ROUTES,
     *_ALLOCATIONS,

@@ -2,17 +2,9 @@
 
 from typing import Final
 
-from node.api.call import BodyKind, Call, NoBody, NoQuery, Route
+from node.api.call import CHANGE_ERRORS, WRITE_ERRORS, BodyKind, Call, NoBody, NoQuery, Route
 from node.api.params import ForceQuery
-from orca.errors import (
-    ConflictError,
-    NotAvailableError,
-    NotFoundError,
-    NotLeaderError,
-    OrcaError,
-    ProposalLostError,
-    StoreFullError,
-)
+from orca.errors import ConflictError, NotFoundError
 from orca.http import Response
 from orca.model.ids import TokenId
 from orca.model.trust_view import (
@@ -24,8 +16,6 @@ from orca.model.trust_view import (
     TokenReply,
     TokensReply,
 )
-
-_CHANGE: Final[tuple[type[OrcaError], ...]] = (NotAvailableError, NotLeaderError, ProposalLostError, StoreFullError)
 
 
 async def create_token(call: Call[NoQuery, CreateTokenRequest]) -> TokenReply:
@@ -84,7 +74,7 @@ TRUST_ROUTES: Final = (
         status=201,
         body=BodyKind.JSON_OR_EMPTY,
         request=CreateTokenRequest,
-        errors=(ConflictError, *_CHANGE),
+        errors=(ConflictError, *WRITE_ERRORS),
     ),
     Route(
         method="DELETE",
@@ -94,7 +84,7 @@ TRUST_ROUTES: Final = (
         tag="trust",
         status=204,
         reply_media="",
-        errors=(NotFoundError, *_CHANGE),
+        errors=(NotFoundError, *WRITE_ERRORS),
         variables={"token": "the token's id, the third part of its text"},
     ),
     Route(
@@ -105,7 +95,7 @@ TRUST_ROUTES: Final = (
         tag="trust",
         reply=NodeRemoval,
         query=ForceQuery,
-        errors=(NotFoundError, ConflictError, *_CHANGE),
+        errors=CHANGE_ERRORS,
         variables={"node": "the node's name or id"},
     ),
     Route(
@@ -117,7 +107,7 @@ TRUST_ROUTES: Final = (
         reply=LeaveReply,
         body=BodyKind.JSON_OR_EMPTY,
         request=LeaveNodeRequest,
-        errors=(ConflictError, *_CHANGE),
+        errors=(ConflictError, *WRITE_ERRORS),
     ),
     Route(
         method="GET",
@@ -134,6 +124,6 @@ TRUST_ROUTES: Final = (
         summary="Begin a change of the certificate authority; nodes get new certificates by themselves",
         tag="trust",
         reply=AuthoritiesReply,
-        errors=(ConflictError, *_CHANGE),
+        errors=(ConflictError, *WRITE_ERRORS),
     ),
 )

@@ -229,6 +229,8 @@ def summary(outcome: "ChangeOutcome", console: "Console", elapsed_s: float) -> N
         else:
             text = f"is healthy, {view.ready}/{view.replicas} ready"
         console.line(f"{display_name(view.id)} {text}, revision {view.revision}", "green")
+    for silent in outcome.wait.silent:
+        console.note(f"warning: {clean(silent.name)} may not serve it yet: {clean(silent.reason)}", "yellow")
     if not failed:
         console.note(f"done in {format_duration(elapsed_s)}", "dim")
 

@@ -1,5 +1,6 @@
 """What can be asked of a node without changing it, over whichever way the calls travel."""
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -21,6 +22,7 @@ from orca.model.view import (
     KeysReply,
     NodesReply,
     NodeView,
+    ReadyReply,
     ServiceReply,
     ServicesReply,
     StatsReply,
@@ -110,6 +112,17 @@ class NodeReads:
     async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         """All copies, or those of `service`."""
         return await self._get(target_of("/v1/allocations", (("service", service),)), AllocationsReply)
+
+    async def ready(
+        self, services: Sequence[ServiceId], *, within_s: float, copies: Sequence[AllocationId] = ()
+    ) -> ReadyReply:
+        """Which living nodes do not, within `within_s`, know the ready copies; with `copies` only the one asked."""
+        query: Query = (
+            *(("service", service) for service in services),
+            *(("copy", copy) for copy in copies),
+            ("within_ms", round(within_s * 1000)),
+        )
+        return await self._get(target_of("/v1/ready", query), ReadyReply)
 
     async def stats(self, *, service: ServiceId | None = None, allocation: AllocationId | None = None) -> StatsReply:
         """What copies use now."""

@@ -9,24 +9,30 @@ import trio
 from orca.client import NodeClient
 from orca.commands.names import slot_name
 from orca.commands.progress import Reconnecting, Report, Waiting
-from orca.commands.rollout import Goal, Rollout, ServiceFailure, Verdict
+from orca.commands.rollout import Goal, GoalKind, Rollout, ServiceFailure, Verdict
 from orca.errors import DeployFailedError, NodeUnreachableError, NotAvailableError, OrcaError, Problem
 from orca.model.ids import AllocationId, ServiceId, display_name
 from orca.model.units import format_duration
-from orca.model.view import ServiceView
+from orca.model.view import NodeSilence, ServiceView
 
 LOG_LINES_SHOWN: Final = 10
 COPIES_EXPLAINED_MAX: Final = 3
 NODE_AWAY_S_MAX: Final = 30.0
+EVERYWHERE_S: Final = 3.0
+"""How long other nodes may take to hear that copies are ready: some ten rounds of gossip."""
 _LOG_DEADLINE_S: Final = 5.0
 
 
 class WaitOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a wait ended: the services as last seen, and every failure with the copies' last lines."""
+    """How a wait ended: the services as last seen, and every failure with the copies' last lines.
+
+    `silent`: living nodes that did not confirm in time that they send requests to the new copies.
+    """
 
     services: tuple[ServiceView, ...] = ()
     failures: tuple[ServiceFailure, ...] = ()
     logs: dict[AllocationId, tuple[str, ...]] = {}
+    silent: tuple[NodeSilence, ...] = ()
 
     def error(self) -> DeployFailedError | None:
         """The failures as one error, None after success. What served before still serves."""
@@ -46,8 +52,9 @@ async def wait_for(
 ) -> WaitOutcome:
     """Watch until all `goals` are reached or lost, at most `timeout_s` (None: as long as the cluster tries).
 
-    A node that goes away meanwhile is waited for up to 30 s. Raises what the node
-    answers otherwise. Failures are in the outcome, not raised.
+    After success every living node serves the new copies, or is named in the outcome. A node that
+    goes away meanwhile is waited for up to 30 s. Raises what the node answers otherwise. Failures are in
+    the outcome, not raised.
     """
     if not goals:
         return WaitOutcome()
@@ -59,6 +66,7 @@ async def wait_for(
         services=tuple(watcher.seen.values()),
         failures=verdict.failures,
         logs=await _last_lines(client, verdict.failures),
+        silent=() if verdict.failures else await _wait_everywhere(client, goals),
     )
 
 
@@ -102,6 +110,17 @@ class _Watcher:
                 if step.verdict is not None:
                     return step.verdict
         return None
+
+
+async def _wait_everywhere(client: NodeClient, goals: tuple[Goal, ...]) -> tuple[NodeSilence, ...]:
+    """Until all living nodes send requests to the new copies; those that do not say so in time."""
+    services = tuple(dict.fromkeys(goal.service for goal in goals if goal.kind is GoalKind.HEALTHY))
+    if not services:
+        return ()
+    try:
+        return (await client.ready(services, within_s=EVERYWHERE_S)).silent
+    except OrcaError:
+        return ()  # the change is done; an older node cannot say more than that
 
 
 async def _last_lines(client: NodeClient, failures: tuple[ServiceFailure, ...]) -> dict[AllocationId, tuple[str, ...]]:

@@ -291,6 +291,14 @@ class NodeSilence(_View, frozen=True):
     age_ms: int | None = None
 
 
+class ReadyReply(_View, frozen=True):
+    """Who does not yet send requests to all ready copies: `silent` nodes, and `unknown` copies of the node asked."""
+
+    observation: Observation
+    silent: tuple[NodeSilence, ...] = ()
+    unknown: tuple[AllocationId, ...] = ()
+
+
 class EventsReply(_View, frozen=True):
     """Events, oldest first; ask again with `after` = `last_sequence`.
 

@@ -33,6 +33,7 @@ from orca.model.trust import Author
 from orca.model.units import Bytes, MilliCpu, WallMs
 from orca.model.view import (
     AllocationsReply,
+    AllocationView,
     ChangeAction,
     ChangeReply,
     ChangeRequest,
@@ -151,6 +152,8 @@ class FakeControl:
         self.access = FakeTokens()
         self.trust = FakeTrust()
         self.placements: tuple[Placed, ...] = ()
+        self.ready: tuple[AllocationView, ...] = ()
+        self.rollout = RolloutState.PROGRESSING
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
@@ -191,8 +194,9 @@ class FakeControl:
             is_job=False,
             restarts=0,
             routes=(),
-            rollout=RolloutView(revision=revision, state=RolloutState.PROGRESSING, started_at_ms=WallMs(0)),
+            rollout=RolloutView(revision=revision, state=self.rollout, started_at_ms=WallMs(0)),
             updated_at_ms=WallMs(0),
+            allocations=tuple(one for one in self.ready if one.service == found.id),
         )
 
     def _find(self, service: ServiceId) -> ServiceSpec:

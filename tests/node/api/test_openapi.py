@@ -61,7 +61,7 @@ def test_the_agreed_surface_is_served() -> None:
         "POST /v1/gossip/pause", "POST /v1/gossip/resume",
         "POST /v1/gossip/events", "GET /v1/gossip/keys", "GET /v1/gossip/key", "POST /v1/gossip/keys/rotate",
         "GET /v1/tokens", "POST /v1/tokens", "DELETE /v1/tokens/{token}", "DELETE /v1/nodes/{node}", "POST /v1/leave",
-        "GET /v1/ca", "POST /v1/ca/rotate",
+        "GET /v1/ca", "POST /v1/ca/rotate", "GET /v1/ready",
         "GET /v1/api-tokens", "POST /v1/api-tokens", "DELETE /v1/api-tokens/{id}", "GET /v1/audit",
     }  # fmt: skip
 
