@@ -254,6 +254,7 @@ class _Agent:
             fed_age_s=self._feed.fed_age_s,
         )
         self._wiring.trust_changed = self._trust.keeper.state_changed
+        self._mesh.removed, self._trust.removal.tell = self._trust.removal.heard, self._wiring.removed
         self._remote = RemoteInstances(self._mesh, self._wiring.endpoint)
         self._proxy.reach_other_nodes(self._remote.dial)
         self._secrets = Secrets(
@@ -375,6 +376,7 @@ class _Agent:
             gossip="" if self._membership.is_delegated else str(gossip),
         )
         nursery.start_soon(self._trust.keeper.run)
+        nursery.start_soon(self._secrets.keeper.run)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(self._feed.follow)
         nursery.start_soon(self._recovery.run)

@@ -148,6 +148,11 @@ class Wiring:
         """A replica has something to say."""
         _log.info(message)
 
+    def removed(self, reason: str) -> None:
+        """The cluster has done without this node: it says so, and keeps what it runs."""
+        self._put_facts(accepts_work=False, refusal=reason)
+        self._record(Happening(kind=EventKind.NODE_REMOVED, message=reason, severity=Severity.ERROR))
+
     def store_refused(self, reason: str) -> None:
         """The store took no write: take no new work until it does again."""
         _log.error("the store took no write", reason=reason)

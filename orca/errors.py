@@ -119,6 +119,12 @@ class ForbiddenError(OrcaError):
     is_definite = True
 
 
+class RemovedError(ForbiddenError):
+    """The node was removed from its cluster, which takes nothing from it any more."""
+
+    code = "removed"
+
+
 class NotFoundError(OrcaError):
     """The named thing does not exist."""
 

@@ -213,11 +213,15 @@ class AuthorityRecord(Record, frozen=True, kw_only=True):
 
 
 class DataKeyRecord(Record, frozen=True, kw_only=True):
-    """A version of the key that seals secrets, wrapped for each node that may open it."""
+    """A version of the key that seals secrets, wrapped for each node that may open it.
+
+    `is_exposed`: a node that was removed could open it, so it is to be replaced.
+    """
 
     version: int
     created_at_ms: WallMs
     wrapped: dict[NodeId, bytes]
+    is_exposed: bool = False
 
 
 class SecretRecord(Record, frozen=True, kw_only=True):

@@ -173,6 +173,10 @@ class CopiesControl(Protocol):
 class TrustControl(Protocol):
     """Who belongs to the cluster, and what proves it, as the API drives it."""
 
+    def check_member(self) -> None:
+        """Raise RemovedError on a node that was removed from its cluster."""
+        ...
+
     async def create_token(self, request: CreateTokenRequest, *, by: Author) -> TokenReply:
         """A new join token, whose secret is only in this answer."""
         ...

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -34,8 +34,12 @@ from orca.errors import (
     NotFoundError,
     OrcaError,
     RateLimitedError,
+    RemovedError,
 )
 from orca.http import Reply, Request, Response, StreamResponse, Upgrade, error_response
+
+_OF_THE_NODE: Final = frozenset({"", "exec"})
+"""What a node does by itself, also when its cluster has done without it: to answer, and to show what runs on it."""
 
 
 class Dispatcher:
@@ -90,6 +94,8 @@ class Dispatcher:
         """Check the rest of `call`, and carry it out."""
         call.query = decode_query(call.request, route.query)
         authorize(call.caller, rule, call.path, call.query)
+        if rule is not None and rule.action not in _OF_THE_NODE:
+            self._control.trust.check_member()
         call.subject = subject_of(call.path, call.query)
         call.body = await _read_body(call.request, route)
         if isinstance(call.query, ReadQuery) and call.query.consistency is Consistency.LINEARIZABLE:
@@ -104,7 +110,7 @@ class Dispatcher:
         """
         if rule is None or not rule.action or caller.is_relayed or error.is_recorded:
             return
-        if error.is_definite and not isinstance(error, NotAvailableError | RateLimitedError):
+        if error.is_definite and not isinstance(error, NotAvailableError | RateLimitedError | RemovedError):
             self._trail.refused(caller, rule.action, subject, error)
 
 

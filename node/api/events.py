@@ -120,7 +120,8 @@ def _last_event_id(request: Request) -> int | None:
 async def _page_of_all(call: Call[EventsQuery, Any]) -> EventsReply:
     """The newest events of all nodes, below the cursor where there is one."""
     query, observation = call.query, call.control.observation()
-    bounds = read_cursor(query.earlier)
+    cursor = read_cursor(query.earlier)
+    bounds = cursor.places
     pages: dict[NodeId, NodePage] = {}
     silent: list[NodeSilence] = []
 
@@ -150,7 +151,7 @@ async def _page_of_all(call: Call[EventsQuery, Any]) -> EventsReply:
         if call.far is not None:
             for node in call.far.others():
                 nursery.start_soon(other, call.far, node)
-    merged = merge_pages(pages.values(), bounds, query.limit)
+    merged = merge_pages(pages.values(), cursor, query.limit)
     return EventsReply(
         observation=observation,
         events=merged.events,
@@ -200,7 +201,7 @@ class _Follower:
         self._call = call
         self._query = call.query
         self._send = send
-        self._places = read_cursor(call.query.later)
+        self._places = dict(read_cursor(call.query.later).places)
         self._followed: dict[NodeId, None] = {}
 
     async def run(self) -> None:

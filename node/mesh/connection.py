@@ -100,6 +100,8 @@ class Connection:
         """Both have greeted, or it is over."""
         self.error: OrcaError | None = None
         """Why it is over."""
+        self.is_left = False
+        """The peer ended it."""
         self.began_at = now()
         self.session = Session(is_dialler=is_dialler, now=self.began_at, hello=limits.hello(boot), limits=limits)
         self.queue_bytes = limits.queue_bytes
@@ -242,8 +244,8 @@ class Connection:
             case Draining():
                 self._end_urgent()
                 self._watcher.retired(self)
-            case Closed(code=code, message=message):
-                self.error = error_of(code, message)
+            case Closed(code=code, message=message, is_ours=is_ours):
+                self.error, self.is_left = error_of(code, message), not is_ours
                 self._urgent = None
                 self.settled.set()
                 self._watcher.retired(self)

@@ -1,5 +1,6 @@
 """The mesh on trio: the listener, connections to peers, and who serves what comes on them."""
 
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from orca.errors import (
     NodeUnreachableError,
     NotFoundError,
     OrcaError,
+    RemovedError,
 )
 from orca.model.ids import NodeId
 from orca.sources import Rng
@@ -43,6 +45,8 @@ JOINS_MAX: Final = 16
 JOIN_S: Final = 30.0
 JOIN_BYTES_MAX: Final = 256 * 1024
 TICK_S: Final = 1.0
+REMOVED_RETRY_S: Final = 60.0
+"""A node that was removed from its cluster knocks at its former peers no more often than this."""
 RECHECK_S: Final = 30.0
 """A certificate that expires while its connection lasts is noticed after so long."""
 
@@ -127,6 +131,10 @@ class Mesh:
         self._joins: WaitingRoom[trio.CancelScope] = WaitingRoom(JOINS_MAX)
         self._rates = AddressRates(CONNECTIONS_PER_S, CONNECTIONS_BURST)
         self._unreachable: Callable[[NodeId], None] = lambda _peer: None
+        self.removed: Callable[[RemovedError], None] = lambda _error: None
+        """Told what a peer says when this node is none of the cluster any more; set by whoever acts on it."""
+        self._removal: RemovedError | None = None
+        self._quiet_until = -math.inf
 
     async def run(
         self,
@@ -254,6 +262,8 @@ class Mesh:
 
     async def _dial(self, to: NodeId) -> Connection:
         """A settled connection; raises why there is none. The caller limits the time."""
+        if self._removal is not None and now() < self._quiet_until:
+            raise RemovedError(self._removal.message)
         address = self._address_of(to)
         if address is None:
             raise NodeUnreachableError(f"nobody knows where {to} is at present")
@@ -318,6 +328,9 @@ class Mesh:
             peer.retire(connection)
             if connection.error is not None:
                 peer.last_error = connection.error.message
+        if connection.is_left and isinstance(connection.error, RemovedError):
+            self._removal, self._quiet_until = connection.error, now() + REMOVED_RETRY_S
+            self.removed(connection.error)
 
     # ------------------------------------------------------------------ listening
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from consensus.driver import ReplicaDriver
 from node.mesh.driver import Mesh
 from node.secrets.control import SecretControl
-from node.secrets.rotation import KeyRotation
+from node.secrets.rotation import ExposureKeeper, KeyRotation
 from node.secrets.sharing import SecretSharing
 from node.secrets.values import SecretValues
 from node.trust.data_keys import DataKeys
@@ -33,4 +33,6 @@ class Secrets:
 
         self.sharing = SecretSharing(lambda: replica.state, mesh, members=members)
         self.values = self.sharing.values = SecretValues(lambda: replica.state, data_keys, self.sharing)
-        self.control = SecretControl(replica, data_keys, clock, KeyRotation(replica, data_keys, clock, ids))
+        rotation = KeyRotation(replica, data_keys, clock, ids)
+        self.control = SecretControl(replica, data_keys, clock, rotation)
+        self.keeper = ExposureKeeper(data_keys.node, replica, rotation, clock, others=others)

@@ -1,23 +1,35 @@
 """A new data key: everything that the old one sealed is sealed anew, and the old one is forgotten.
 
+People ask for it, and it begins by itself when a node was removed that could open the old one (`ExposureKeeper`).
 Each step is a command of its own, and each is safe to break off after: a data key that seals nothing more is
 dropped by the next rotation, and until then every member can open both.
 """
 
 import os
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
+
+import structlog
+import trio
 
 from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import Command, DropDataKey, PutAuthority, PutDataKey, ResealSecrets, SealedEntry
 from node import changes
 from node.trust.data_keys import DataKeys
+from node.trust.duties import is_wrapper
+from node.trust.renewal import retry_s
 from node.trust.sealing import DATA_KEY_BYTES
-from orca.errors import ConflictError, NotAvailableError
-from orca.model.ids import RequestId
+from orca.errors import ConflictError, NotAvailableError, OrcaError
+from orca.model.ids import NodeId, RequestId
 from orca.model.trust import Author, NodeRole
+from orca.model.units import Instant
 from orca.sources import Clock, IdSource
 
+_log = structlog.get_logger("orca.secrets")
+LOOK_S: Final = 1.0
 ENTRIES_MAX: Final = 100
 """Secrets sealed anew in one command: at their largest they stay below the limit of a command."""
 
@@ -42,18 +54,40 @@ class KeyRotation:
         Raises ConflictError while another runs on this node, NotAvailableError on a node without the data key and
         without a quorum. Secrets that are changed meanwhile are sealed with the new key already.
         """
+        with self._alone():
+            self._data_keys.key(self._data_keys.newest)
+            version = await self._put_key(by)
+            return version, await self._move_to(version, by)
+
+    async def replace_exposed(self, by: Author) -> int:
+        """Leave every data key that a removed node knew, or go on with leaving it; the version that is used.
+
+        Raises as `run` does.
+        """
+        newest = self._data_keys.newest
+        if self._state.data_keys[newest].is_exposed:
+            newest, _ = await self.run(by)
+            return newest
+        with self._alone():
+            await self._move_to(newest, by)
+        return newest
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         if self._is_running:
             raise ConflictError("a rotation of the data key runs already on this node")
         self._is_running = True
         try:
-            self._data_keys.key(self._data_keys.newest)
-            version = await self._put_key(by)
-            count = await self._reseal_secrets(version, by)
-            await self._reseal_authorities(version, by)
-            await self._drop_others(version, by)
+            yield
         finally:
             self._is_running = False
-        return version, count
+
+    async def _move_to(self, version: int, by: Author) -> int:
+        """Let `version` seal everything, and forget the others; how many secrets were sealed anew."""
+        count = await self._reseal_secrets(version, by)
+        await self._reseal_authorities(version, by)
+        await self._drop_others(version, by)
+        return count
 
     async def _put_key(self, by: Author) -> int:
         version, key = self._data_keys.newest + 1, os.urandom(DATA_KEY_BYTES)
@@ -132,3 +166,46 @@ class KeyRotation:
 
     async def _propose(self, command: Command) -> None:
         changes.raise_refusal(await self._replica.propose(command))
+
+
+class ExposureKeeper:
+    """Replaces data keys that a removed node knew: the leader does, or the first living member that can."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        replica: ReplicaDriver,
+        rotation: KeyRotation,
+        clock: Clock,
+        *,
+        others: Callable[[], Iterable[NodeId]],
+    ) -> None:
+        self._node = node
+        self._replica = replica
+        self._rotation = rotation
+        self._clock = clock
+        self._others = others
+
+    async def run(self) -> None:
+        """Look once a second until cancelled."""
+        failures = 0
+        not_before = self._clock.now()
+        while True:
+            if self._clock.now() >= not_before and self.is_due():
+                try:
+                    version = await self._rotation.replace_exposed(Author(actor=f"node:{self._node}"))
+                except OrcaError as error:
+                    _log.warning("the data key that a removed node knew is not replaced yet", reason=error.message)
+                    failures += 1
+                    not_before = Instant(self._clock.now() + retry_s(failures, random.random()))
+                else:
+                    failures = 0
+                    _log.info("secrets have a new data key, because a node was removed", version=version)
+            await trio.sleep(LOOK_S)
+
+    def is_due(self) -> bool:
+        """Whether it is for this node to do it now."""
+        state = self._replica.state
+        if not any(key.is_exposed for key in state.data_keys.values()):
+            return False
+        return is_wrapper(state, max(state.data_keys), self._node, self._replica.leader, frozenset(self._others()))

@@ -25,6 +25,8 @@ a new CA beside the old one, with a cross certificate; it signs after two second
 one has, the old one goes. After a node was removed gossip gets a new key, which the others fetch over the mesh,
 where the removed one cannot follow.
 
-What is not covered: a member that was removed has seen the data key and the CA's key. Certificates that it makes with
-it are on nobody's list, but secrets that it knew it knows: `orca nodes rm` says so.
+**Removed.** The state marks the data keys that a removed member could open, and the leader replaces those at once
+(`node.secrets.rotation`). The removed node hears from its peers that it is none of the cluster: it says so, keeps
+what it runs and takes no commands (`removal`). What is not covered: it has seen values of secrets and the CA's key.
+Certificates that it makes with that are on nobody's list, but what it knew it knows: `orca nodes rm` says so.
 """

@@ -21,6 +21,7 @@ from node.trust.data_keys import DataKeys
 from node.trust.duties import signing_authority, succession_of
 from node.trust.kept import KeptTrust
 from node.trust.messages import LeaveRequest, Left, Seat, SeatRequest
+from node.trust.removal import Removal
 from node.trust.service import TrustService
 from orca.errors import (
     AmbiguousNameError,
@@ -70,6 +71,7 @@ class TrustControl:
         clock: Clock,
         ids: IdSource,
         *,
+        removal: Removal,
         observation: Callable[[], Observation],
         mesh_address: Callable[[], str],
         leave_gossip: Callable[[], None],
@@ -83,6 +85,7 @@ class TrustControl:
         self._replica = replica
         self._clock = clock
         self._ids = ids
+        self._removal = removal
         self._observation = observation
         self._mesh_address = mesh_address
         self._leave_gossip = leave_gossip
@@ -93,6 +96,10 @@ class TrustControl:
     @property
     def _state(self) -> ClusterState:
         return self._replica.state
+
+    def check_member(self) -> None:
+        """Raise RemovedError on a node that was removed from its cluster."""
+        self._removal.check()
 
     # ------------------------------------------------------------------------------- tokens
 
@@ -198,8 +205,8 @@ class TrustControl:
             )
         if had_keys:
             notes.append(
-                "it could open the cluster's secrets and the CA's key: if it may be in wrong hands, run "
-                "`orca ca rotate` and set the secrets anew"
+                "it could open the cluster's secrets and the CA's key: the data key is replaced now; if the node may "
+                "be in wrong hands, also run `orca ca rotate` and give the secrets new values"
             )
         return NodeRemoval(observation=self._observation(), node=record.id, name=record.name, notes=tuple(notes))
 

@@ -31,6 +31,11 @@ class DataKeys:
         self._opened: dict[int, tuple[bytes, bytes]] = {}
 
     @property
+    def node(self) -> NodeId:
+        """Whose keys open them here."""
+        return self._keys.node
+
+    @property
     def newest(self) -> int:
         """The newest version; 0 while there is none."""
         return max(self._state().data_keys, default=0)

@@ -26,7 +26,7 @@ from node.trust.authority import (
     show_time,
 )
 from node.trust.messages import JOIN_VERSION, JoinRequest, Offer
-from orca.errors import ConflictError, ForbiddenError, InvalidRequestError, PeerProtocolError
+from orca.errors import ConflictError, ForbiddenError, InvalidRequestError, PeerProtocolError, RemovedError
 from orca.model.ids import ClusterId, NodeId
 from orca.model.join_token import JoinToken, hash_secret, short_fingerprint
 from orca.model.units import WallMs
@@ -62,7 +62,7 @@ def judge_certificate(
     _check_time(parsed, str(node), now_ms)
     revoked = state.revoked.get(node)
     if revoked is not None:
-        raise ForbiddenError(f"{revoked.name} ({node}) was removed from this cluster by {revoked.actor}")
+        raise RemovedError(f"{revoked.name} ({node}) was removed from this cluster by {revoked.actor}")
     record = state.nodes.get(node)
     fingerprint = fingerprint_of(certificate)
     is_listed = record is not None and any(one.fingerprint == fingerprint for one in record.certificates)

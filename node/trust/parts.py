@@ -26,6 +26,7 @@ from node.trust.joining import JoinDesk
 from node.trust.keepers import TrustKeeper
 from node.trust.kept import KeptTrust, NodeKeys, OwnTrust
 from node.trust.messages import PEERS_MAX, GossipKeys, PeerAddress
+from node.trust.removal import Removal
 from node.trust.service import TrustService
 from orca.config import NodeConfig
 from orca.errors import ForbiddenError
@@ -85,6 +86,7 @@ class Trust:
         self._state = state
         cluster = started.identity.cluster
         self.data_keys = DataKeys(cluster, started.keys, state)
+        self.removal = Removal()
         self.credentials = NodeCredentials(
             cluster,
             started.keys,
@@ -178,6 +180,7 @@ class Trust:
             self._replica,
             self._clock,
             self._ids,
+            removal=self.removal,
             observation=observation,
             mesh_address=mesh_address,
             leave_gossip=self._membership.leave,

@@ -38,6 +38,7 @@ class EventKind(enum.Enum):
     STORE_FULL = "store.full"
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"
+    NODE_REMOVED = "node.removed"
     GROUP_CHANGED = "group.changed"
     GROUP_RECOVERED = "group.recovered"
     GROUP_OUTRANKED = "group.outranked"

@@ -257,7 +257,8 @@ def _remove(state: ClusterState, at: StateRevision, command: LeaveNode | RemoveN
             )
     for version, key in keys.items():
         wrapped = {node: value for node, value in key.wrapped.items() if node != record.id}
-        state.data_keys[version] = msgspec.structs.replace(key, wrapped=wrapped)
+        is_exposed = key.is_exposed or isinstance(command, RemoveNode)
+        state.data_keys[version] = msgspec.structs.replace(key, wrapped=wrapped, is_exposed=is_exposed)
     # Nobody will ever report these as ended: the node is not heard any more.
     for one in copies:
         del state.allocations[one.id]

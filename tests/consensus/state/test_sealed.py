@@ -131,8 +131,13 @@ def test_a_node_that_is_removed_can_open_nothing_more_and_the_last_that_can_stay
     cluster = two_nodes()
     assert "only node that can open" in refused(cluster, "conflict", RemoveNode, node=ONE)
     done(cluster, WrapDataKey, version=1, wrapped={TWO: b"x"})
+    assert not cluster.state.data_keys[1].is_exposed
     done(cluster, RemoveNode, node=ONE)
     assert list(cluster.state.data_keys[1].wrapped) == [TWO]
+    assert cluster.state.data_keys[1].is_exposed, "who was removed knew it"
+    done(cluster, PutDataKey, version=2, wrapped={TWO: b"y"})
+    assert not cluster.state.data_keys[2].is_exposed
+    assert decode_snapshot(encode_snapshot(cluster.state)).data_keys[1].is_exposed
 
 
 def test_there_is_an_end_to_how_many_secrets_and_keys_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.api.event_pages import Cursor, NodePage, Repetitions, merge_pages, read_cursor, write_cursor
+from node.api.event_pages import SAME_MS, Cursor, NodePage, Repetitions, Told, merge_pages, read_cursor, write_cursor
+from node.api.params import CURSOR_MAX
 from orca.errors import InvalidRequestError
 from orca.model.event import EventKind, NodeEvent
 from orca.model.ids import LogIndex, NodeId
 from orca.model.units import WallMs
 
 A, B = NodeId("n-a"), NodeId("n-b")
+START = Cursor()
 
 
 def event(
@@ -27,9 +29,9 @@ def event(
     )
 
 
-def page(node: NodeId, history: list[NodeEvent], bounds: Cursor, limit: int) -> NodePage:
-    """What a node gives: its newest below its bound."""
-    bound = bounds.get(node, 10**9)
+def page(node: NodeId, history: list[NodeEvent], cursor: Cursor, limit: int) -> NodePage:
+    """What a node gives: its newest below its place."""
+    bound = cursor.places.get(node, 10**9)
     found = [one for one in history if one.sequence < bound][-limit:]
     return NodePage(node=node, events=tuple(found), last_sequence=found[-1].sequence if found else 0)
 
@@ -37,10 +39,10 @@ def page(node: NodeId, history: list[NodeEvent], bounds: Cursor, limit: int) -> 
 def test_what_the_log_made_is_shown_once_and_what_a_node_did_is_its_own() -> None:
     first = [event(A, 1, 10, index=5), event(A, 2, 12)]
     second = [event(B, 1, 11, index=5), event(B, 2, 13)]
-    merged = merge_pages([page(A, first, {}, 10), page(B, second, {}, 10)], {}, 10)
+    merged = merge_pages([page(A, first, START, 10), page(B, second, START, 10)], START, 10)
     assert [(one.node, one.sequence) for one in merged.events] == [(A, 1), (A, 2), (B, 2)]
     assert merged.earlier == ""
-    assert read_cursor(merged.later) == {A: 2, B: 2}
+    assert read_cursor(merged.later).places == {A: 2, B: 2}
 
 
 def test_what_several_members_saw_at_one_time_is_shown_once_and_later_again() -> None:
@@ -69,16 +71,41 @@ def test_pages_back_give_every_event_once_and_in_order(steps: list[tuple[NodeId,
         at_ms += pause
         histories[node].append(event(node, len(histories[node]) + 1, at_ms))
     every = sorted((one for history in histories.values() for one in history), key=lambda one: one.at_ms)
+    assert pages_back(histories, limit) == every
+
+
+def pages_back(histories: dict[NodeId, list[NodeEvent]], limit: int) -> list[NodeEvent]:
+    """All that is shown to who turns pages back to the first, oldest first."""
     found: list[NodeEvent] = []
-    cursor = ""
-    for _ in range(len(every) + 2):
-        bounds = read_cursor(cursor)
-        merged = merge_pages([page(node, history, bounds, limit) for node, history in histories.items()], bounds, limit)
+    cursor = START
+    for _ in range(sum(map(len, histories.values())) + 2):
+        merged = merge_pages([page(node, history, cursor, limit) for node, history in histories.items()], cursor, limit)
         found = [*merged.events, *found]
-        cursor = merged.earlier
-        if not cursor:
-            break
-    assert found == every
+        if not merged.earlier:
+            return found
+        cursor = read_cursor(merged.earlier)
+    raise AssertionError("the pages have no end")
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.integers(1, 40)), max_size=60),
+    st.integers(1, 7),
+)
+def test_what_all_nodes_tell_is_shown_once_wherever_a_page_ends(steps: list[tuple[bool, int, int]], limit: int) -> None:
+    """Entries of the log, which B applies later than A or not at all, and what both saw."""
+    histories: dict[NodeId, list[NodeEvent]] = {A: [], B: []}
+    at_ms, b_ms, kinds = 0, 0, set()
+    for number, (is_entry, who, pause) in enumerate(steps):
+        at_ms += pause if is_entry else SAME_MS * 2
+        b_ms = max(b_ms, at_ms) + pause
+        kind = EventKind.ALLOCATION_PLACED if is_entry else EventKind.MEMBER_FAILED
+        for node, when in ((A, at_ms), (B, b_ms)):
+            if who == 2 or (who == 0) == (node == A):
+                made = event(node, len(histories[node]) + 1, when, index=number if is_entry else None, kind=kind)
+                histories[node].append(msgspec.structs.replace(made, message=f"news {number}"))
+                kinds.add(number)
+    shown = [one.message for one in pages_back(histories, limit)]
+    assert sorted(shown) == sorted(f"news {number}" for number in kinds)
 
 
 @pytest.mark.parametrize("text", ["n-a", "n-a.", ".5", "n-a.x", "n-a.-1", "n-a.1~", "n-a." + "9" * 30, "n-a.\u0663"])
@@ -88,6 +115,13 @@ def test_a_cursor_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_cursor_reads_back() -> None:
-    places = {NodeId("n-b.c"): 5, A: 0}
-    assert read_cursor(write_cursor(places)) == places
-    assert read_cursor("") == {}
+    cursor = Cursor(places={NodeId("n-b.c"): 5, A: 0}, told=(Told(mark=0xBEEF, index=7), Told(mark=1, at_ms=9)))
+    assert read_cursor(write_cursor(cursor)) == cursor
+    assert read_cursor("") == START
+
+
+def test_a_cursor_fits_a_url_however_much_was_told() -> None:
+    mine = [event(A, number, number, index=number) for number in range(1, 3_001)]
+    merged = merge_pages([page(A, mine, START, 1_000), page(B, [], START, 1_000)], START, 1_000)
+    assert len(merged.events) == 1_000
+    assert len(merged.earlier) < CURSOR_MAX

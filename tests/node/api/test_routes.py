@@ -80,6 +80,17 @@ async def test_a_change_takes_an_empty_body_or_a_request_id(address: Address, co
     assert getattr(control.calls[1][2], "request_id") == "r1"  # noqa: B009 - the calls are objects
 
 
+async def test_a_removed_node_answers_and_takes_no_command(address: Address, control: FakeControl) -> None:
+    control.trust.removal = "n-test was removed from this cluster by ann"
+    refused = await ask(address, "POST", "/v1/services/default/web/stop")
+    assert (refused.status, refused.error()["code"]) == (403, "removed")
+    assert "by ann" in str(refused.error()["message"])
+    assert refused.error()["hint"]
+    assert (await ask(address, "POST", "/v1/quorum/recover")).status == 403
+    assert not control.calls
+    assert (await ask(address, "GET", "/v1/status")).status == 200
+
+
 async def test_a_change_names_its_actor_by_the_peer(address: Address, control: FakeControl) -> None:
     await ask(address, "POST", "/v1/services/default/web/stop")
     assert control.calls[0][1] == "loopback"

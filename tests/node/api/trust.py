@@ -1,6 +1,6 @@
 """Tokens and authorities of the small node in memory."""
 
-from orca.errors import ConflictError, NotFoundError
+from orca.errors import ConflictError, NotFoundError, RemovedError
 from orca.model.ids import NodeId, StateRevision, TokenId
 from orca.model.trust import Author, AuthorityState
 from orca.model.trust_view import (
@@ -24,9 +24,14 @@ class FakeTrust:
     def __init__(self) -> None:
         self.made: dict[str, JoinTokenView] = {}
         self.has_left = False
+        self.removal = ""
 
     def _observation(self) -> Observation:
         return Observation(observer=NodeId("n-test"), at_ms=WallMs(1), state_revision=StateRevision(1))
+
+    def check_member(self) -> None:
+        if self.removal:
+            raise RemovedError(self.removal, hint="join anew")
 
     async def create_token(self, request: CreateTokenRequest, *, by: Author) -> TokenReply:
         number = TokenId(f"token{len(self.made)}")

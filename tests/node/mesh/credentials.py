@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from orca.errors import ForbiddenError
+from orca.errors import RemovedError
 from orca.model.ids import ClusterId, NodeId
 from simulations.bench.authority import Authority, IssuedCredentials
 
@@ -44,5 +44,5 @@ class RevocableCredentials(IssuedCredentials):
     def authorize(self, certificate: bytes) -> NodeId:
         node = super().authorize(certificate)
         if node in self._trusted.revoked:
-            raise ForbiddenError(f"the certificate of {node} was revoked")
+            raise RemovedError(f"the certificate of {node} was revoked")
         return node

@@ -21,7 +21,7 @@ from node.mesh.session import Limits, StreamId
 from node.mesh.session.framing import HEAD, SESSION, FrameParser, Kind, encode
 from node.mesh.session.words import Opening, Reason, decode_words, encode_words, reason
 from node.mesh.tls import TlsPipe, TlsStream, connect
-from orca.errors import ForbiddenError, NodeUnreachableError, OrcaError
+from orca.errors import ForbiddenError, NodeUnreachableError, OrcaError, RemovedError
 from orca.model.ids import ClusterId, NodeId
 from tests.node.mesh.credentials import TrustedCluster
 from tests.node.mesh.party import A, B, Party, two
@@ -174,6 +174,24 @@ async def test_a_node_that_is_revoked_loses_its_connections_at_once(cluster: Tru
                 await stream.receive_some()
         await until(lambda: b.serving == 0)
         assert not any(one.is_connected for one in b.mesh.peers())
+
+
+async def test_a_removed_node_is_told_so_by_its_peer_and_does_not_knock_on_and_on(cluster: TrustedCluster) -> None:
+    async with two(cluster) as (a, b, _nursery):
+        heard: list[str] = []
+        a.mesh.removed = lambda error: heard.append(error.message)
+        b.mesh.removed = lambda error: heard.append(f"b: {error.message}")
+        async with a.mesh.connect(B, Purpose.CONTENT):
+            cluster.revoke(A)
+            b.mesh.recheck()
+            await until(lambda: bool(heard))
+        accepted = b.mesh.counters.accepted
+        for _ in range(3):
+            with pytest.raises(RemovedError, match="n-a was revoked"):
+                async with a.mesh.connect(B, Purpose.CONTENT):
+                    pass
+        assert b.mesh.counters.accepted == accepted
+        assert heard == ["the certificate of n-a was revoked"], "who refuses is told nothing of itself"
 
 
 async def test_a_certificate_of_our_authority_that_names_another_cluster_is_refused(cluster: TrustedCluster) -> None:

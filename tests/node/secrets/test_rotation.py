@@ -2,12 +2,15 @@
 
 from typing import cast
 
+import msgspec
 import pytest
+import trio
+import trio.testing
 
 from consensus.driver import ReplicaDriver
 from consensus.state.commands import DropDataKey, PutAuthority, ResealSecrets
 from node.secrets import SecretControl
-from node.secrets.rotation import ENTRIES_MAX, KeyRotation
+from node.secrets.rotation import ENTRIES_MAX, ExposureKeeper, KeyRotation
 from orca.errors import NotAvailableError, ProposalLostError
 from orca.model.ids import RequestId, SecretId
 from orca.model.trust import Author
@@ -81,3 +84,31 @@ async def test_a_node_that_cannot_open_the_present_key_makes_no_new_one() -> Non
     with pytest.raises(NotAvailableError, match="cannot open data key 1"):
         await control.rotate(by=ANN)
     assert not member.replica.proposed
+
+
+async def test_a_data_key_that_a_removed_node_knew_is_replaced_by_who_leads(nursery: trio.Nursery) -> None:
+    member, _ = await prepared()
+    (key,) = member.state.data_keys.values()
+    member.state.data_keys[1] = msgspec.structs.replace(key, is_exposed=True)
+    replica = cast("ReplicaDriver", member.replica)
+    rotation = KeyRotation(replica, member.data_keys, member.clock, CountingIds())
+    node = member.data_keys.node
+    member.replica.leader = node
+    keeper = ExposureKeeper(node, replica, rotation, member.clock, others=list)
+    assert keeper.is_due()
+    nursery.start_soon(keeper.run)
+    with trio.fail_after(20):
+        while list(member.state.data_keys) != [2]:
+            await trio.testing.wait_all_tasks_blocked()
+    check(member, 2)
+    assert not keeper.is_due()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_replacement_that_was_cut_off_goes_on_with_the_new_key() -> None:
+    member, _ = await prepared()
+    rotation = KeyRotation(cast("ReplicaDriver", member.replica), member.data_keys, member.clock, CountingIds())
+    await rotation._put_key(ANN)
+    member.state.data_keys[1] = msgspec.structs.replace(member.state.data_keys[1], is_exposed=True)
+    assert await rotation.replace_exposed(ANN) == 2
+    check(member, 2)

@@ -55,6 +55,7 @@ class DirectReplica:
         self.cluster = cluster
         self.proposed: list[Command] = []
         self.lose_answer: Exception | None = None
+        self.leader: NodeId | None = None
 
     @property
     def state(self) -> ClusterState:

@@ -3,6 +3,7 @@
 `ORCA_FUZZ_CASES` is how many cases; one case is a session and a few dozen frames that are right, nearly right or noise.
 """
 
+import faulthandler
 import os
 import random
 
@@ -73,6 +74,7 @@ class Watched(Side):
 
 
 def test_frames_right_and_wrong_never_raise_and_never_grow() -> None:
+    faulthandler.dump_traceback_later(300.0 + CASES / 100, exit=True)  # in place of the limit that every test has
     ends: dict[str, int] = {}
     for case in range(CASES):
         rng = random.Random(case)
