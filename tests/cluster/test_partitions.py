@@ -66,8 +66,8 @@ def test_both_halves_show_how_old_their_knowledge_of_the_other_is_and_meet_again
         wall.mend()
         wait_seen(cluster.nodes, alive=cluster.nodes, timeout_s=60.0)
         for node in cluster.nodes:
-            since_mended_ms = (time.monotonic() - mended_at) * 1000 + 1000
             back = [one for one in others_in(seen_by(node)) if one["name"] in names(there if node in here else here)]
+            since_mended_ms = (time.monotonic() - mended_at) * 1000 + 1000
             assert all(one["state_age_ms"] <= since_mended_ms for one in back), "alive again only since it was mended"
         cluster.wait_settled()
 
