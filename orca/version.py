@@ -2,9 +2,9 @@
 
 **Nodes of neighbouring releases work together**, so that a cluster is updated one node at a time. The rules:
 
-1. *Messages* (mesh, join, trust, intent, Raft, passports, facts of nodes and copies, answers of the API): a reader leaves
-   out fields that it does not know, and a new field has a default. No field changes its meaning. Requests of the API are
-   strict: what a node does not know it refuses, because it could not do it.
+1. *Messages* (mesh, join, trust, intent, Raft, passports, facts of nodes and copies, answers of the API): a reader
+   leaves out fields that it does not know, and a new field has a default. No field changes its meaning. Requests of the
+   API are strict: what a node does not know it refuses, because it could not do it.
 2. *Mesh*: HELLO names a range of versions, and both speak the newest that both know; releases with none in common
    refuse each other and name both ranges. Frames whose kind is 128 or more may be left out (`node.mesh.session`).
 3. *Joining*: another version of the conversation is refused by whoever hears of it first, by name.

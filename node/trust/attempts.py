@@ -26,7 +26,8 @@ class Attempts:
     """The budget of failures. Successes cost nothing.
 
     An IPv6 address counts as its /64, which one person has whole. When more addresses fail than are
-    remembered, the one that failed longest ago is forgotten; the budget of all goes on counting.
+    remembered, the one that failed longest ago is forgotten; the budget of all goes on counting. Who has not failed is
+    looked at in any case, so that a flood of wrong tokens from elsewhere keeps nobody out.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,9 @@ class Attempts:
     def wait_s(self, address: str, now: Instant) -> float:
         """How long nothing from `address` is looked at; 0 when it may try."""
         bucket = self._addresses.get(_group(address))
-        own = 0.0 if bucket is None else _wait(bucket, now, ADDRESS_BURST, ADDRESS_PER_S)
+        if bucket is None:
+            return 0.0
+        own = _wait(bucket, now, ADDRESS_BURST, ADDRESS_PER_S)
         waited = max(own, _wait(self._total, now, TOTAL_BURST, TOTAL_PER_S))
         self.refused += waited > 0
         return waited
