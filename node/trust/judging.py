@@ -5,7 +5,9 @@ that has just started or was cut off knows an old state: certificates may have b
 not heard of. So while its knowledge is old (`is_current` False) it also takes, on the word of the authority alone, a
 certificate that was made after all that it knows. Without that a node whose peers all renewed while it was away
 could never find out. Who was removed is refused in any case, and as soon as the node has caught up
-only the list counts.
+only the list counts. With one exception: a node all of whose listed certificates have expired, because it was off
+for so long, may show a newer one that it made itself for the key which the state knows; else it could reach nobody to
+have it listed.
 """
 
 from collections.abc import Sequence
@@ -15,8 +17,10 @@ from cryptography import x509
 
 from consensus.state.applying.tokens import join_token_problem
 from consensus.state.cluster import ClusterState
+from consensus.state.records import NodeRecord
 from node.trust.authority import (
     BACKDATED_MS,
+    certified_key,
     fingerprint_of,
     identity_in,
     is_signed_by,
@@ -70,10 +74,24 @@ def judge_certificate(
         if not any(is_signed_by(parsed, load_certificate(anchor)) for anchor in anchors):
             raise ForbiddenError(f"the certificate of {node} was signed by a CA that this cluster trusts no more")
         return node
+    if record is not None and _is_renewed_late(parsed, record, anchors, now_ms):
+        return node
     if not is_current and lifetime_of(parsed)[0] + BACKDATED_MS >= newest_known_ms(state):
         return node  # its chain was checked in the handshake
     why = "is not a node of this cluster" if record is None else "shows a certificate that is not valid any more"
     raise ForbiddenError(f"{node} {why}; if it belongs here, join it anew: {_NEW_TOKEN}")
+
+
+def _is_renewed_late(
+    certificate: x509.Certificate, record: NodeRecord, anchors: Sequence[bytes], now_ms: WallMs
+) -> bool:
+    """Whether nothing that is listed of the node is good any more, and this is for its own key."""
+    return (
+        bool(record.key)
+        and certified_key(certificate) == record.key
+        and all(one.not_after_ms < now_ms for one in record.certificates)
+        and any(is_signed_by(certificate, load_certificate(anchor)) for anchor in anchors)
+    )
 
 
 def newest_known_ms(state: ClusterState) -> int:
