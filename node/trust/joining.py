@@ -48,6 +48,7 @@ from orca.errors import (
 from orca.model.ids import ClusterId, LogIndex
 from orca.model.join_token import JoinToken
 from orca.model.node import NodeAddresses
+from orca.model.trust import NodeRole
 from orca.sources import Clock
 
 _log = structlog.get_logger("orca.trust")
@@ -145,13 +146,21 @@ class JoinDesk:
         )
 
     async def _wait_for_key(self) -> None:
+        nodes = self._replica.state.nodes
+        own = nodes.get(self._credentials.keys.node)
+        if own is not None and own.role is NodeRole.WORKER:
+            members = [one.addresses.mesh or one.name for one in nodes.values() if one.role is NodeRole.MEMBER]
+            raise ForbiddenError(
+                f"{own.name} is a worker, which cannot sign certificates; nothing was changed",
+                hint=f"join by a member: {', '.join(sorted(members)[:5])}",
+            )
         with trio.move_on_after(KEY_WAIT_S):
             while not self._data_keys.can_sign:
                 await self._replica.wait_applied(LogIndex(self._replica.applied_index + 1))
             return
         raise NotAvailableError(
-            "this node cannot sign certificates: it is a worker, or has just joined itself; nothing was changed",
-            hint="join by another node; `orca nodes` lists them",
+            "this node cannot sign certificates yet: it has just joined itself; nothing was changed",
+            hint="try again in some seconds, or join by another node; `orca nodes` lists them",
         )
 
 

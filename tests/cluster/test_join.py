@@ -141,14 +141,17 @@ def gossip_keys(member: Peer) -> set[str]:
 
 
 def locked_out(cluster: Cluster, removed: Peer) -> None:
-    """Every other node says that it turned `removed` away."""
-    for node in cluster.nodes:
-        if node is not removed:
-            until(
-                lambda node=node: f"{removed.name} ({removed.id}) was removed" in node.log,  # type: ignore[misc]
-                f"{node.name} refuses {removed.name}",
-                LOCKED_OUT_S,
-            )
+    """No other node counts `removed` among its own, those that had a connection with it have said why, and it knows."""
+    others = [node for node in cluster.nodes if node is not removed]
+    words = f"{removed.name} ({removed.id}) was removed"
+    for node in others:
+        until(
+            lambda node=node: removed.name not in known_nodes(node),  # type: ignore[misc]
+            f"{node.name} is done with {removed.name}",
+            LOCKED_OUT_S,
+        )
+    until(lambda: any(words in node.log for node in others), f"{removed.name} is turned away", LOCKED_OUT_S)
+    until(lambda: words in removed.log, f"{removed.name} hears why", LOCKED_OUT_S)
 
 
 def test_a_removed_node_is_locked_out_everywhere_within_five_seconds_and_for_ever(tmp_path: Path) -> None:
@@ -167,6 +170,14 @@ def test_a_removed_node_is_locked_out_everywhere_within_five_seconds_and_for_eve
             until(lambda: len(now := gossip_keys(leader)) == 1 and now != old_keys, "gossip has a new key", SETTLE_S)
             cluster.write("kept", "after", through=leader)
             assert removed.words("kept") == [], "it hears nothing any more"
+            status = removed.cli("status").good()
+            assert f"{removed.name} ({removed.id}) was removed from this cluster" in status.out
+            told = removed.cli("token", "create")
+            assert told.code == 7, told
+            assert "takes no commands" in told.err
+            assert "orca token create" in told.err, "and the way out"
+            assert removed.get("/v1/services").json()["services"] is not None
+            until(lambda: "secrets have a new data key" in leader.log, "the key that it knew is replaced", SETTLE_S)
             os.kill(removed.pid, signal.SIGKILL)
             removed.process.wait(10)  # type: ignore[union-attr]
             refused = join(removed, leader.make_token(), leader)
