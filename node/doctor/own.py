@@ -21,7 +21,7 @@ from orca.model.doctor import DiskView, NodeReport
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
 from orca.model.units import WallMs
-from orca.model.view import MemberView
+from orca.model.view import MemberState, MemberView
 from orca.sources import Clock
 from orca.version import VERSION
 
@@ -84,7 +84,7 @@ def ways_to_others(
                 name=record.name,
                 gossip=Address(*split_host_port(text, GOSSIP_PORT)) if text else None,
                 mesh="" if mesh is None else join_host_port(mesh.host, mesh.port),
-                heard_age_ms=None if member is None else member.heard_age_ms,
+                heard_age_ms=None if member is None else _heard_age_ms(member),
             )
         )
     return found
@@ -100,3 +100,9 @@ def make_doctor(mesh: Mesh, clock: Clock, replica: ReplicaDriver, membership: Me
         return [msgspec.structs.replace(way, gossip=None) for way in found]
 
     return Doctor(mesh, clock, ways=ways, codec=membership.codec, own=own.make)
+
+
+def _heard_age_ms(member: MemberView) -> int | None:
+    """Of a node that went and is not probed any more: for how long it has been gone."""
+    is_gone = member.state in {MemberState.FAILED, MemberState.LEFT}
+    return member.state_age_ms if member.heard_age_ms is None and is_gone else member.heard_age_ms

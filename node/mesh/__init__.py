@@ -9,7 +9,7 @@ on bytes, time and places.
 
 **Streams.** Whoever wants something of a peer opens a stream for a `Purpose`, and the handler of that
 purpose serves it: Raft messages from the one who sends them, the committed log for a node without
-a vote, contents by their digest, what nodes say of themselves where gossip cannot
+a vote, contents by their digest, images, what nodes say of themselves where gossip cannot
 (`node.membership.delegated`), calls and requests on behalf of others. How streams share a connection
 is said in `node.mesh.session`, a pure machine; `connection` runs one on trio, `tls` is the wire below it.
 

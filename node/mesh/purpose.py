@@ -12,6 +12,7 @@ class Purpose(enum.Enum):
     RAFT = "raft"
     INTENT = "intent"
     CONTENT = "content"
+    IMAGE = "image"
     STANDING = "standing"
     API = "api"
     TUNNEL = "tunnel"
@@ -26,4 +27,4 @@ class Purpose(enum.Enum):
         return _PRIORITIES.get(self, Priority.INTERACTIVE)
 
 
-_PRIORITIES: Final = {Purpose.RAFT: Priority.URGENT, Purpose.CONTENT: Priority.BULK}
+_PRIORITIES: Final = {Purpose.RAFT: Priority.URGENT, Purpose.CONTENT: Priority.BULK, Purpose.IMAGE: Priority.BULK}

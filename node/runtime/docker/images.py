@@ -1,6 +1,9 @@
-"""Images: fetched once however many copies wait for them, and built from a directory's tar."""
+"""Images: fetched once however many copies wait for them, and built from a directory's tar.
 
-from collections.abc import AsyncGenerator, AsyncIterator
+What cannot be pulled, or is not to be, may still be on another node: `borrow` asks there.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,10 +35,15 @@ BUILD_SILENCE_MAX_S: Final = 3600.0
 UPLOAD_TIMEOUT_S: Final = 3600.0
 UPLOAD_PIECE_BYTES: Final = 256 * 1024
 
+Borrow = Callable[[str, Progress], Awaitable[str | None]]
+"""Has an image from another node: None when it is here now, else why not (empty: there is no other node)."""
+
 
 @dataclass(eq=False)
 class _Pull:
     """One fetch that is under way, and who waits for it."""
+
+    policy: PullPolicy
 
     listeners: list[Progress] = field(default_factory=list)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -50,7 +58,8 @@ class Images:
     def __init__(self, engine: Engine, calls: Calls) -> None:
         self._engine = engine
         self._calls = calls
-        self._pulls: dict[str, _Pull] = {}
+        self.borrow: Borrow | None = None
+        self._pulls: dict[tuple[str, PullPolicy], _Pull] = {}
 
     async def prepare(self, nursery: trio.Nursery, image: str, policy: PullPolicy, progress: Progress) -> None:
         """Have `image` on this node, as `policy` says; raises ImageNotFoundError."""
@@ -62,17 +71,13 @@ class Images:
             except EngineRefusedError as refusal:
                 if refusal.status != 404:
                     raise as_error(refusal, f"look for image {image}") from refusal
-        if policy is PullPolicy.NEVER:
-            raise ImageNotFoundError(
-                f"image {image} is not on this node, and the spec says never to pull it",
-                hint=f"Build or load it on this node (`docker load`, `docker build -t {image} .`).",
-            )
-        await self._share(nursery, image, progress)
+        await self._share(nursery, image, policy, progress)
 
-    async def _share(self, nursery: trio.Nursery, image: str, progress: Progress) -> None:
-        pull = self._pulls.get(image)
+    async def _share(self, nursery: trio.Nursery, image: str, policy: PullPolicy, progress: Progress) -> None:
+        key = (image, policy)
+        pull = self._pulls.get(key)
         if pull is None:
-            pull = self._pulls[image] = _Pull()
+            pull = self._pulls[key] = _Pull(policy)
             nursery.start_soon(self._pull, image, pull)
         pull.listeners.append(progress)
         try:
@@ -82,8 +87,8 @@ class Images:
             pull.listeners.remove(progress)
             if not pull.listeners and not pull.done.is_set():
                 pull.scope.cancel()
-                if self._pulls.get(image) is pull:
-                    del self._pulls[image]
+                if self._pulls.get(key) is pull:
+                    del self._pulls[key]
         if pull.error is not None:
             # One error may be raised to several waiters, and a raised exception keeps its traceback.
             raise type(pull.error)(pull.error.message, hint=pull.error.hint) from pull.error
@@ -91,15 +96,34 @@ class Images:
     async def _pull(self, image: str, pull: _Pull) -> None:
         try:
             with pull.scope:
-                await self._fetch(image, pull)
-        except EngineRefusedError as refusal:
-            pull.error = image_error(image, refusal.message, pull.login)
+                try:
+                    if pull.policy is PullPolicy.NEVER:
+                        raise _never_pulled(image)
+                    await self._fetch(image, pull)
+                except EngineRefusedError as refusal:
+                    await self._borrow(image, pull, image_error(image, refusal.message, pull.login))
+                except ImageNotFoundError as error:
+                    await self._borrow(image, pull, error)
         except OrcaError as error:
             pull.error = error
         finally:
             pull.done.set()
-            if self._pulls.get(image) is pull:
-                del self._pulls[image]
+            if self._pulls.get((image, pull.policy)) is pull:
+                del self._pulls[image, pull.policy]
+
+    async def _borrow(self, image: str, pull: _Pull, error: ImageNotFoundError) -> None:
+        """Have it from another node; raises `error`, with what the others said, when none gives it."""
+        if self.borrow is None or pull.policy is PullPolicy.ALWAYS:
+            raise error
+
+        def progress(shown: PrepareProgress) -> None:
+            for listener in tuple(pull.listeners):
+                listener(shown)
+
+        reasons = await self.borrow(image, progress)
+        if reasons is not None:
+            others = f"; no other node gave it ({reasons})" if reasons else ""
+            raise ImageNotFoundError(error.message + others, hint=error.hint) from error
 
     async def _fetch(self, image: str, pull: _Pull) -> None:
         repository, tag = split_image(image)
@@ -156,6 +180,13 @@ class Images:
                 yield lines
         except EngineRefusedError as refusal:
             raise as_error(refusal, f"build image {request.tag}") from refusal
+
+
+def _never_pulled(image: str) -> ImageNotFoundError:
+    return ImageNotFoundError(
+        f"image {image} is not on this node, and the spec says never to pull it",
+        hint=f"Build or load it on a node (`docker load`, `docker build -t {image} .`), or push it to a registry.",
+    )
 
 
 async def _build_lines(receive: Any, tag: str) -> AsyncGenerator[str, None]:

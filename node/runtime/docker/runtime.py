@@ -26,8 +26,9 @@ from node.runtime.docker import containers
 from node.runtime.docker.calls import Calls
 from node.runtime.docker.connection import Engine, deadline, engine_address
 from node.runtime.docker.execution import DockerExec, open_exec
-from node.runtime.docker.images import Images
+from node.runtime.docker.images import Borrow, Images
 from node.runtime.docker.logs import read_lines
+from node.runtime.docker.moving import MovableImages
 from node.runtime.docker.networks import Networks
 from node.runtime.docker.reading import (
     OUT_OF_MEMORY,
@@ -95,6 +96,7 @@ class DockerRuntime:
         self._networks = Networks(cluster, self.calls)
         self._volumes = Volumes(cluster, self.calls)
         self._images = Images(self._engine, self.calls)
+        self.movable_images = MovableImages(self._engine, self.calls)
         self._watch = EngineWatch(self._engine, instance_filter(cluster, node))
         self._records: dict[AllocationId, Record] = {}
         self._nursery: trio.Nursery | None = None
@@ -102,6 +104,10 @@ class DockerRuntime:
         self._has_init = False
         self._state = RuntimeState(kind=self.kind, is_available=False, reason=self.calls.down_reason)
         self._is_reported = False
+
+    def borrow_images(self, borrow: Borrow) -> None:
+        """From now on ask `borrow` for images that cannot be pulled."""
+        self._images.borrow = borrow
 
     # ---- the engine's life
 
