@@ -13,6 +13,7 @@ from orca.model.ids import (
     AllocationId,
     BlobDigest,
     LogIndex,
+    NodeId,
     ProjectName,
     RequestId,
     SecretId,
@@ -55,6 +56,10 @@ class SecretsControl(Protocol):
 
     def list(self, project: ProjectName | None = None) -> tuple[SecretView, ...]:
         """All secrets by id, without values."""
+        ...
+
+    def sealers(self) -> tuple[NodeId, ...]:
+        """The living nodes that can seal, on one that cannot; empty where this node does it itself."""
         ...
 
     async def set(

@@ -1,17 +1,20 @@
 """Secrets: handlers of `/v1/secrets`. Values come in, and none ever goes out."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from node.api.call import CHANGE_ERRORS, WRITE_ERRORS, BodyKind, Call, NoBody, NoQuery, Route
 from node.api.caller import Caller
 from node.api.params import SecretQuery, SecretsQuery
-from orca.errors import ConflictError, ForbiddenError, InvalidRequestError
+from orca.client.api import NodeClient
+from orca.errors import ConflictError, ForbiddenError, InvalidRequestError, NodeUnreachableError
 from orca.model.ids import SecretId
 from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SecretsReply, SetSecretsRequest
 from orca.model.secrets import split_secret_id
+
+T = TypeVar("T")
 
 
 async def list_secrets(call: Call[SecretsQuery, NoBody]) -> SecretsReply:
@@ -29,9 +32,11 @@ async def set_secrets(call: Call[NoQuery, SetSecretsRequest]) -> SecretsChangeRe
     """`PUT /v1/secrets`."""
     control, request = call.control, call.body
     check_secrets(call.caller, request.values)
-    changed, changes = await control.secrets.set(
-        request.values, request_id=control.request_id(request.request_id), by=call.author
-    )
+    request_id = control.request_id(request.request_id)
+    reply = await _pass_on(call, lambda member: member.set_secrets(request.values, request_id=request_id))
+    if reply is not None:
+        return reply
+    changed, changes = await control.secrets.set(request.values, request_id=request_id, by=call.author)
     return SecretsChangeReply(
         observation=control.observation(),
         changed=changed,
@@ -52,8 +57,29 @@ async def remove_secret(call: Call[SecretQuery, NoBody]) -> SecretsChangeReply:
 async def rotate_data_key(call: Call[NoQuery, NoBody]) -> DataKeyReply:
     """`POST /v1/secrets/rotate`: answers when nothing is sealed with the old key any more."""
     control = call.control
+    reply = await _pass_on(call, lambda member: member.rotate_data_key())
+    if reply is not None:
+        return reply
     version, secrets = await control.secrets.rotate(by=call.author)
     return DataKeyReply(observation=control.observation(), version=version, secrets=secrets)
+
+
+async def _pass_on(call: Call[Any, Any], ask: Callable[[NodeClient], Awaitable[T]]) -> T | None:
+    """What a member answers that can seal, on a worker, which cannot; None where this node does it itself.
+
+    Raises what the member refuses with, NodeUnreachableError when none answers.
+    """
+    members = call.control.secrets.sealers()
+    if call.far is None or not members:
+        return None
+    reasons = []
+    for node in members:
+        try:
+            async with call.far.client(node, call.caller) as member:
+                return await ask(member)
+        except NodeUnreachableError as error:
+            reasons.append(f"{node}: {error.message}")
+    raise NodeUnreachableError(f"this node is a worker and reaches nobody who can seal secrets: {'; '.join(reasons)}")
 
 
 def check_secrets(caller: Caller, secrets: Iterable[SecretId]) -> None:

@@ -7,7 +7,8 @@ snapshots and every answer of the API have the sealed form or none.
 
 **Sealed** means AES-256-GCM under the cluster's data key, bound to the secret's id, so that no two can be
 exchanged (`Vault`). The data key is wrapped for each member. A worker has none: it asks a member over the
-mesh, and is given the values that its own copies use and no others (`SecretSharing`).
+mesh, and is given the values that its own copies use and no others (`SecretSharing`). A member
+seals what people set on a worker.
 
 **A value is read when a copy starts.** Each change of a secret makes a new revision of every service that
 uses it, so copies are replaced by the rules of the service's deploy section; until then a running copy keeps

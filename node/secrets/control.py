@@ -1,7 +1,7 @@
 """Secrets as people change and list them. No answer holds a value."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from consensus.driver import ReplicaDriver
@@ -12,7 +12,7 @@ from node import changes
 from node.secrets.rotation import KeyRotation
 from node.secrets.vault import Vault
 from orca.errors import InvalidRequestError, OrcaError, PayloadTooLargeError
-from orca.model.ids import ProjectName, RequestId, SecretId
+from orca.model.ids import NodeId, ProjectName, RequestId, SecretId
 from orca.model.secret_view import SecretView
 from orca.model.secrets import SECRET_BYTES_MAX, SECRET_NAME, split_secret_id
 from orca.model.trust import Author
@@ -26,7 +26,17 @@ VALUES_MAX: Final = 500
 class SecretControl:
     """Sets, removes and lists. Values come in and never go out."""
 
-    def __init__(self, replica: ReplicaDriver, vault: Vault, clock: Clock, rotation: KeyRotation) -> None:
+    def __init__(
+        self,
+        replica: ReplicaDriver,
+        vault: Vault,
+        clock: Clock,
+        rotation: KeyRotation,
+        *,
+        sealers: Callable[[], tuple[NodeId, ...]] = tuple,
+    ) -> None:
+        self.sealers = sealers
+        """The living nodes that can seal, on one that cannot."""
         self._rotation = rotation
         self._replica = replica
         self._vault = vault

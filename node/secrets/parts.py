@@ -31,8 +31,11 @@ class Secrets:
             nodes = replica.state.nodes
             return [one for one in others() if one in nodes and nodes[one].role is NodeRole.MEMBER]
 
+        def sealers() -> tuple[NodeId, ...]:
+            return () if data_keys.can_open(data_keys.newest) else tuple(members())
+
         self.sharing = SecretSharing(lambda: replica.state, mesh, members=members)
         self.values = self.sharing.values = SecretValues(lambda: replica.state, data_keys, self.sharing)
         rotation = KeyRotation(replica, data_keys, clock, ids)
-        self.control = SecretControl(replica, data_keys, clock, rotation)
+        self.control = SecretControl(replica, data_keys, clock, rotation, sealers=sealers)
         self.keeper = ExposureKeeper(data_keys.node, replica, rotation, clock, others=others)

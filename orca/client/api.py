@@ -151,9 +151,11 @@ class NodeClient(NodeReads):
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, ChangeReply, f"DELETE {target}")
 
-    async def set_secrets(self, values: Mapping[SecretId, bytes]) -> SecretsChangeReply:
+    async def set_secrets(
+        self, values: Mapping[SecretId, bytes], *, request_id: RequestId | None = None
+    ) -> SecretsChangeReply:
         """Set secrets, all or none; a value that a secret has already changes nothing."""
-        request = SetSecretsRequest(values=dict(values), request_id=self._new_request_id())
+        request = SetSecretsRequest(values=dict(values), request_id=request_id or self._new_request_id())
         return await self._send("PUT", "/v1/secrets", request, SecretsChangeReply)
 
     async def remove_secret(self, secret: SecretId) -> SecretsChangeReply:

@@ -46,7 +46,7 @@ def test_a_worker_gets_the_secrets_of_its_copies_decides_nothing_and_lets_nobody
         try:
             worker.start()
             until(lambda: "w1" in known_nodes(founder), "the worker is known", SETTLE_S)
-            founder.cli("secrets", "set", "password", stdin=b"hunter2").good()
+            worker.cli("secrets", "set", "password", stdin=b"hunter2").good()
             (tmp_path / "told.wat").write_text(SAY_ENVIRONMENT)
             (tmp_path / "service.toml").write_text(SERVICE)
             founder.cli("deploy", str(tmp_path / "service.toml")).good()

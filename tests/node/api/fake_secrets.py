@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from orca.errors import NotFoundError
-from orca.model.ids import ProjectName, RequestId, SecretId, StateRevision
+from orca.model.ids import NodeId, ProjectName, RequestId, SecretId, StateRevision
 from orca.model.secret_view import SecretView
 from orca.model.trust import Author
 from orca.model.units import WallMs
@@ -15,6 +15,10 @@ class FakeSecrets:
 
     def __init__(self) -> None:
         self.values: dict[SecretId, bytes] = {}
+        self.elsewhere: tuple[NodeId, ...] = ()
+
+    def sealers(self) -> tuple[NodeId, ...]:
+        return self.elsewhere
 
     def list(self, project: ProjectName | None = None) -> tuple[SecretView, ...]:
         return tuple(

@@ -23,7 +23,7 @@ from orca.errors import (
     UnauthorizedError,
 )
 from orca.model.event import EventKind, NodeEvent
-from orca.model.ids import AllocationId, LogIndex, NodeId, ProjectName, StateRevision, TokenId
+from orca.model.ids import AllocationId, LogIndex, NodeId, ProjectName, SecretId, StateRevision, TokenId
 from orca.model.trust import ApiRole, Author, TokenGrant
 from orca.model.units import WallMs
 from orca.model.view import DeployRequest, LogRecord, MemberState, MemberView, NodeSilence
@@ -225,6 +225,21 @@ async def test_why_a_command_cannot_run_on_another_node_is_told(pair: Pair) -> N
     with pytest.raises(NotFoundError):
         async with pair.client().exec(AllocationId("dddddddddddd"), ("cat",)):
             pass
+
+
+# Secrets
+
+
+async def test_a_worker_has_a_member_seal_secrets_and_says_when_none_answers(pair: Pair) -> None:
+    pair.here.secrets.elsewhere = (OTHER,)
+    reply = await pair.client().set_secrets({SecretId("shop/db"): b"hunter2"})
+    assert reply.changed == ("shop/db",)
+    assert (pair.here.secrets.values, pair.there.secrets.values) == ({}, {"shop/db": b"hunter2"})
+    assert (await pair.client().rotate_data_key()).secrets == 1
+    pair.is_down = True
+    with pytest.raises(NodeUnreachableError, match="is a worker and reaches nobody who can seal"):
+        await pair.client().set_secrets({SecretId("shop/db"): b"other"})
+    assert pair.here.secrets.values == {}
 
 
 # Events
