@@ -3,7 +3,7 @@
 import io
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -437,46 +437,6 @@ async def test_build_gives_the_lines_of_its_steps_and_makes_the_image(subject: D
                 assert any("Successfully built" in line for line in printed)
         env = docker("image", "inspect", "--format", "{{.Config.Env}}", tag)
         assert "WORD=spoken" in env
-    finally:
-        docker("rmi", "-f", tag)
-
-
-async def test_an_image_that_is_not_here_and_never_pulled_comes_from_elsewhere(
-    subject: DockerSubject,
-) -> None:
-    tag = f"orca-test-{subject.project}:moved"
-    docker("tag", ensure_image(), tag)
-    workload = subject.workload(source={"image": tag, "pull": PullPolicy.NEVER})
-    runtime = subject.make()
-    asked: list[str] = []
-
-    async def refuse(image: str, _: Any) -> str:
-        asked.append(image)
-        return "n-2: it does not have it"
-
-    try:
-        async with running(runtime):
-            images = runtime.movable_images
-            assert await images.find(tag) == await images.platform()
-            async with images.save(tag) as pieces:
-                saved = [piece async for piece in pieces]
-            docker("rmi", tag)
-            assert await images.find(tag) is None
-            runtime.borrow_images(refuse)
-            with pytest.raises(ImageNotFoundError, match=r"never to pull it; no other node gave it \(n-2: it does not"):
-                await runtime.prepare(workload, ignore_progress)
-
-            async def borrow(image: str, _: Any) -> None:
-                async def pieces() -> AsyncIterator[bytes]:
-                    for piece in saved:
-                        yield piece
-
-                await images.load(image, pieces())
-
-            runtime.borrow_images(borrow)
-            await runtime.prepare(workload, ignore_progress)
-            assert await images.find(tag) is not None
-        assert asked == [tag]
     finally:
         docker("rmi", "-f", tag)
 
