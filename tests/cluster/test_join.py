@@ -1,4 +1,7 @@
-"""Joining, leaving and removing with real processes: killed in the middle, refused, shut out."""
+"""Joining, leaving and removing with real processes: killed in the middle, refused, shut out.
+
+`ORCA_JOIN_KILLS` is how often a joiner is killed, and half as often a member that lets somebody in.
+"""
 
 import os
 import random
@@ -14,6 +17,7 @@ from tests.cluster.cluster import SETTLE_S, Cluster, Peer, running_cluster
 from tests.integration.node import ROOT, pause, until
 
 LOCKED_OUT_S = 5.0
+KILLS = int(os.environ.get("ORCA_JOIN_KILLS", "4"))
 pytestmark = pytest.mark.integration
 
 
@@ -91,7 +95,7 @@ def test_a_joiner_that_is_killed_again_and_again_becomes_one_node_with_one_use(t
         token = founder.make_token()
         peer = newcomer(tmp_path)
         chance = random.Random(7)
-        for _ in range(8):
+        for _ in range(KILLS):
             peer.peers, peer.token = (founder.address,), token
             peer.spawn()
             listing = Path(f"/proc/{peer.pid}/cmdline").read_bytes()
@@ -118,7 +122,7 @@ def test_a_member_that_is_killed_while_it_lets_somebody_in_lets_it_in_later(tmp_
         peer = newcomer(tmp_path)
         chance = random.Random(11)
         try:
-            for _ in range(3):
+            for _ in range(KILLS // 2):
                 if peer.is_running:
                     peer.kill()
                 peer.peers, peer.token = (founder.address,), token
