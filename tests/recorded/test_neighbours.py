@@ -35,12 +35,17 @@ from tests.node.trust.cluster import Member, SetClock
 from tests.recorded.pieces import PEERS, READERS, Piece, load, meaning
 
 RELEASES = {path.stem: load(path) for path in sorted(PEERS.glob("*.json"))}
-PIECES = [
-    pytest.param(piece, id=f"{release} {kind} {name}")
-    for release, pieces in RELEASES.items()
-    for (kind, name), piece in pieces.items()
-    if kind in READERS
-]
+
+
+def pieces_of(*kinds: str) -> list[Any]:
+    """All pieces of these kinds, as parameters of a test."""
+    return [
+        pytest.param(piece, id=f"{release} {kind} {name}")
+        for release, pieces in RELEASES.items()
+        for (kind, name), piece in pieces.items()
+        if kind in kinds
+    ]
+
 
 MAPS = {"labels", "tags"}
 """Of answers: their keys are what people chose, and no fields."""
@@ -67,7 +72,7 @@ def test_there_is_a_recording_of_the_present_release() -> None:
 # Pieces
 
 
-@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("piece", pieces_of(*READERS))
 def test_what_an_older_release_said_means_the_same(piece: Piece) -> None:
     assert covers(meaning(READERS[piece.kind](piece.content)), piece.means), "re-record only what was never released"
 
@@ -80,22 +85,20 @@ def with_more(value: Any) -> Any:
     return [with_more(one) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(
-    "piece", [one for one in PIECES if one.values[0].kind in {"raft", "feed", "trust", "passport", "node_fact"}]
-)
+@pytest.mark.parametrize("piece", pieces_of("raft", "feed", "trust", "passport", "node_fact"))
 def test_fields_of_a_newer_release_are_left_out_of_messages(piece: Piece) -> None:
     raw = msgspec.msgpack.decode(piece.content)
     newer = {**raw, "of_a_newer_release": {"deep": [1]}}
     assert meaning(READERS[piece.kind](msgspec.msgpack.encode(newer))) == meaning(READERS[piece.kind](piece.content))
 
 
-@pytest.mark.parametrize("piece", [one for one in PIECES if one.values[0].kind.endswith("Reply")])
+@pytest.mark.parametrize("piece", pieces_of(*(kind for kind in READERS if kind.endswith("Reply"))))
 def test_fields_of_a_newer_release_are_left_out_of_answers_at_any_depth(piece: Piece) -> None:
     newer = msgspec.json.encode(with_more(msgspec.json.decode(piece.content)))
     assert meaning(READERS[piece.kind](newer)) == meaning(READERS[piece.kind](piece.content))
 
 
-@pytest.mark.parametrize("piece", [one for one in PIECES if one.values[0].kind == "command"])
+@pytest.mark.parametrize("piece", pieces_of("command"))
 def test_a_command_with_a_field_of_a_newer_release_stops_this_one(piece: Piece) -> None:
     newer = {**msgspec.msgpack.decode(piece.content), "of_a_newer_release": 1}
     with pytest.raises(PeerProtocolError, match=r"does not know.*of_a_newer_release.*update this node"):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from node.runtime.docker.calls import Calls
@@ -31,7 +32,7 @@ class MovableImages:
     async def find(self, image: str) -> str | None:
         """The platform of `image`; None when it is not here."""
         try:
-            found = await self._calls.query("inspect_image", lambda client: client.inspect_image(image))
+            found: dict[str, str] = await self._calls.query("inspect_image", partial(_inspect, image))
         except EngineRefusedError as refusal:
             if refusal.status == 404:
                 return None
@@ -64,6 +65,10 @@ class MovableImages:
             raise as_error(refusal, f"load image {image}") from refusal
         if await self.find(image) is None:
             raise RuntimeFailedError(f"Docker took the tar of image {image} and has no such image now")
+
+
+def _inspect(image: str, client: Any) -> Any:
+    return client.inspect_image(image)
 
 
 async def _received(receive: Any, image: str) -> AsyncGenerator[bytes, None]:

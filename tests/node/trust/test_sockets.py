@@ -152,8 +152,9 @@ async def test_a_flood_of_wrong_tokens_is_limited_and_keeps_nobody_out(tmp_path:
 
 async def show_wrong_token(member: Member, address: MeshAddress, token: JoinToken, host: str) -> list[TrustRefused]:
     """One connection from `host`, and what it is told; nothing when it is turned away before."""
-    wrong = {"type": "join", "token": token.id, "secret": "a" * 26, "csr": b"", "wrap_key": b"", "node": NodeId("n-x")}
-    wrong |= {"name": "x", "addresses": {}, "schema": 1, "release": "", "wall_ms": member.clock.wall()}
+    wrong: dict[str, object] = {"type": "join", "token": token.id, "secret": "a" * 26, "csr": b"", "wrap_key": b""}
+    wrong |= {"node": NodeId("n-x"), "name": "x", "addresses": {}, "schema": 1, "release": ""}
+    wrong["wall_ms"] = member.clock.wall()
     async with await trio.open_tcp_stream(*address, local_address=host) as stream:
         frames = FrameStream(trio.SSLStream(stream, joining_context(), https_compatible=True))
         with suppress(OrcaError):
