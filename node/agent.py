@@ -35,7 +35,7 @@ from node.endings import EndedJobs
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
-from node.group.images import ImageSharing
+from node.group.images import share_images
 from node.group.keeper import GroupKeeper
 from node.group.quorum import Quorum
 from node.group.recovery import Recovery
@@ -351,12 +351,7 @@ class _Agent:
             Purpose.DOCTOR: self._doctor.serve,
             Purpose.FACTS: self._membership.serve_facts,
         }
-        if self._docker is not None:
-            images = ImageSharing(
-                self._docker.movable_images, self._mesh, lambda: self._replica.state, self._other_nodes
-            )
-            self._docker.borrow_images(images.borrow)
-            handlers[Purpose.IMAGE] = images.serve
+        handlers |= share_images(self._docker, self._mesh, lambda: self._replica.state, self._other_nodes)
         carrier = FactCarrier(self._mesh.connect, self._rng())
         self._membership.send_frame = carrier.send
         run_mesh = partial(

@@ -5,7 +5,7 @@ platform. It is given only what a copy that it is to run uses. An image in a reg
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from consensus.state.cluster import ClusterState
-from node.mesh.driver import Mesh
+from node.mesh.driver import Handler, Mesh
 from node.mesh.frames import FrameStream
 from node.mesh.purpose import Purpose
 from node.runtime.base import Progress
@@ -145,3 +145,27 @@ def check_right(state: ClusterState, peer: NodeId, image: str) -> None:
             if isinstance(source, ContainerImage) and image in (source.image, f"{source.image}:latest"):
                 return
     raise ForbiddenError(f"{peer} is not to run anything of image {image[:200]!r}, so it does not get it")
+
+
+class Engine(Protocol):
+    """A runtime whose images can be moved."""
+
+    @property
+    def movable_images(self) -> MovableImages:
+        """What it has."""
+        ...
+
+    def borrow_images(self, borrow: Callable[[str, Progress], Awaitable[str | None]]) -> None:
+        """From now on ask `borrow` for images that cannot be pulled."""
+        ...
+
+
+def share_images(
+    engine: Engine | None, mesh: Mesh, state: Callable[[], ClusterState], others: Callable[[], Iterable[NodeId]]
+) -> dict[Purpose, Handler]:
+    """Let `engine` take images from other nodes, and give those what it has; nothing without an engine."""
+    if engine is None:
+        return {}
+    sharing = ImageSharing(engine.movable_images, mesh, state, others)
+    engine.borrow_images(sharing.borrow)
+    return {Purpose.IMAGE: sharing.serve}
