@@ -18,11 +18,10 @@ from typing import Final, Protocol
 import structlog
 import trio
 
-from consensus.driver import ReplicaDriver
+from consensus.state.cluster import ClusterState
 from node.membership.ring import GossipRing
-from node.trust.credentials import NodeCredentials
+from node.trust.kept import OwnTrust
 from node.trust.messages import GossipKeys
-from node.trust.service import TrustService
 from orca.errors import ConflictError, NotAvailableError, OrcaError
 
 _log = structlog.get_logger("orca.trust")
@@ -32,6 +31,37 @@ USE_AFTER_S: Final = 1.5
 DROP_AFTER_S: Final = 3.5
 """Until the old ones are forgotten: who was removed from the cluster hears nothing any more then."""
 FETCHES_MAX: Final = 5
+
+
+class Decided(Protocol):
+    """What the cluster decided, and whether this node leads it; a `ReplicaDriver`."""
+
+    @property
+    def state(self) -> ClusterState:
+        """As far as it is applied here."""
+        ...
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether new keys are ours to make."""
+        ...
+
+
+class Kept(Protocol):
+    """What this node kept of its trust; `NodeCredentials`."""
+
+    @property
+    def own(self) -> OwnTrust:
+        """With the version of its gossip key."""
+        ...
+
+
+class KeySource(Protocol):
+    """The other nodes; `TrustService`."""
+
+    async def gossip_keys(self, version: int) -> GossipKeys:
+        """The keys of one that has `version`; raises NotAvailableError when nobody has."""
+        ...
 
 
 class ChangeOwn(Protocol):
@@ -56,9 +86,9 @@ class GossipKeyKeeper:
     def __init__(
         self,
         ring: GossipRing,
-        credentials: NodeCredentials,
-        service: TrustService,
-        replica: ReplicaDriver,
+        credentials: Kept,
+        service: KeySource,
+        replica: Decided,
         *,
         change_own: ChangeOwn,
         change_settings: ChangeSettings,

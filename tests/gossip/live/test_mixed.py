@@ -140,7 +140,7 @@ async def test_tags_change_both_ways() -> None:
 async def test_a_graceful_leave_is_seen_as_such_on_both_sides(key: bytes) -> None:
     async with mixed(key, 2, 2) as (real, ours):
         ours[0].driver.tell(LeaveRequested())
-        await real[0].logs("EventMemberLeave: ours0")
+        await real[0].until_sees("ours0", "left")
         await ours[0].leaves()
         await real[1].command("leave")
         await ours[1].sees({"real0": "alive", "real1": "left", "ours0": "left", "ours1": "alive"})
