@@ -2,7 +2,7 @@
 
 A write is a record with a checksum at the end of a file. Between `stage` and `sync` it is in a cache: a
 crash leaves any number of its bytes behind, whole sectors of them possibly wrong. What a new life finds is
-all records up to the first that is not whole, which is how a store with atomic transactions behaves.
+all records up to the first that is not whole, which is how the log file of a node behaves (`node.store.log_file`).
 """
 
 import struct

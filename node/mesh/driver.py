@@ -123,6 +123,7 @@ class Mesh:
         self._servers: dict[str, tuple[Purpose, Serve]] = {}
         self._join: JoinHandler | None = None
         self._peers: dict[NodeId, Peer] = {}
+        self._unflushed: dict[NodeId, Link] = {}
         self._connections: dict[Connection, None] = {}
         self._nursery: trio.Nursery | None = None
         self._local_host: str | None = None
@@ -188,12 +189,12 @@ class Mesh:
             peer.link = Link(peer, jitter=self._jitter, unreachable=self._unreachable)
             self._nursery.start_soon(peer.link.run)
         peer.link.put(message)
+        self._unflushed[to] = peer.link
 
     def flush(self) -> None:
         """Let the Raft messages that wait leave now instead of in the next turn of the loop."""
-        for peer in self._peers.values():
-            if peer.link is not None:
-                peer.link.flush()
+        while self._unflushed:
+            self._unflushed.popitem()[1].flush()
 
     def forget(self, peer: NodeId) -> None:
         """Send no more Raft messages to a node that belongs to the group no more."""

@@ -211,11 +211,11 @@ class LogFile:
         """Find the end, and see that nothing but zeros follows."""
         data = self._read()
         _, self._end = _Reader(data, self._id, str(self.path)).read()
-        self._size = _round_up(len(data))
-        rest = data[self._end :]
-        if any(rest) or len(data) < self._size:
+        # Of a size that is no multiple the rest does not count, so that the next write past it makes it one.
+        self._size = len(data) // STEP_BYTES * STEP_BYTES
+        if any(data[self._end :]):
             try:
-                _write_all(self._fd_now(), bytes(self._size - self._end), self._end)
+                _write_all(self._fd_now(), bytes(len(data) - self._end), self._end)
             except OSError as error:
                 raise self._failure(error) from error
 

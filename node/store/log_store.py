@@ -13,12 +13,14 @@ import threading
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import trio
 
 from consensus.storage import (
     Entry,
     LoadedLog,
     LogWrite,
+    Snapshot,
     assert_commit,
     assert_contiguous,
     assert_truncation,
@@ -53,7 +55,8 @@ class FileLogStore:
         self._file = file
         self._bytes_max = environment.limit_bytes
         self._lock = threading.Lock()
-        self._snapshot_index = self._last_index = LogIndex(0)
+        self._kept = LoadedLog()
+        self._entries: list[Entry] = []
         self._quiet_bytes = 0
         self._remember(loaded)
         self._writer: WriterThread[LogFile] = WriterThread(self._perform, queue_max=64, group_max=1, name="log-writer")
@@ -127,25 +130,40 @@ class FileLogStore:
 
     def _write(self, batch: LogWrite) -> None:
         if batch.snapshot is not None or self._quiet_bytes > QUIET_BYTES_MAX:
-            after = follow(self._file.read(), batch)
+            # What follows the snapshot is at hand; the snapshot itself is not, and seldom needed.
+            now = self._file.read() if batch.snapshot is None else self._now()
+            after = follow(now, batch)
             self._check_room(_size_of(after))
             self._begin(after)
             return
-        last_index = self._last_index
+        base_index, last_index = self._kept.snapshot_index, self._last_index
         if batch.truncate_from is not None:
-            assert_truncation(batch.truncate_from, self._snapshot_index, last_index)
+            assert_truncation(batch.truncate_from, base_index, last_index)
             last_index = LogIndex(batch.truncate_from - 1)
         assert_contiguous(batch.entries, last_index)
-        last_index = LogIndex(last_index + len(batch.entries))
         if batch.commit_index is not None:
-            assert_commit(batch.commit_index, last_index)
+            assert_commit(batch.commit_index, LogIndex(last_index + len(batch.entries)))
         body = encode_change(batch)
         before = self._file.end_bytes
         self._check_room(before + len(body))
         self._file.append(body)
-        self._last_index = last_index
+        del self._entries[last_index - base_index :]
+        self._entries += batch.entries
+        self._kept = msgspec.structs.replace(
+            self._kept,
+            hard_state=batch.hard_state or self._kept.hard_state,
+            commit_index=LogIndex(max(self._kept.commit_index, batch.commit_index or 0)),
+        )
         if not batch.entries:
             self._quiet_bytes += self._file.end_bytes - before
+
+    @property
+    def _last_index(self) -> LogIndex:
+        return LogIndex(self._kept.snapshot_index + len(self._entries))
+
+    def _now(self) -> LoadedLog:
+        """What the file holds, without the bytes of the snapshot."""
+        return msgspec.structs.replace(self._kept, entries=tuple(self._entries))
 
     def _begin(self, loaded: LoadedLog) -> None:
         """A new file: with a snapshot, or with nothing."""
@@ -153,7 +171,10 @@ class FileLogStore:
         self._remember(loaded)
 
     def _remember(self, loaded: LoadedLog) -> None:
-        self._snapshot_index, self._last_index = loaded.snapshot_index, loaded.last_index
+        """Entries are what Raft has in memory too; of the snapshot only what it stands for."""
+        snapshot = None if loaded.snapshot is None else Snapshot(meta=loaded.snapshot.meta, payload=b"")
+        self._kept = msgspec.structs.replace(loaded, snapshot=snapshot, entries=())
+        self._entries = list(loaded.entries)
         self._quiet_bytes = 0
 
     def _check_room(self, after_bytes: int) -> None:

@@ -197,6 +197,16 @@ def test_what_a_crash_left_of_a_new_file_is_removed(environment: Environment, pa
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_starting_again_does_not_make_the_file_larger(environment: Environment, path: Path) -> None:
+    sizes = set()
+    for _ in range(5):
+        with FileLogStore.open(environment) as store:
+            last = store.load().last_index
+            store.write(LogWrite(entries=entries_from(last + 1, 1)))
+            sizes.add(path.stat().st_size)
+    assert len(sizes) == 1
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """The kernel takes a write up to there and refuses the rest, as a full disk does."""
