@@ -12,12 +12,13 @@ Orders are given through each kind's own door (Serf: its command line, ours: a l
 standard input), and what is counted starts when the order is given.
 
 Figures of 2 cores, Serf 0.9.4 on `lan` beside ours on `lan` and on `orca`; seconds, each member's
-share of traffic and CPU. 16 members on a quiet computer, 64 while others kept it busy (load average 10
-to 20), which is what the burst of 64 shows:
+share of traffic and CPU. 16 members and the burst of 64 on `lan` on a quiet computer, the rest of 64 while others
+kept it busy (load average 10 to 20). One member may miss another in a burst and wait for a push/pull: of two
+bursts of Serf's one took 71 s, and of ours, on the busy computer, one of two 22 s:
 
 |                  | Serf, 16 | lan, 16 | orca, 16 | Serf, 64 | lan, 64 | orca, 64 |
 |------------------|---------:|--------:|---------:|---------:|--------:|---------:|
-| burst of joins   |     0.57 |    0.39 |     0.30 |      1.4 |     5.3 |      4.8 |
+| burst of joins   |     0.57 |    0.39 |     0.30 |      1.4 |     1.3 |      3.7 |
 | one joins        |     0.37 |    0.22 |     0.04 |     0.58 |    0.27 |     0.48 |
 | event to all     |     0.38 |    0.02 |     0.21 |     0.62 |    0.24 |     0.25 |
 | kill to first    |      6.8 |     6.9 |      2.5 |      8.7 |     9.2 |      3.5 |
