@@ -1,6 +1,7 @@
 """A node that was off until its certificate expired makes itself a new one, and its peers take it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ LATER_MS = NOW_MS + CERTIFICATE_MS + 60_000
 def keeper_of(member: Member, environment: Environment) -> TrustKeeper:
     """What looks after the certificate; the parts of the node that it needs for other things are not there."""
     absent = cast("Any", None)
+    membership = cast("Any", SimpleNamespace(ring=None))
     return TrustKeeper(
         kept=KeptTrust(environment),
         credentials=member.credentials,
@@ -30,7 +32,7 @@ def keeper_of(member: Member, environment: Environment) -> TrustKeeper:
         service=absent,
         replica=cast("ReplicaDriver", member.replica),
         mesh=absent,
-        membership=absent,
+        membership=membership,
         clock=member.clock,
         ids=CountingIds(),
         others=lambda: (),

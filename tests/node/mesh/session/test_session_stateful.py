@@ -140,6 +140,8 @@ class TwoSessions(RuleBasedStateMachine):
                 if self.is_whole(number, stream, half):
                     assert half.received == self.sent.get((1 - number, stream), bytearray()), f"stream {stream}"
         self.every_stream_is_a_pipe()
+        self.pair.pass_time(TINY.linger_s)  # who has given a stream up waits so long for the other to take the rest
+        self.pair.settle()
         assert self.pair.a.session.streams == self.pair.b.session.streams == 0
 
     def is_whole(self, number: int, stream: StreamId, half: Half) -> bool:
