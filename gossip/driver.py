@@ -98,7 +98,8 @@ class GossipDriver:
         self._next_stream = 0
         self._exchanges = 0
         self._work = trio.Lock()
-        self._wake = trio.Event()
+        self._timer = trio.CancelScope()
+        self._due_at = Instant(math.inf)
 
     async def run(
         self, sockets: "GossipSockets", *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -117,7 +118,7 @@ class GossipDriver:
     def tell(self, event: object) -> None:
         """Step an event of the node itself; returns when its effects are performed."""
         self._step(event)
-        self._wake.set()
+        self._set_timer()
 
     def _step(self, event: object) -> None:
         for effect in self.machine.step(event, self._clock.now()):  # type: ignore[arg-type]
@@ -165,25 +166,29 @@ class GossipDriver:
                 self.datagrams_received += 1
                 self.bytes_received += len(data)
                 self._step(DatagramReceived(source=_plain(source), data=data))
-            self._wake.set()
-            await trio.lowlevel.checkpoint()
+            self._set_timer()
 
     # ----------------------------------------------------------------------- time
 
     async def _keep_time(self) -> None:
         while True:
-            now = self._clock.now()
-            deadline = self.machine.deadline()
-            self._wake = trio.Event()
-            wait_s = math.inf if deadline is None else max(0.0, deadline - now)
-            with trio.move_on_after(wait_s) as scope:
-                await self._wake.wait()
-            if deadline is None or not scope.cancelled_caught:
-                continue
-            late_s = self._clock.now() - max(deadline, now)
+            self._timer = trio.CancelScope()
+            self._set_timer()
+            with self._timer:
+                await trio.sleep_forever()
+            late_s = self._clock.now() - self._due_at
             if late_s > STALL_S:
                 self._step(StallNoticed(stall_s=late_s))
             self._step(Tick())
+
+    def _set_timer(self) -> None:
+        """To the deadline of now. It is moved where it stands: a turn to set it anew would cost as much as a packet."""
+        if self._timer.cancel_called:
+            return  # it has gone off; how late that was must not be forgotten over what comes in first
+        now = self._clock.now()
+        deadline = self.machine.deadline()
+        self._due_at = Instant(math.inf) if deadline is None else max(deadline, now)
+        self._timer.deadline = trio.current_time() + (self._due_at - now)
 
     # -------------------------------------------------------------------- streams
 
@@ -204,7 +209,7 @@ class GossipDriver:
                         return
                     source = _plain(stream.socket.getpeername())
                     self._step(StreamReceived(stream=number, source=source, message=message))
-                    self._wake.set()
+                    self._set_timer()
                     await answered.wait()
                     data = self._replies[number][0]
                     if data:
@@ -265,7 +270,7 @@ class GossipDriver:
             self._step(StreamReplied(exchange=effect.exchange, message=reply))
         elif reason:
             self._step(StreamFailed(exchange=effect.exchange, reason=reason))
-        self._wake.set()
+        self._set_timer()
 
     async def _ask(self, effect: OpenStream) -> StreamMessage | None:
         family = trio.socket.AF_INET6 if ":" in effect.to.host else trio.socket.AF_INET

@@ -211,17 +211,14 @@ class _Agent:
         known.changed = self._wiring.peers_changed
         self._contents = self._wiring.contents = ContentSharing(self._blobs, self._mesh, others=self._other_nodes)
         self._feed = IntentFeed(
-            self._replica, self._mesh.connect, self._clock, Freshness(self._clock.now()), others=self._nodes_to_ask
-        )
-        self._keeper = GroupKeeper(
-            self._identity.node,
-            self._clock,
             self._replica,
-            seen=self._membership.sightings,
-            facts=lambda: self._beliefs.nodes,
-            record=self._wiring.record,
-            config=SubgroupConfig(wanted=config.cluster.voters, replace_after_s=config.cluster.voter_replace_after_s),
+            self._mesh.connect,
+            self._clock,
+            Freshness(self._clock.now()),
+            others=self._nodes_to_ask,
+            regrouped=self._wiring.regrouped,
         )
+        self._keeper = self._make_keeper()
         self._connect_trust(environment)
         self._recovery = self._wiring.recovery = self._make_recovery(SetAside(log, self._path))
         self._trail = AuditTrail(self._clock, self._ids, self._replica.propose)
@@ -253,9 +250,10 @@ class _Agent:
             self._keeper,
             others=self._other_nodes,
             fed_age_s=self._feed.fed_age_s,
+            decided=self._wiring.decided,
         )
-        self._wiring.trust_changed = self._trust.keeper.state_changed
         self._mesh.removed, self._trust.removal.tell = self._trust.removal.heard, self._wiring.removed
+        self._membership.members_changed = self._wiring.decided.ring
         self._remote = RemoteInstances(self._mesh, self._wiring.endpoint)
         self._proxy.reach_other_nodes(self._remote.dial)
         self._secrets = Secrets(
@@ -292,6 +290,19 @@ class _Agent:
             beliefs=self._beliefs.view,
             listener=self._wiring,
             transport=self._transport,
+        )
+
+    def _make_keeper(self) -> GroupKeeper:
+        cluster = self._config.cluster
+        return GroupKeeper(
+            self._identity.node,
+            self._clock,
+            self._replica,
+            seen=self._membership.sightings,
+            facts=lambda: self._beliefs.nodes,
+            record=self._wiring.record,
+            config=SubgroupConfig(wanted=cluster.voters, replace_after_s=cluster.voter_replace_after_s),
+            changed=self._wiring.decided,
         )
 
     def _make_recovery(self, aside: SetAside) -> Recovery:

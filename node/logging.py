@@ -9,7 +9,10 @@ from orca.config import LogFormat
 
 
 def configure_logging(how: LogFormat) -> None:
-    """Set up structlog for the whole process; the last call wins."""
+    """Set up structlog for the whole process; the last call wins.
+
+    Tracebacks show no local variables, which structlog's own choice would: among them may be a secret.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -17,11 +20,13 @@ def configure_logging(how: LogFormat) -> None:
     ]
     if how is LogFormat.JSON:
         last: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(),
         ]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

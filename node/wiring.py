@@ -4,7 +4,7 @@ No policy: the machines decide. The reconciler's driver and the replica's driver
 in here, and so do the probes and the runtimes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 import msgspec
@@ -14,6 +14,7 @@ import trio
 from consensus.driver import ReplicaDriver
 from consensus.replica import AppliedCommand
 from node.beliefs import BeliefTable
+from node.bell import Bell
 from node.changes import blobs_of
 from node.endings import EndedJobs
 from node.group.contents import ContentSharing
@@ -97,8 +98,10 @@ class Wiring:
         self._is_live = False
         self._is_store_full = False
         self._records_send, self._records = trio.open_memory_channel[AllocationStatus | AllocationId](RECORDS_MAX)
-        self.trust_changed: Callable[[], None] = lambda: None
-        """Told when the state has changed, so that who is trusted is looked at; set by the agent."""
+        self.regrouped = Bell()
+        """Rung when another node leads, or others belong to the group."""
+        self.decided = Bell()
+        """Rung then too, and when the state has changed."""
         beliefs.put_node(facts)
 
     # ---------------------------------------------------------------- from the gossip
@@ -120,7 +123,7 @@ class Wiring:
 
     def applied(self, commands: list[AppliedCommand]) -> None:
         """The state has changed by `commands`."""
-        self.trust_changed()
+        self.decided.ring()
         if not self._is_live:
             return
         self._store_took()
@@ -131,7 +134,7 @@ class Wiring:
 
     def restored(self) -> None:
         """The state came whole from a peer: what happened meanwhile is not told one by one."""
-        self.trust_changed()
+        self.decided.ring()
         if self._is_live:
             self._store_took()
             self._assign()
@@ -139,6 +142,8 @@ class Wiring:
     def group_changed(self) -> None:
         """Another node leads, or others belong to the group."""
         self._beliefs.bump()
+        self.regrouped.ring()
+        self.decided.ring()
 
     def outranked(self, epoch: int) -> None:
         """The group was started anew by hand, without this node: what it knows is another past."""

@@ -126,7 +126,9 @@ class Serf:
                 self._on_passage(event, now)
             case _:
                 self._on_request(event, now)
-        self._plan_persisting(now)
+        # A tick by itself is no news: planned after each, looking would be all that an idle member does.
+        if not isinstance(event, Tick) or self._to_persist() != self._persisted:
+            self._plan_persisting(now)
         return self._outbox.drain()
 
     def drain(self) -> list[SerfEffect]:

@@ -125,6 +125,7 @@ class Swim:
                 self._exchanges.join(handle, addresses)
             case _:
                 self._on_order(event, now)
+        self._probing.resume(now)
         return self._core.drain()
 
     def _on_order(self, event: LeaveRequested | MetaChanged | UserSent | StallNoticed, now: Instant) -> None:

@@ -1,5 +1,6 @@
 """Probes of ours and answers to those of others (WIRE.md §4.1, §4.2)."""
 
+import math
 from typing import Final
 
 import msgspec
@@ -9,6 +10,7 @@ from gossip.messages import Ack, Address, IndirectPing, Nack, PacketMessage, Pin
 from gossip.swim.claims import Claims
 from gossip.swim.core import Core
 from gossip.swim.members import Member, MemberState
+from gossip.swim.timers import NEVER
 from orca.model.units import Instant
 
 NACK_PROTOCOL: Final = 4
@@ -45,6 +47,7 @@ class Probing:
         self._core = core
         self._claims = claims
         self._probe: _Probe | None = None
+        self._turn_at = Instant(0.0)
         self._relays: dict[int, _Relay] = {}
 
     def begin(self, now: Instant) -> None:
@@ -55,8 +58,14 @@ class Probing:
     # -------------------------------------------------------------------- our probes
 
     def on_turn(self, now: Instant) -> None:
-        """Probe the next member, unless a probe still runs: then as soon as it ends."""
+        """Probe the next member, unless a probe still runs: then as soon as it ends.
+
+        Who is alone takes no turns until there is somebody: see `resume`.
+        """
         core = self._core
+        self._turn_at = now
+        if len(core.members) < 2:
+            return
         core.timers.set("probe", Instant(now + core.config.probe_interval_s))
         if self._probe is not None or core.is_leaving:
             return
@@ -65,6 +74,14 @@ class Probing:
             self._forget_dead(now)
         if member is not None:
             self._start(member, now)
+
+    def resume(self, now: Instant) -> None:
+        """Take turns again if we are alone no more, in the rhythm of before."""
+        core = self._core
+        if len(core.members) > 1 and core.timers.at("probe") == NEVER:
+            interval_s = core.config.probe_interval_s
+            missed = math.floor((now - self._turn_at) / interval_s)
+            core.timers.set("probe", Instant(self._turn_at + (missed + 1) * interval_s))
 
     def _start(self, member: Member, now: Instant) -> None:
         core, config = self._core, self._core.config
@@ -260,5 +277,6 @@ class Probing:
         timers = self._core.timers
         assert len(self._relays) <= RELAYS_MAX, "relays are bounded"
         for sequence in self._relays:
-            assert timers.at(("relay", sequence)) < float("inf"), f"relay {sequence} ends"
-        assert (self._probe is None) or timers.at("probe_end") < float("inf"), "a probe ends"
+            assert timers.at(("relay", sequence)) < NEVER, f"relay {sequence} ends"
+        assert (self._probe is None) or timers.at("probe_end") < NEVER, "a probe ends"
+        assert len(self._core.members) < 2 or timers.at("probe") < NEVER, "who is not alone takes turns"

@@ -1,6 +1,5 @@
 """The way of one request from its head to its answer."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -154,6 +153,8 @@ def _not_allowed(request: Request, fitting: Sequence[Route]) -> Response:
 
 def _near(path: str) -> str:
     """The routes whose templates look most like `path`."""
+    import difflib
+
     paths = list(dict.fromkeys(route.path for route in ROUTES))
     near = difflib.get_close_matches(path[:200], paths, n=3, cutoff=0.5)
     return f"near it: {', '.join(near)}" if near else "GET / lists all paths"

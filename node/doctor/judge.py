@@ -1,6 +1,5 @@
 """From reports to findings. Pure."""
 
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -135,6 +134,8 @@ def _firewall(peer: str, link: LinkView) -> str:
 
 
 def _clocks(nodes: Sequence[NodeExamination]) -> Iterator[Finding]:
+    import statistics
+
     seen = [one for one in nodes if one.report is not None]
     if len(seen) < 2:
         return

@@ -13,6 +13,7 @@ from consensus.driver import ReplicaDriver
 from consensus.feed import Current, Cursor, FeedReader, Follow, Install, Learn, decode_feed, encode_feed
 from consensus.raft import EntriesLearned, SnapshotLearned
 from consensus.storage import Entry, Snapshot
+from node.bell import Bell
 from node.group.freshness import Freshness
 from node.mesh.frames import FrameStream
 from node.mesh.purpose import Purpose
@@ -62,7 +63,7 @@ class _Source:
 class IntentFeed:
     """Both ends. `connect` is the mesh's; `others` gives the nodes to ask, those that live if that is known.
 
-    This node is none of them.
+    This node is none of them. `regrouped` is rung when another node leads, or others belong to the group.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class IntentFeed:
         freshness: Freshness,
         *,
         others: Callable[[], Iterable[NodeId]],
+        regrouped: Bell,
     ) -> None:
+        self._regrouped = regrouped
         self._replica = replica
         self._connect = connect
         self._clock = clock
@@ -131,7 +134,12 @@ class IntentFeed:
     async def follow(self) -> None:
         """Follow somebody whenever no leader feeds this node, until cancelled."""
         while True:
-            if self._is_fed() or not (sources := list(self._others())):
+            heard = self._regrouped.rings
+            if self._is_fed():
+                self.source = None
+                await self._regrouped.wait(heard, self._fed_for_s())
+                continue
+            if not (sources := list(self._others())):
                 self.source = None
                 await trio.sleep(RETRY_S)
                 continue
@@ -150,6 +158,13 @@ class IntentFeed:
         if raft.node not in raft.membership.members or raft.leader_contact_at is None:
             return False
         return self._clock.now() - raft.leader_contact_at < UNLED_S
+
+    def _fed_for_s(self) -> float:
+        """So long at least a node that is fed takes itself for fed, unless the group changes."""
+        contact_at = self._replica.raft.leader_contact_at
+        if self._replica.is_leader or contact_at is None:
+            return UNLED_S
+        return max(RETRY_S, contact_at + UNLED_S - self._clock.now())
 
     async def _follow(self, source: NodeId) -> None:
         raft = self._replica.raft

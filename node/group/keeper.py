@@ -1,5 +1,6 @@
 """The leader's duty of keeping the group right, on trio."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -9,7 +10,8 @@ import trio
 
 from consensus.driver import ReplicaDriver
 from consensus.raft import AddLearner, PeerProgress, Promote, Remove, epoch_number
-from consensus.subgroup import Change, ChangeKind, Peer, SubgroupConfig, next_change, target_size
+from consensus.subgroup import Change, ChangeKind, Peer, Seat, SubgroupConfig, next_change, target_size
+from node.bell import Bell
 from node.group.peers import make_peers, may_vote, seat_of
 from node.membership.sightings import Sighting
 from orca.errors import OrcaError
@@ -24,6 +26,9 @@ from orca.sources import Clock
 
 _log = structlog.get_logger("orca.group")
 INTERVAL_S: Final = 1.0
+SETTLED_S: Final = 10.0
+"""Between looks at a group in which nobody is missing and nobody comes or goes: only time can give it work then, and
+its times are ten times as long."""
 CHANGE_DEADLINE_S: Final = 15.0
 EXCUSED_S: Final = 10.0
 """A node that is about to leave says so every second; after so long without a word it is needed again."""
@@ -37,10 +42,11 @@ Record = Callable[[EventKind, str, Severity], None]
 class GroupKeeper:
     """Keeps the group as `consensus.subgroup` wants it while this node leads, and describes it always.
 
-    `seen` gives the nodes of the cluster that gossip knows, `facts` what they say of themselves.
+    `seen` gives the nodes of the cluster that gossip knows, `facts` what they say of themselves. `changed` is rung
+    when the state, the group or the members of the gossip are others than they were.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it looks at, and whom it tells
         self,
         node: NodeId,
         clock: Clock,
@@ -50,6 +56,7 @@ class GroupKeeper:
         facts: Callable[[], Mapping[NodeId, NodeFacts]],
         record: Record,
         config: SubgroupConfig,
+        changed: Bell,
     ) -> None:
         self._node = node
         self._clock = clock
@@ -58,6 +65,8 @@ class GroupKeeper:
         self._facts = facts
         self._record = record
         self._config = config
+        self._changed = changed
+        self._leads = False
         self._looks_since = clock.now()
         self._learners_since: dict[NodeId, Instant] = {}
         self._excused: dict[NodeId, Instant] = {}
@@ -65,32 +74,45 @@ class GroupKeeper:
         self._last_change = ""
 
     async def run(self) -> None:
-        """Look once a second, until cancelled."""
+        """Look whenever something has changed, and once a second while the group is not as it should be."""
         while True:
-            await trio.sleep(INTERVAL_S)
-            if not self._replica.is_leader:
-                self._looks_since = self._clock.now()
-                self._learners_since.clear()
-                continue
-            try:
-                await self._change_group()
-            except OrcaError as error:
-                # Another leader, a change under way, no quorum: the next look decides anew.
-                _log.info("the group could not be changed now", reason=error.message)
+            heard = self._changed.rings
+            longest_s = await self._look()
+            await trio.sleep(INTERVAL_S)  # many changes in a row are looked at together
+            await self._changed.wait(heard, longest_s - INTERVAL_S)
+
+    async def _look(self) -> float:
+        """Do what is to be done; the seconds until time alone may give more to do."""
+        led, self._leads = self._leads, self._replica.is_leader
+        if not self._leads:
+            return math.inf
+        if not led:  # what the group looks like to it may be old yet
+            self._looks_since = self._clock.now()
+            self._learners_since.clear()
+            return INTERVAL_S
+        try:
+            return SETTLED_S if await self._change_group() else INTERVAL_S
+        except OrcaError as error:
+            # Another leader, a change under way, no quorum: the next look decides anew.
+            _log.info("the group could not be changed now", reason=error.message)
+        return INTERVAL_S
 
     def excuse(self, node: NodeId) -> None:
         """`node` is about to leave: its seat goes to another, if it does so within `EXCUSED_S`."""
         self._excused[node] = self._clock.now()
+        self._changed.ring()
 
     def _excused_now(self) -> frozenset[NodeId]:
         now = self._clock.now()
         self._excused = {node: since for node, since in self._excused.items() if now - since < EXCUSED_S}
         return frozenset(self._excused)
 
-    async def _change_group(self) -> None:
-        change = next_change(self._peers(), self._node, self._config)
+    async def _change_group(self) -> bool:
+        """Make the change that is due, if any; whether the group is settled."""
+        peers = self._peers()
+        change = next_change(peers, self._node, self._config)
         if change is None:
-            return
+            return not any(_is_on_its_way(peer) for peer in peers)
         match change.kind:
             case ChangeKind.ADD_LEARNER:
                 await self._replica.change_group(AddLearner(node=change.node), deadline_s=CHANGE_DEADLINE_S)
@@ -102,6 +124,7 @@ class GroupKeeper:
             case ChangeKind.HAND_OVER:
                 self._replica.hand_over(change.node)
         self._note(change)
+        return False
 
     def _note(self, change: Change) -> None:
         name = self.name_of(change.node)
@@ -192,3 +215,8 @@ class GroupKeeper:
         if sight is not None:
             return sight.name
         return str(node) if record is None else record.name
+
+
+def _is_on_its_way(peer: Peer) -> bool:
+    """Whether time alone may soon make a change of its seat due."""
+    return peer.seat is Seat.LEARNER or peer.is_leaving or (peer.seat is Seat.VOTER and not peer.is_alive)

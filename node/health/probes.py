@@ -8,6 +8,7 @@ import h11
 import msgspec
 import trio
 
+from node.bell import Bell
 from node.health.verdict import HealthMonitor, HealthTransition, ProbeKind
 from node.runtime.base import ExecRequest, Runtime
 from orca.errors import OrcaError
@@ -264,14 +265,15 @@ class HealthDriver:
             probes = watch.probes
             monitor = HealthMonitor(probes.startup, probes.readiness, probes.liveness, self._clock.now())
             self._publish(watch, monitor.on_started())
-            answered = _Bell()
+            answered = Bell()
             async with trio.open_nursery() as nursery:
                 while not monitor.is_over():
+                    heard = answered.rings
                     for kind in monitor.due(self._clock.now()):
                         nursery.start_soon(self._ask, watch, monitor, kind, answered)
-                    await answered.wait_until(monitor.deadline() - self._clock.now())
+                    await answered.wait(heard, monitor.deadline() - self._clock.now())
 
-    async def _ask(self, watch: _Watch, monitor: HealthMonitor, kind: ProbeKind, answered: "_Bell") -> None:
+    async def _ask(self, watch: _Watch, monitor: HealthMonitor, kind: ProbeKind, answered: Bell) -> None:
         spec = _spec_of(watch.probes, kind)
         async with self._limiter:
             result = await run_check(
@@ -303,19 +305,3 @@ def _spec_of(probes: ProbeSet, kind: ProbeKind) -> ProbeSpec:
             assert_never(kind)
     assert spec is not None, f"{kind} was asked without a probe"
     return spec
-
-
-class _Bell:
-    """Wakes the one task that waits for an answer."""
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-
-    def ring(self) -> None:
-        self._event.set()
-
-    async def wait_until(self, timeout_s: float) -> None:
-        """Return after `ring` or after `timeout_s`, which may be infinite."""
-        with trio.move_on_after(max(0.0, timeout_s)):
-            await self._event.wait()
-        self._event = trio.Event()

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -13,7 +13,6 @@ from gossip.facts import Facts, FactsEvent
 from gossip.machine import Gossip, config_of
 from gossip.messages import Address
 from gossip.rpc.embedded import GossipMembership
-from gossip.rpc.server import RpcServer
 from gossip.serf import (
     KeyringChanged,
     LeaveRequested,
@@ -36,6 +35,9 @@ from orca.errors import ConflictError, InvalidRequestError, NotAvailableError, O
 from orca.model.view import KeyReport, MemberView
 from orca.sources import Clock
 from orca.version import VERSION
+
+if TYPE_CHECKING:
+    from gossip.rpc.server import RpcServer
 
 _log = structlog.get_logger("orca.gossip")
 KEY_DEADLINE_S: Final = 60.0
@@ -108,7 +110,9 @@ class EmbeddedGossip:
             saved=self._kept.peers(),
         )
 
-    def _make_rpc(self, cluster: GossipMembership) -> RpcServer:
+    def _make_rpc(self, cluster: GossipMembership) -> "RpcServer":
+        from gossip.rpc.server import RpcServer
+
         rpc = self._config.rpc
         return RpcServer(cluster, auth_key=rpc.key, host=rpc.host, port=rpc.port)
 

@@ -30,7 +30,6 @@ from gossip.messages import Address
 from gossip.serf import Left, NameLost, RotationEnded
 from node.membership.backend import MembershipBackend, Sinks
 from node.membership.chronicle import Chronicle, Record
-from node.membership.delegated import DelegatedGossip
 from node.membership.embedded import EmbeddedGossip
 from node.membership.facts import STATUS_PREFIX, KnownFacts
 from node.membership.kept import KeptGossip
@@ -67,8 +66,9 @@ class Membership:
 
     `seeds` are peers to find the gossip by, `belongs` says which nodes are of the cluster, and `address_of` where
     the mesh of one was last known to listen. `send_frame` brings a frame of facts, or a pulse, to another node of the
-    cluster over the mesh, `key_ledger` brings new keys there; both are set by the agent. `left` is set when this node
-    has left the gossip gracefully and for good.
+    cluster over the mesh, `key_ledger` brings new keys there; both are set by the agent, and so is `members_changed`,
+    which is called when a node of the cluster came, went or changed. `left` is set when this node has left the gossip
+    gracefully and for good.
     """
 
     def __init__(  # noqa: PLR0913 - what gossip needs of a node
@@ -88,6 +88,7 @@ class Membership:
         self.send_frame: Callable[[NodeId, bytes], None] = lambda _node, _frame: None
         self.key_ledger: KeyLedger | None = None
         self.left = trio.Event()
+        self.members_changed: Callable[[], None] = lambda: None
         self._seeds = (*config.seeds, *seeds)
         self._belongs = belongs
         self._address_of = address_of
@@ -97,17 +98,22 @@ class Membership:
         self._known = known
         self._chronicle = Chronicle(record)
         self._pulses = Pulses(clock.now())
+        self._is_beside = trio.Event()
         self._members: dict[NodeId, Member] = {}
         self._ids: dict[str, NodeId] = {}
         self._told: dict[str, bytes] = {}
         self._strange_frames = 0
         self.ring = GossipRing(config, KeptGossip(environment))
         sinks = Sinks(self._take, self._take_news)
-        self._backend: MembershipBackend = (
-            DelegatedGossip(config, identity, clock, random.Random(), zone=zone, chronicle=self._chronicle, sinks=sinks)
-            if config.backend is GossipBackend.SERF
-            else EmbeddedGossip(config, identity, clock, environment, self.ring, zone=zone, sinks=sinks)
-        )
+        self._backend: MembershipBackend
+        if config.backend is GossipBackend.SERF:
+            from node.membership.delegated import DelegatedGossip
+
+            self._backend = DelegatedGossip(
+                config, identity, clock, random.Random(), zone=zone, chronicle=self._chronicle, sinks=sinks
+            )
+        else:
+            self._backend = EmbeddedGossip(config, identity, clock, environment, self.ring, zone=zone, sinks=sinks)
 
     async def run(
         self,
@@ -192,6 +198,7 @@ class Membership:
             else:
                 self._lose(node)
         self._chronicle.changed(change, member)
+        self.members_changed()
 
     def _is_succeeded(self, node: NodeId | None, member: Member) -> bool:
         """Whether the node lives as another member: it was moved to another backend, or its agent renamed."""
@@ -204,6 +211,7 @@ class Membership:
         """A node of ours is there: what it said before holds again."""
         if is_beside(member):
             self._pulses.expect(node, self._clock.now())
+            self._is_beside.set()
         if is_new:
             self._recall(node)
 
@@ -257,6 +265,9 @@ class Membership:
     async def _beat(self) -> None:
         """Say that we live where no gossip says so, and find those who do not say it any more."""
         while True:
+            if not (self._backend.is_beside or self._pulses):
+                self._is_beside = trio.Event()
+                await self._is_beside.wait()
             for node in self._pulses.look(self._clock.now()):
                 self._known.depart(str(node))
                 self._backend.tell(PeerDeparted(node=str(node)))

@@ -26,6 +26,10 @@ class Pulses:
         self._silent: dict[NodeId, Instant] = {}
         self._looked_at = now
 
+    def __bool__(self) -> bool:
+        """Whether anybody should be heard."""
+        return bool(self._heard)
+
     def expect(self, node: NodeId, now: Instant) -> None:
         """Its agent is there: from now on it should be heard."""
         self._heard.setdefault(node, now)

@@ -43,6 +43,8 @@ from orca.model.units import Instant
 _log = structlog.get_logger("orca.mesh")
 WRITE_BYTES: Final = 128 * 1024
 """Encrypted at a time: about 0.2 ms, and what is urgent waits no longer for it."""
+LARGE_BYTES: Final = 16 * 1024
+"""What is shorter is with the kernel at once: to wait for that would cost a heartbeat as much as sending it."""
 URGENT_QUEUE_BYTES: Final = 64 * 1024
 """Of Raft messages in the session; the rest waits in its link, where the oldest can be dropped."""
 LINGER_S: Final = 1.0
@@ -320,9 +322,10 @@ class Connection:
                 if self._pipe.has_unsent:
                     await trio.lowlevel.wait_writable(self._pipe.socket)
                     self._pipe.flush()
-                elif self._produce():
-                    # Not before the kernel has sent most of it: what becomes urgent meanwhile goes first.
-                    await trio.lowlevel.wait_writable(self._pipe.socket)
+                elif (size := self._produce()) is not None:
+                    if size >= LARGE_BYTES or self.session.has_output:
+                        # Not before the kernel has sent most of it: what becomes urgent meanwhile goes first.
+                        await trio.lowlevel.wait_writable(self._pipe.socket)
                 else:
                     self._is_writer_idle, self._wake = True, trio.Event()
                     await self._wake.wait()
@@ -330,17 +333,19 @@ class Connection:
         except OrcaError as error:
             self.lose(error)
 
-    def _produce(self) -> bool:
-        """Put the next piece on the wire; whether there was any."""
+    def _produce(self) -> int | None:
+        """Put the next piece on the wire; how many bytes it has, None without any."""
         if self._urgent is not None:
             source, stream = self._urgent
             if self.session.queued(stream.number) < URGENT_QUEUE_BYTES and (data := source.take()):
                 self.session.step(Send(stream=stream.number, data=data), now())
         if not self.session.has_output:
-            return False
+            return None
+        size = 0
         for effect in self.session.step(Writable(bytes_max=WRITE_BYTES), now()):
+            size += len(effect.data) if isinstance(effect, Write) else 0
             self._perform(effect)
-        return True
+        return size
 
     async def _say_farewell(self) -> None:
         """Let the peer read what was said last before the connection goes."""

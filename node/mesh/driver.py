@@ -125,6 +125,7 @@ class Mesh:
         self._peers: dict[NodeId, Peer] = {}
         self._unflushed: dict[NodeId, Link] = {}
         self._connections: dict[Connection, None] = {}
+        self._connected = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._local_host: str | None = None
         self._gate = trio.Lock()
@@ -301,6 +302,7 @@ class Mesh:
 
     async def _carry(self, connection: Connection) -> None:
         self._connections[connection] = None
+        self._connected.set()
         try:
             await connection.run()
         finally:
@@ -421,7 +423,11 @@ class Mesh:
         """Let time pass for all connections: one timer for all of them."""
         recheck_at = now() + RECHECK_S
         while True:
-            await trio.sleep(TICK_S)
+            if not self._connections:
+                self._connected = trio.Event()
+                await self._connected.wait()
+            due_at = min((connection.session.deadline() for connection in self._connections), default=0.0)
+            await trio.sleep(max(TICK_S, min(due_at - now(), self._limits.soonest_s)))
             at = now()
             for connection in list(self._connections):
                 connection.tick(at)

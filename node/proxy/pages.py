@@ -1,6 +1,5 @@
 """The short pages that the proxy answers itself: pure."""
 
-import html
 import re
 from http import HTTPStatus
 from typing import Final
@@ -34,6 +33,8 @@ def error_page(status: int, accept: bytes, request_id: bytes, reason: str = "") 
     if not _HTML_WANTED.search(accept):
         tail = f"Request id: {reference}\n" if reference else ""
         return b"text/plain; charset=utf-8", f"{status} {phrase}\n{sentence}\n{tail}".encode()
+    import html  # its table of entities takes more memory than many a connection
+
     tail = f"<p><small>Request id: {html.escape(reference)}</small></p>" if reference else ""
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{status} {phrase}</title>'

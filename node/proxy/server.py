@@ -132,9 +132,10 @@ class ProxyServer:
             self._has_room.set()
 
     async def _expire_idle(self) -> None:
+        pool = self._traffic.pool
         while True:
-            await trio.sleep(_EXPIRE_INTERVAL_S)
-            self._traffic.pool.expire()
+            await trio.sleep(max(_EXPIRE_INTERVAL_S, await pool.wait_kept()))
+            pool.expire()
 
 
 def _peer_address(connected: trio.socket.SocketType) -> str:

@@ -48,6 +48,7 @@ class UpstreamPool:
         self._clock = clock
         self._limits = limits
         self._idle: dict[_Key, deque[tuple[Instant, Wire]]] = {}
+        self._kept = trio.Event()
         self.dial: Dial = _dial_here
         """How a target is reached; set by whoever knows a way to other nodes."""
 
@@ -89,6 +90,14 @@ class UpstreamPool:
             wire.close()
             return
         kept.append((self._clock.now(), wire))
+        self._kept.set()
+
+    async def wait_kept(self) -> float:
+        """Wait until there is a kept connection; the seconds until the oldest is to be closed."""
+        while not (ages := [kept[0][0] for kept in self._idle.values() if kept]):
+            self._kept = trio.Event()
+            await self._kept.wait()
+        return min(ages) + self._limits.upstream_idle_timeout_s - self._clock.now()
 
     def expire(self) -> None:
         """Close what was idle for too long."""

@@ -44,6 +44,7 @@ class NodeCredentials:
         self._wall = wall
         self._is_current = is_current
         self._made_for: tuple[object, ...] = ()
+        self._lifetime: tuple[object, Lifetime] | None = None
         self._contexts: tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext] | None = None
 
     def anchors(self) -> tuple[bytes, ...]:
@@ -81,11 +82,15 @@ class NodeCredentials:
 
     def lifetime(self) -> Lifetime:
         """Of the node's own certificate."""
-        parsed = load_certificate(self.own.certificate)
-        begins, ends = lifetime_of(parsed)
-        known = [*self.anchors(), *self.own.authorities]
-        signer = next((one for one in known if is_signed_by(parsed, load_certificate(one))), b"")
-        return Lifetime(not_before_ms=begins, not_after_ms=ends, authority=fingerprint_of(signer) if signer else "")
+        known = (*self.anchors(), *self.own.authorities)
+        read_from = (self.own.certificate, known)
+        if self._lifetime is None or self._lifetime[0] != read_from:  # to check a signature takes half a millisecond
+            parsed = load_certificate(self.own.certificate)
+            begins, ends = lifetime_of(parsed)
+            signer = next((one for one in known if is_signed_by(parsed, load_certificate(one))), b"")
+            authority = fingerprint_of(signer) if signer else ""
+            self._lifetime = (read_from, Lifetime(not_before_ms=begins, not_after_ms=ends, authority=authority))
+        return self._lifetime[1]
 
     def _fresh_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]:
         wanted = (self.own.certificate, self.anchors(), self.cross_certificates())

@@ -12,7 +12,7 @@ When both happen at once the removal wins, because who was removed could hear th
 """
 
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import structlog
@@ -81,7 +81,7 @@ class ChangeSettings(Protocol):
 
 
 class GossipKeyKeeper:
-    """One node's."""
+    """One node's. `wake` is called when there is something for `keep` to do."""
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class GossipKeyKeeper:
         *,
         change_own: ChangeOwn,
         change_settings: ChangeSettings,
+        wake: Callable[[], None],
     ) -> None:
         self._ring = ring
         self._credentials = credentials
@@ -99,6 +100,7 @@ class GossipKeyKeeper:
         self._replica = replica
         self._change_own = change_own
         self._change_settings = change_settings
+        self._wake = wake
         self._offered_version = 0
         self._unrecorded: int | None = None
         self._failed_fetches = 0
@@ -121,15 +123,29 @@ class GossipKeyKeeper:
         """Tell of a key that could not be told of yet, or ask for one that is not here yet. Raises OrcaError."""
         if self._unrecorded is not None:
             await self._record(self._unrecorded)
-        elif self._ring.keys and self._replica.state.settings.gossip_key_version > self._known_version:
+        elif self._lacks_key:
             await self._fetch()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `keep` would do something."""
+        return self._unrecorded is not None or self._lacks_key
+
+    @property
+    def _lacks_key(self) -> bool:
+        return bool(self._ring.keys) and self._replica.state.settings.gossip_key_version > self._known_version
+
+    @property
+    def is_known_to_removed(self) -> bool:
+        """Whether somebody was removed since there is the present key."""
+        state = self._replica.state
+        return bool(self._ring.keys) and state.settings.gossip_key_removals < len(state.revoked)
 
     async def rotate_for_removed(self) -> None:
         """A new key when somebody was removed since there is the present one; for the leader. Raises OrcaError."""
-        state = self._replica.state
-        removals = len(state.revoked)
-        if not self._ring.keys or state.settings.gossip_key_removals >= removals:
+        if not self.is_known_to_removed:
             return
+        removals = len(self._replica.state.revoked)
         version, key = self.version + 1, os.urandom(GOSSIP_KEY_BYTES)
         await self._ring.install(key)
         try:
@@ -152,6 +168,7 @@ class GossipKeyKeeper:
         for change in (self._ring.install, self._ring.use, self._ring.remove_others):
             await change(key)
         self._unrecorded = since + 1
+        self._wake()
         await self._record(since + 1)
 
     async def _record(self, version: int) -> None:

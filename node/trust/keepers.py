@@ -1,6 +1,7 @@
 """What a running node does about trust by itself: certificates, data keys, the CA's succession, gossip keys.
 
-`duties` and `renewal` say what is to be done; this does it, once a second at most and whenever the state changes.
+`duties` and `renewal` say what is to be done; this does it whenever the state or the group changes, once a second
+at most, and when its time has come.
 """
 
 import math
@@ -17,6 +18,7 @@ from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import ChangeSettings, Command, DropAuthority, SignBy, WrapDataKey
 from consensus.state.records import CertificateRecord
+from node.bell import Bell
 from node.changes import raise_refusal
 from node.membership import Membership
 from node.mesh.driver import Mesh
@@ -27,7 +29,7 @@ from node.trust.duties import is_wrapper, signing_authority, succession_of, wrap
 from node.trust.gossip_keys import GossipKeyKeeper
 from node.trust.issuing import Issuer
 from node.trust.kept import KeptTrust
-from node.trust.renewal import is_due, retry_s
+from node.trust.renewal import CLOCK_LOOK_S, due_at_ms, retry_s
 from node.trust.service import TrustService
 from orca.errors import OrcaError
 from orca.model.ids import NodeId, RequestId
@@ -47,6 +49,7 @@ class TrustKeeper:
     """One node's. `others` gives the nodes of the cluster that live, without this one.
 
     `fed_age_s`: how long ago a source of intent said that this node has all that it has; infinite without a source.
+    `decided` is rung when the state has changed, or the group, or who lives.
     """
 
     def __init__(  # noqa: PLR0913 - it looks after several parts of the node
@@ -64,6 +67,7 @@ class TrustKeeper:
         ids: IdSource,
         others: Callable[[], Iterable[NodeId]],
         fed_age_s: Callable[[], float],
+        decided: Bell,
     ) -> None:
         self._kept = kept
         self._credentials = credentials
@@ -79,7 +83,7 @@ class TrustKeeper:
         self._fed_age_s = fed_age_s
         self._node = credentials.keys.node
         self._chance = random.random()
-        self._changed = trio.Event()
+        self._decided = decided
         self._believed: object = None
         self._current_at = Instant(-math.inf)
         self.gossip = GossipKeyKeeper(
@@ -89,22 +93,27 @@ class TrustKeeper:
             replica,
             change_own=self._change_own,
             change_settings=self._change_gossip_key,
+            wake=decided.ring,
         )
         """The keys that seal gossip."""
         self._retry: dict[str, tuple[int, float]] = {}
-
-    def state_changed(self) -> None:
-        """Something was applied; returns at once."""
-        self._changed.set()
 
     async def run(self) -> None:
         """Look after all of it until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_current)
             nursery.start_soon(self._keep_peers_checked)
-            nursery.start_soon(self._keep_certificate)
-            nursery.start_soon(self._keep_duties)
-            nursery.start_soon(self._keep_gossip_keys)
+            nursery.start_soon(self._keep, self._look_at_certificate, LOOK_S)
+            nursery.start_soon(self._keep, self._do_duties, LOOK_S / 2)
+            nursery.start_soon(self._keep, self._look_at_gossip_keys, LOOK_S / 4)
+
+    async def _keep(self, look: Callable[[], Awaitable[float]], pause_s: float) -> None:
+        """Look now, whenever something was decided, and after the seconds that the last look gave."""
+        while True:
+            heard = self._decided.rings
+            longest_s = await look()
+            await trio.sleep(pause_s)  # many changes in a row are looked at together
+            await self._decided.wait(heard, longest_s - pause_s)
 
     # ---------------------------------------------------------------------- who is believed
 
@@ -115,17 +124,23 @@ class TrustKeeper:
     async def _keep_current(self) -> None:
         while True:
             asked_at = self._clock.now()
-            try:
-                await self._replica.read_barrier(deadline_s=CURRENT_LOOK_S)
+            if await self._knows_all():
                 self._current_at = asked_at
-            except OrcaError:
-                if self._fed_age_s() < LOOK_S * 2:
-                    self._current_at = asked_at
             await trio.sleep(CURRENT_LOOK_S)
+
+    async def _knows_all(self) -> bool:
+        if self._replica.is_leader:
+            return True
+        try:
+            await self._replica.read_barrier(deadline_s=CURRENT_LOOK_S)
+        except OrcaError:
+            return self._fed_age_s() < LOOK_S * 2
+        return True
 
     async def _keep_peers_checked(self) -> None:
         """Close connections whose certificate is not good any more as soon as the state says so."""
         while True:
+            heard = self._decided.rings
             state = self._replica.state
             believed = (
                 {node: one.certificates for node, one in state.nodes.items()},
@@ -136,28 +151,23 @@ class TrustKeeper:
                 self._believed = believed
                 self._mesh.recheck()
                 self._membership.nodes_changed()
-            await self._wait_change()
             await trio.sleep(SETTLE_S)  # many changes in a row are looked at together
-
-    async def _wait_change(self) -> None:
-        with trio.move_on_after(LOOK_S):
-            await self._changed.wait()
-        self._changed = trio.Event()
+            await self._decided.wait(heard)
 
     # ---------------------------------------------------------------------- own certificate
 
-    async def _keep_certificate(self) -> None:
-        while True:
-            if self._wants_certificate():
-                await self._try("certificate", self._renew)
-            await trio.sleep(LOOK_S)
+    async def _look_at_certificate(self) -> float:
+        if self._certificate_due_s() <= 0:
+            await self._try("certificate", self._renew)
+        return min(max(LOOK_S, self._certificate_due_s()), CLOCK_LOOK_S)
 
-    def _wants_certificate(self) -> bool:
+    def _certificate_due_s(self) -> float:
+        """Until the next certificate is to be asked for."""
         signing = signing_authority(self._replica.state)
         fingerprint = "" if signing is None else signing.fingerprint
-        if signing is not None and self._clock.wall() < signing.created_at_ms + FOLLOW_AFTER_S * 1000:
-            return False
-        return is_due(self._credentials.lifetime(), self._clock.wall(), self._chance, fingerprint)
+        signs_from_ms = 0.0 if signing is None else signing.created_at_ms + FOLLOW_AFTER_S * 1000
+        due_at = due_at_ms(self._credentials.lifetime(), self._chance, fingerprint, signs_from_ms)
+        return (due_at - self._clock.wall()) / 1000
 
     async def _renew(self) -> None:
         keys = self._credentials.keys
@@ -191,13 +201,20 @@ class TrustKeeper:
 
     # ------------------------------------------------------------------ for all of the cluster
 
-    async def _keep_duties(self) -> None:
-        while True:
-            await self._try("data keys", self._wrap)
-            if self._replica.is_leader:
-                await self._try("authority", self._succeed)
-                await self._try("gossip key", self.gossip.rotate_for_removed)
-            await trio.sleep(LOOK_S / 2)
+    async def _do_duties(self) -> float:
+        await self._try("data keys", self._wrap)
+        if self._replica.is_leader:
+            await self._try("authority", self._succeed)
+            await self._try("gossip key", self.gossip.rotate_for_removed)
+        return LOOK_S / 2 if self._has_duties() else CLOCK_LOOK_S
+
+    def _has_duties(self) -> bool:
+        """Whether something is left to be done, which may be for another node to do as long as that lives."""
+        state = self._replica.state
+        if wrappings_due(state):
+            return True
+        due = succession_of(state)
+        return self._replica.is_leader and (bool(due.follow or due.drop) or self.gossip.is_known_to_removed)
 
     async def _wrap(self) -> None:
         state, alive = self._replica.state, frozenset(self._others())
@@ -220,10 +237,9 @@ class TrustKeeper:
     def _is_known_for(self, state: ClusterState, authority: str) -> bool:
         return self._clock.wall() >= state.authorities[authority].created_at_ms + FOLLOW_AFTER_S * 1000
 
-    async def _keep_gossip_keys(self) -> None:
-        while True:
-            await self._try("gossip keys", self.gossip.keep)
-            await trio.sleep(LOOK_S / 4)
+    async def _look_at_gossip_keys(self) -> float:
+        await self._try("gossip keys", self.gossip.keep)
+        return LOOK_S / 4 if self.gossip.has_work else CLOCK_LOOK_S
 
     # ----------------------------------------------------------------------------------- ways
 

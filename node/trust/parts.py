@@ -9,6 +9,7 @@ from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import AdmitNode
 from node.addresses import split_host_port
+from node.bell import Bell
 from node.group.keeper import GroupKeeper
 from node.membership import Membership
 from node.membership.kept import KeptGossip
@@ -125,6 +126,7 @@ class Trust:
         *,
         others: Callable[[], Iterable[NodeId]],
         fed_age_s: Callable[[], float],
+        decided: Bell,
     ) -> None:
         """Make what needs the rest of the node."""
         self._replica, self._membership = replica, membership
@@ -162,6 +164,7 @@ class Trust:
             ids=self._ids,
             others=others,
             fed_age_s=fed_age_s,
+            decided=decided,
         )
         membership.key_ledger = self.keeper.gossip
 

@@ -13,7 +13,7 @@ SPREAD: Final = 0.05
 """Of its life, by which nodes that joined together ask apart."""
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 3600.0
-LOOK_S: Final = 60.0
+CLOCK_LOOK_S: Final = 60.0
 """A clock that was set may bring the time closer, so nobody sleeps longer."""
 
 
@@ -31,11 +31,13 @@ def renew_at_ms(life: Lifetime, chance: float) -> WallMs:
     return WallMs(round(life.not_before_ms + span_ms * (RENEW_AT - SPREAD * chance)))
 
 
-def is_due(life: Lifetime | None, now_ms: WallMs, chance: float, signing: str) -> bool:
-    """Whether to ask now: there is none, it is old enough, or another authority signs (`signing`) than signed it."""
-    if life is None:
-        return True
-    return now_ms >= renew_at_ms(life, chance) or (bool(signing) and life.authority != signing)
+def due_at_ms(life: Lifetime, chance: float, signing: str, signs_from_ms: float) -> float:
+    """When to ask: at its age, or at once when another authority signs (`signing`) than signed it.
+
+    Not before `signs_from_ms`: from then on that authority is believed everywhere.
+    """
+    is_of_another = bool(signing) and life.authority != signing
+    return max(signs_from_ms, 0 if is_of_another else renew_at_ms(life, chance))
 
 
 def retry_s(failures: int, chance: float) -> float:

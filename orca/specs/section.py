@@ -4,7 +4,6 @@ A reader never stops at the first fault: every method answers None (or the defau
 after recording the problem, so that one pass finds them all.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -253,6 +252,8 @@ class Section:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` when a known word is near."""
+    import difflib
+
     near = difflib.get_close_matches(word[:64].lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -4,6 +4,11 @@ Each service has one copy, so nothing answers until it is healed, and each is ki
 once: the second death within a minute would be told to wait. Every life of a copy has a
 body of its own. The limit is the bare engine: start of a killed container by API, until
 it answers.
+
+Two cores and nothing else to do, median of ten (0.67 to 1.34 s):
+
+    what               result    raw start    ratio
+    kill to serving    1.04 s    0.58 s       1.80    <= 1.5 s
 """
 
 import statistics

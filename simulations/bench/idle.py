@@ -1,6 +1,15 @@
 """What a node costs that has nothing to do: `python -m simulations.bench.idle`.
 
 The limit is an interpreter that has imported what a node cannot do without, and waits.
+
+Installed as users install it; two cores and nothing else to do:
+
+    what                             result                     goal
+    empty node                       58.3 MB, 0.08 % of a core  <= 80 MB, <= 0.5 %   (bare trio: 26.7 MB, 0 %)
+    2 Wasm, 2 containers             78.9 MB, 0.09 % of a core  <= 80 MB, <= 0.5 %
+
+The developers' tools bring rich, which structlog imports where it is installed: 4 MB that users do not have. Of what
+four services add, 12 MB are wasmtime, of which 8 MB are the pages of its library, and 7 MB Docker's SDK.
 """
 
 import hashlib

@@ -14,6 +14,7 @@ from consensus.scheduler.beliefs import Beliefs
 from consensus.state.cluster import Outcome
 from consensus.state.commands import AdmitNode
 from consensus.storage import LoadedLog, LogWrite, MemoryLogStore
+from node.bell import Bell
 from orca.model.ids import NodeId
 from orca.model.units import Instant, WallMs
 from tests.consensus.intent import CountingIds
@@ -40,6 +41,8 @@ class Peer:
         self.restores = 0
         self.outranked_by: list[int] = []
         self.lost = LoadedLog()
+        self.regrouped, self.decided = Bell(), Bell()
+        """Rung as a node's wiring does."""
         self.driver = self.make()
 
     def make(self) -> ReplicaDriver:
@@ -69,12 +72,16 @@ class Peer:
         return self.store.load()
 
     def applied(self, commands: list[AppliedCommand]) -> None:
+        self.decided.ring()
         self.applied_names += [one.command.name for one in commands if isinstance(one.command, AdmitNode)]
 
     def restored(self) -> None:
+        self.decided.ring()
         self.restores += 1
 
-    def group_changed(self) -> None: ...
+    def group_changed(self) -> None:
+        self.regrouped.ring()
+        self.decided.ring()
 
     def outranked(self, epoch: int) -> None:
         self.outranked_by.append(epoch)

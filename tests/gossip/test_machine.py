@@ -179,3 +179,34 @@ def test_a_host_that_answers_from_another_of_its_addresses_is_heard_and_measured
     assert seen.heard_at is not None
     assert net.now - seen.heard_at < 2
     assert net.members["n-a"].serf.coordinate("n-b") is not None
+
+
+def wakes(net: Net, seconds: float) -> int:
+    """How often the only member of `net` wants to be woken in that time, when each wish is granted at once."""
+    (machine,) = net.members.values()
+    end, count = net.now + seconds, 0
+    while (due := machine.deadline()) <= end:
+        net.now = max(net.now, due)
+        net.step(machine.swim.node, Tick())
+        machine.check_invariants()
+        count += 1
+    net.now = Instant(end)
+    return count
+
+
+def test_a_member_that_is_alone_lets_its_node_sleep() -> None:
+    net = Net()
+    net.start("n-a")
+    wakes(net, 5)
+    assert wakes(net, 60) <= 20, "no turns of probing, and nothing is saved that has not changed"
+
+
+def test_a_member_that_was_alone_probes_who_comes_within_one_interval() -> None:
+    net = Net()
+    alone = net.start("n-a")
+    wakes(net, 60)
+    assert "probes" not in alone.swim.counts
+    net.start("n-b")
+    net.step("n-b", JoinRequested(handle=1, addresses=(net.address("n-a"),)))
+    net.run(LOCAL.probe_interval_s + STEP_S)
+    assert alone.swim.counts["probes"] >= 1

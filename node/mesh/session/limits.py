@@ -29,6 +29,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     linger_s: float = 15.0
     """A released stream has so long to send what waits."""
 
+    @property
+    def soonest_s(self) -> float:
+        """No session wants a `Tick` sooner after what gave it a reason to."""
+        return min(self.hello_s, self.ping_interval_s, self.silence_s - self.ping_interval_s, self.linger_s)
+
     def hello(self, boot: bytes) -> Hello:
         """The greeting that tells the peer."""
         return Hello(

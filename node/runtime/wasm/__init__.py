@@ -9,7 +9,7 @@ its handler; the host side of that is ours (`http_component`), because the engin
 cannot make request resources. Outgoing HTTP requests of a guest are refused with an
 error result.
 
-Files are compiled once, in a thread of low priority, and the machine code is cached on
+Files are compiled once, in a process of low priority (`compiler`), and the machine code is cached on
 disk under content, engine version, configuration and CPU (`engine`). It is native code,
 so a cache file is believed only when its own checksum fits and the engine accepts it;
 anything else is compiled again.

@@ -1,15 +1,13 @@
-"""The engine: configuration, compilation, and the cache of machine code on disk.
+"""The engine: its linkers, and the cache of machine code on disk.
 
-wasmtime is imported by the first compilation, in its thread: a node without Wasm work
-does not pay for it.
+wasmtime is imported when the first module is loaded, in a thread: a node without Wasm work
+does not pay for it. What compiles is another process (`compiler`).
 """
 
 import atexit
 import contextlib
 import hashlib
-import importlib.metadata
 import importlib.util
-import mmap
 import os
 import platform
 import queue
@@ -25,7 +23,15 @@ import outcome
 import trio
 
 from node.runtime.wasm.calls import Ticker
-from orca.errors import ModuleInvalidError
+from node.runtime.wasm.compiler import (
+    COMPONENT_TAG,
+    CompileRefusedError,
+    CompilerLostError,
+    compile_apart,
+    first_lines,
+    make_engine,
+)
+from orca.errors import ModuleInvalidError, RuntimeFailedError
 from orca.model.spec import WasmWorld
 
 if TYPE_CHECKING:
@@ -33,20 +39,12 @@ if TYPE_CHECKING:
     import wasmtime.component
 
 _CONFIG_TAG: Final = "epoch,pool-or-mmap,cow,stack=512KiB,v2"
-"""Names the configuration in cache keys: change it with `_make_engine`."""
+"""Names the configuration in cache keys: change it with `compiler.make_engine`."""
 
 _MAGIC: Final = b"orca-aot 1\n"
 _DIGEST_BYTES: Final = 32
 _PROGRAMS_MAX: Final = 16
 """Programs kept loaded though no instance uses them."""
-
-_SLOT_BYTES: Final = 4 * 2**30
-_POOL_MEMORIES: Final = 256
-"""Instances at once, more or less: guest threads, commands, and the several memories of components."""
-
-_WASM_MAGIC: Final = b"\0asm"
-_CORE_VERSION: Final = b"\x01\x00\x00\x00"
-_COMPONENT_LAYER: Final = b"\x01\x00"
 
 _HTTP_EXPORT: Final = "wasi:http/incoming-handler@"
 _RUN_EXPORT: Final = "wasi:cli/run@"
@@ -84,12 +82,11 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 def installed_version() -> str | None:
     """The version of the installed wasmtime, or None; imports nothing of it."""
-    if importlib.util.find_spec("wasmtime") is None:
-        return None
-    try:
-        return importlib.metadata.version("wasmtime")
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    found = importlib.util.find_spec("wasmtime")
+    places = (found.submodule_search_locations or []) if found is not None else []
+    # Its name says it; `importlib.metadata` would read it from within, and load the parsers of mail and of archives.
+    names = [record.name for place in places for record in Path(place).parent.glob("wasmtime-*.dist-info")]
+    return names[0].removeprefix("wasmtime-").removesuffix(".dist-info") if len(names) == 1 else None
 
 
 def cpu_features() -> str:
@@ -115,13 +112,8 @@ def make_cache_file(payload: bytes, key: bytes) -> bytes:
     return _MAGIC + key + hashlib.sha256(payload).digest() + payload
 
 
-def is_component(binary: bytes) -> bool:
-    """Whether `binary` says that it is a component and not a core module."""
-    return binary[:4] == _WASM_MAGIC and binary[6:8] == _COMPONENT_LAYER
-
-
 class WasmEngine:
-    """One engine, its linkers, and one compiler thread of low priority.
+    """One engine, its linkers, and one thread that loads, and waits for the compiler.
 
     `load` may be called by many tasks; everything else belongs to the threads.
     """
@@ -143,7 +135,7 @@ class WasmEngine:
 
         From memory, from the cache, or compiled. A cancelled caller leaves the
         compilation running: the next one finds it in the cache. Raises
-        `ModuleInvalidError`.
+        `ModuleInvalidError`, and `RuntimeFailedError` when the compiler was ended.
         """
         program = self._programs.get(digest)
         if program is not None:
@@ -171,8 +163,6 @@ class WasmEngine:
         return program
 
     def _serve(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # a courtesy to what runs already; threads have their own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while True:
             self._queue.get()()
 
@@ -207,11 +197,15 @@ class WasmEngine:
                 )
             )
         ).digest()
-        compiled = self._load_cached(engine, key)
+        cached = self._load_cached(key)
+        compiled = None if cached is None else _deserialize(engine, cached)
         if compiled is None:
             self.compilations += 1
-            compiled = _compile(engine, content)
-            self._save(key, compiled)
+            machine_code = _compile(content)
+            self._save(key, machine_code)
+            compiled = _deserialize(engine, machine_code)
+        if compiled is None:
+            raise RuntimeFailedError(f"the machine code of module {digest} does not fit the engine that compiled it")
         assert self._linker is not None, "the linkers are made with the engine"
         assert self._plain_linker is not None, "the linkers are made with the engine"
         return _describe(digest, engine, (self._linker, self._plain_linker), compiled)
@@ -219,30 +213,16 @@ class WasmEngine:
     def _cache_path(self, key: bytes) -> Path:
         return self._cache_dir / f"{key.hex()}.cwasm"
 
-    def _load_cached(self, engine: "wasmtime.Engine", key: bytes) -> Any:
-        import wasmtime
-        import wasmtime.component
-
+    def _load_cached(self, key: bytes) -> bytes | None:
         try:
             content = self._cache_path(key).read_bytes()
         except OSError:
             return None
-        payload = parse_cache_file(content, key)
-        if payload is None:
-            return None
-        try:
-            if payload[:1] == b"c":
-                return wasmtime.component.Component.deserialize(engine, payload[1:])
-            return wasmtime.Module.deserialize(engine, payload[1:])
-        except wasmtime.WasmtimeError:
-            return None
+        return parse_cache_file(content, key)
 
-    def _save(self, key: bytes, compiled: Any) -> None:
+    def _save(self, key: bytes, machine_code: bytes) -> None:
         """Write the cache file; a full disk costs a compilation next time, nothing else."""
-        import wasmtime
-
-        tag = b"m" if isinstance(compiled, wasmtime.Module) else b"c"
-        content = make_cache_file(tag + bytes(compiled.serialize()), key)
+        content = make_cache_file(machine_code, key)
         with contextlib.suppress(OSError):
             self._cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._cache_dir.chmod(0o700)
@@ -266,54 +246,9 @@ def shared_engine() -> "wasmtime.Engine":
     """The engine of this process: its pool reserves address space, of which there is not enough for many."""
     with _shared_lock:
         if not _shared:
-            _shared.append(_make_engine())
+            _shared.append(make_engine())
             atexit.register(_shared.clear)  # while the binding can still free it
         return _shared[0]
-
-
-def _make_engine() -> "wasmtime.Engine":
-    import wasmtime
-
-    config = wasmtime.Config()
-    config.epoch_interruption = True
-    config.max_wasm_stack = 512 * 1024
-    config.memory_init_cow = True
-    if _may_reserve():
-        _use_pool(config)
-    return wasmtime.Engine(config)
-
-
-def _may_reserve() -> bool:
-    """Whether the pool's address space can be had; asked first, because the engine aborts when it cannot.
-
-    The pool reserves some TiB and uses next to nothing of it.
-    """
-    flags = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0) | getattr(mmap, "MAP_NORESERVE", 0x4000)
-    try:
-        mmap.mmap(-1, 4 * _POOL_MEMORIES * _SLOT_BYTES, flags=flags, prot=0).close()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _use_pool(config: "wasmtime.Config") -> None:
-    """Reuse memories, tables and instances: a fresh instance costs a fifth less than with mmap each time."""
-    from wasmtime import _ffi as ffi  # the binding has no class for it
-
-    pool = ffi.wasmtime_pooling_allocation_config_new()
-    ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, _POOL_MEMORIES)
-    ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, 4 * _POOL_MEMORIES)
-    ffi.wasmtime_pooling_allocation_config_table_elements_set(pool, 100_000)
-    ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, 16 * _POOL_MEMORIES)
-    ffi.wasmtime_pooling_allocation_config_total_component_instances_set(pool, _POOL_MEMORIES)
-    ffi.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 8)
-    ffi.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, 16)
-    ffi.wasmtime_pooling_allocation_config_max_core_instances_per_component_set(pool, 200)
-    ffi.wasmtime_pooling_allocation_config_max_memories_per_component_set(pool, 32)
-    ffi.wasmtime_pooling_allocation_config_max_tables_per_component_set(pool, 200)
-    ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, 128 * 1024)
-    ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
-    ffi.wasmtime_pooling_allocation_config_delete(pool)
 
 
 def _make_linker(engine: "wasmtime.Engine") -> "wasmtime.Linker":
@@ -325,23 +260,27 @@ def _make_linker(engine: "wasmtime.Engine") -> "wasmtime.Linker":
     return linker
 
 
-def _compile(engine: "wasmtime.Engine", content: bytes) -> Any:
-    """A `Module` or a `Component` of binary or text `content`; raises `ModuleInvalidError`."""
+def _compile(content: bytes) -> bytes:
+    """Tagged machine code of `content`; raises `ModuleInvalidError`, `RuntimeFailedError`."""
+    try:
+        return compile_apart(content)
+    except CompileRefusedError as error:
+        raise ModuleInvalidError(str(error)) from error
+    except CompilerLostError as error:
+        raise RuntimeFailedError(f"the compiler of WebAssembly came to no end: {error}") from error
+
+
+def _deserialize(engine: "wasmtime.Engine", machine_code: bytes) -> Any:
+    """The `Module` or `Component` of tagged machine code, None when it was made for another engine."""
     import wasmtime
     import wasmtime.component
 
     try:
-        binary = content if content.startswith(_WASM_MAGIC) else bytes(wasmtime.wat2wasm(content))
-    except wasmtime.WasmtimeError as error:
-        raise ModuleInvalidError(
-            f"the file is neither a WebAssembly binary nor its text form: {_first_lines(error)}"
-        ) from error
-    try:
-        if is_component(binary):
-            return wasmtime.component.Component(engine, binary)
-        return wasmtime.Module(engine, binary)
-    except wasmtime.WasmtimeError as error:
-        raise ModuleInvalidError(f"wasmtime refuses the module: {_first_lines(error)}") from error
+        if machine_code[:1] == COMPONENT_TAG:
+            return wasmtime.component.Component.deserialize(engine, machine_code[1:])
+        return wasmtime.Module.deserialize(engine, machine_code[1:])
+    except wasmtime.WasmtimeError:
+        return None
 
 
 def _describe(
@@ -360,7 +299,7 @@ def _describe(
         plain_pre = linkers[1].instantiate_pre(compiled) if can_be_plain else None
     except wasmtime.WasmtimeError as error:
         raise ModuleInvalidError(
-            f"the module imports something that WASI p1 does not have: {_first_lines(error)}"
+            f"the module imports something that WASI p1 does not have: {first_lines(error)}"
         ) from error
     return Program(digest=digest, world=WasmWorld.COMMAND, engine=engine, module=compiled, pre=pre, plain_pre=plain_pre)
 
@@ -375,8 +314,3 @@ def _describe_component(digest: str, engine: "wasmtime.Engine", compiled: "wasmt
         "the component exports neither wasi:http/incoming-handler@0.2 nor wasi:cli/run@0.2; "
         f"it exports {', '.join(exports) or 'nothing'}"
     )
-
-
-def _first_lines(error: Exception) -> str:
-    """The engine's words on one line, at most 500 characters."""
-    return " ".join(str(error).split())[:500]

@@ -40,7 +40,14 @@ class Feeds:
             return [node for node in self.sources if node != peer.node and node not in self.away]
 
         clock = Clock()
-        feed = IntentFeed(peer.driver, self._connector(peer.node), clock, Freshness(clock.now()), others=others)
+        feed = IntentFeed(
+            peer.driver,
+            self._connector(peer.node),
+            clock,
+            Freshness(clock.now()),
+            others=others,
+            regrouped=peer.regrouped,
+        )
         self.feeds[peer.node] = feed
         return feed
 

@@ -48,7 +48,14 @@ class Cluster:
 
     def keep(self, peer: Peer) -> None:
         keeper = self.keepers[peer.node] = GroupKeeper(
-            peer.node, Clock(), peer.driver, seen=self.seen, facts=dict, record=self.record, config=CONFIG
+            peer.node,
+            Clock(),
+            peer.driver,
+            seen=self.seen,
+            facts=dict,
+            record=self.record,
+            config=CONFIG,
+            changed=peer.decided,
         )
         self.made.nursery.start_soon(keeper.run)
 
@@ -63,6 +70,8 @@ class Cluster:
         peer.crash()
         self.made.isolate(peer)
         self.dead[peer.node] = trio.current_time()
+        for other in self.made.peers.values():
+            other.decided.ring()  # gossip says so
 
     @property
     def voters(self) -> set[NodeId]:

@@ -37,7 +37,13 @@ class Node:
         self.has_quorum = True
         self.others: list[GossipKeyKeeper] = []
         self.keeper = GossipKeyKeeper(
-            ring, self, self, self, change_own=self.change_own, change_settings=self.change_settings
+            ring,
+            self,
+            self,
+            self,
+            change_own=self.change_own,
+            change_settings=self.change_settings,
+            wake=lambda: None,
         )
 
     @property

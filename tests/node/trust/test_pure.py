@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consensus.state.commands import PutAuthority, PutDataKey, SignBy
 from node.trust.attempts import ADDRESS_BURST, ADDRESSES_MAX, TOTAL_BURST, Attempts
 from node.trust.duties import is_wrapper, succession_of, wrappings_due
-from node.trust.renewal import Lifetime, is_due, renew_at_ms, retry_s
+from node.trust.renewal import Lifetime, due_at_ms, renew_at_ms, retry_s
 from node.trust.sealing import open_content, seal_content, unwrap_key, wrap_key
 from orca.errors import StoreCorruptError
 from orca.model.ids import ClusterId, NodeId
@@ -69,10 +69,13 @@ LIFE = Lifetime(not_before_ms=WallMs(0), not_after_ms=WallMs(90 * DAY_MS), autho
 def test_a_certificate_is_renewed_at_two_thirds_of_its_life_a_little_apart() -> None:
     assert renew_at_ms(LIFE, 0.0) == 60 * DAY_MS
     assert renew_at_ms(LIFE, 1.0) == pytest.approx(55.5 * DAY_MS)
-    assert not is_due(LIFE, WallMs(55 * DAY_MS), 1.0, "a")
-    assert is_due(LIFE, WallMs(60 * DAY_MS), 0.0, "a")
-    assert is_due(LIFE, WallMs(1), 0.5, "b"), "another authority signs"
-    assert is_due(None, WallMs(0), 0.5, "")
+    assert due_at_ms(LIFE, 0.0, "a", 0) == 60 * DAY_MS
+    assert due_at_ms(LIFE, 0.0, "", 0) == 60 * DAY_MS, "nobody signs yet"
+
+
+def test_a_certificate_of_another_authority_is_renewed_as_soon_as_the_new_one_is_believed() -> None:
+    assert due_at_ms(LIFE, 0.5, "b", 7_000) == 7_000
+    assert due_at_ms(LIFE, 0.0, "a", 70 * DAY_MS) == 70 * DAY_MS, "one that signs again is followed no sooner"
 
 
 def test_a_renewal_that_fails_waits_longer_each_time_and_an_hour_at_most() -> None:

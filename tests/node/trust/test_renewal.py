@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from consensus.driver import ReplicaDriver
+from node.bell import Bell
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
 from node.trust.authority import CERTIFICATE_MS, fingerprint_of
@@ -37,6 +38,7 @@ def keeper_of(member: Member, environment: Environment) -> TrustKeeper:
         ids=CountingIds(),
         others=lambda: (),
         fed_age_s=lambda: 0.0,
+        decided=Bell(),
     )
 
 
@@ -47,13 +49,13 @@ async def test_an_expired_certificate_is_renewed_by_the_node_itself_and_kept(tmp
         member.credentials.authorize(member.certificate)
     with DataDirectory.open(tmp_path / "data") as directory, Environment.open(directory) as environment:
         keeper = keeper_of(member, environment)
-        assert keeper._wants_certificate()
+        assert keeper._certificate_due_s() <= 0
         await keeper._renew()
         kept = KeptTrust(environment).own()
     renewed = member.credentials.own.certificate
     assert kept is not None
     assert kept.certificate == renewed
-    assert not keeper._wants_certificate()
+    assert keeper._certificate_due_s() > 0
     listed = [one.fingerprint for one in member.state.nodes[member.keys.node].certificates]
     assert fingerprint_of(renewed) in listed
     assert member.credentials.authorize(renewed) == member.keys.node

@@ -2,8 +2,9 @@
 
 import msgspec
 import pytest
+import wasmtime
 
-from node.runtime.wasm import engine, stdio
+from node.runtime.wasm import compiler, engine, stdio
 from node.runtime.wasm.calls import Call, Outcome, StopReason
 from node.runtime.wasm.engine import Program
 from node.runtime.wasm.guest import Setup, define_host, run_core
@@ -12,6 +13,12 @@ pytestmark = pytest.mark.integration
 
 SETUP = Setup(args=("guest",), env={})
 DATA = 'data (i32.const 256) "hello world"'
+
+
+def machine_code(shared: wasmtime.Engine, source: str) -> wasmtime.Module:
+    module = engine._deserialize(shared, compiler.compile_here(source.encode()))
+    assert isinstance(module, wasmtime.Module)
+    return module
 
 
 def make_program(body: str, *, extra: str = "", pages: int = 1) -> Program:
@@ -27,7 +34,7 @@ def make_program(body: str, *, extra: str = "", pages: int = 1) -> Program:
     linkers = (engine._make_linker(shared), engine._make_linker(shared))
     define_host(linkers[0], has_files=True)
     define_host(linkers[1], has_files=False)
-    return engine._describe("d", shared, linkers, engine._compile(shared, source.encode()))
+    return engine._describe("d", shared, linkers, machine_code(shared, source))
 
 
 def run(program: Program, call: Call | None = None) -> tuple[Outcome, bytes, bytes]:
@@ -182,6 +189,6 @@ def test_module_without_a_memory_to_read_from_traps() -> None:
     shared = engine.shared_engine()
     linker = engine._make_linker(shared)
     define_host(linker, has_files=False)
-    outcome, _, _ = run(engine._describe("d", shared, (linker, linker), engine._compile(shared, hidden.encode())))
+    outcome, _, _ = run(engine._describe("d", shared, (linker, linker), machine_code(shared, hidden)))
     assert outcome.is_trap
     assert "memory" in outcome.detail
