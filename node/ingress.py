@@ -47,4 +47,6 @@ def _routed(record: ServiceRecord, targets: list[Target]) -> RoutedService:
         main_port=record.spec.main_port,
         targets=tuple(targets),
         drain_timeout_s=record.spec.drain_timeout_s,
+        queue_timeout_s=record.spec.ingress.queue_timeout_s if record.replicas else 0.0,
+        queue_max=record.spec.ingress.queue_max,
     )

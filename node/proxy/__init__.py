@@ -24,6 +24,10 @@ whole one.
 A client that resets its connection while it waits gives its target free at once
 (`wires`). One that only ends its sending may still listen, so it is served on.
 
+While no copy of a service is ready, requests for it wait (`queue`): up to the service's `queue_max`, each for its
+`queue_timeout_s`, then 503 with Retry-After. Where every copy refuses connections, one has mostly just died, and a
+request waits a second for the table to say so. A service that is stopped or scaled to nothing answers 503 at once.
+
 What may be tried again: a connect that failed, always and on another target; a
 request without a body and with an idempotent method whose connection died before the
 first byte of an answer. Nothing else, since it may have had its effect.

@@ -1,5 +1,7 @@
 """One request carried to a target and its answer carried back."""
 
+import math
+
 import h11
 import trio
 
@@ -53,6 +55,7 @@ class Exchange:
         self._upload_failure: RefusedRequestError | ClientGoneError | None = None
         self._head_scope = trio.CancelScope()
         self._watch_scope = trio.CancelScope()
+        self._queue_deadline = math.inf
 
     @property
     def is_request_read(self) -> bool:
@@ -62,6 +65,8 @@ class Exchange:
     async def run(self) -> bool:
         """Try targets until one answers; True when the client may send another request.
 
+        While no copy is ready, or every one refuses connections, the request waits for a change.
+
         Raises RefusedRequestError (404, 503, or a malformed body), UpstreamLostError and
         ClientGoneError.
         """
@@ -70,8 +75,11 @@ class Exchange:
         while len(tried) < self._limits.attempts_max:
             route, target = self._traffic.choose(self._head, tried)
             if target is None:
-                break
-            if tried:
+                if not await self._wait_for_copy(route):
+                    break
+                tried.clear()
+                continue
+            if failure is not None:
                 self._traffic.counters.retries += 1
             tried.append(target.allocation)
             with self._traffic.serving(target.allocation) as scope:
@@ -85,8 +93,34 @@ class Exchange:
             assert failure is not None, "an attempt ended without an answer and without a reason"
             if not failure.is_unsent and not (failure.is_silent and is_replayable(self._head)):
                 break
-        assert failure is not None, "no target was tried, yet the route has some"
+        if failure is None:
+            raise RefusedRequestError(503, may_keep_alive=not self._head.has_body)
         raise failure
+
+    async def _wait_for_copy(self, route: Route) -> bool:
+        """Wait for a copy that may take the request; False when there is none in time.
+
+        Copies that refuse connections have mostly just died, and the table will say so in a moment. Raises
+        ClientGoneError when the client leaves meanwhile.
+        """
+        patience_s = min(route.queue_timeout_s, self._limits.refused_patience_s if route.targets else math.inf)
+        self._queue_deadline = min(self._queue_deadline, trio.current_time() + route.queue_timeout_s)
+        deadline = min(self._queue_deadline, trio.current_time() + patience_s)
+        has_copy = has_left = False
+
+        async def watch() -> None:
+            nonlocal has_left
+            await self._client.wait_reset()
+            has_left = True
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            has_copy = await self._traffic.wait_for_copy(self._head, route, deadline)
+            nursery.cancel_scope.cancel()
+        if has_left:
+            raise self._client.left()
+        return has_copy
 
     async def _through(self, route: Route, target: Target) -> bool:
         wire = self._traffic.pool.take(target)

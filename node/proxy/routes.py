@@ -22,7 +22,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class RoutedService(msgspec.Struct, frozen=True, kw_only=True):
     """A service with routes and those of its instances that are ready now.
 
-    `main_port` is meant by routes that name none; None when the service has no port.
+    `main_port` is meant by routes that name none; None when the service has no port. While no instance is ready, up
+    to `queue_max` requests wait for one, each for `queue_timeout_s`.
     """
 
     service: ServiceId
@@ -30,6 +31,8 @@ class RoutedService(msgspec.Struct, frozen=True, kw_only=True):
     main_port: int | None
     targets: tuple[Target, ...] = ()
     drain_timeout_s: float = 10.0
+    queue_timeout_s: float = 0.0
+    queue_max: int = 0
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     strip_path: bool = False
     targets: tuple[Target, ...] = ()
     drain_timeout_s: float = 10.0
+    queue_timeout_s: float = 0.0
+    queue_max: int = 0
 
     def forwarded_target(self, target: str) -> str:
         """The origin-form `target` as the workload sees it, cut if the route strips."""
@@ -170,6 +175,8 @@ def _route_of(service: RoutedService, spec: RouteSpec) -> Route:
         strip_path=spec.strip_path,
         targets=tuple(sorted((t for t in service.targets if t.port == port), key=_target_order)),
         drain_timeout_s=service.drain_timeout_s,
+        queue_timeout_s=service.queue_timeout_s,
+        queue_max=service.queue_max,
     )
 
 

@@ -13,6 +13,7 @@ from node.proxy.drain import InFlight
 from node.proxy.faults import RefusedRequestError
 from node.proxy.heads import RequestHead
 from node.proxy.limits import ProxyLimits
+from node.proxy.queue import RequestQueue
 from node.proxy.routes import Route, RouteTable, Target, build_route_table
 from node.proxy.upstream import UpstreamPool
 from orca.model.ids import AllocationId
@@ -23,17 +24,20 @@ _CUT_OFF_GRACE_S = 5.0
 
 
 class ProxyStats(msgspec.Struct, kw_only=True):
-    """Counters since the start; `in_flight`, `connections` and `upstream_idle` are of this moment.
+    """Counters since the start; `in_flight`, `waiting`, `connections` and `upstream_idle` are of this moment.
 
     `responses` counts final answers by status class, `responses[4]` the 4xx; index 1
     counts tunnels (101). `upstream_errors` counts tries that failed, `cut_off` requests
     ended by a drain, `broken` answers that broke off, `bugs` connections ended by an
-    error that nobody expected. `evicted` idle connections closed to make room.
+    error that nobody expected, `waited` requests for which no copy was ready when they
+    came. `evicted` idle connections closed to make room.
     """
 
     requests: int = 0
     responses: list[int] = msgspec.field(default_factory=lambda: [0] * 6)
     in_flight: int = 0
+    waiting: int = 0
+    waited: int = 0
     connections: int = 0
     connections_total: int = 0
     upstream_errors: int = 0
@@ -55,6 +59,7 @@ class Traffic:
         self.limits = limits
         self.counters = ProxyStats()
         self.pool = UpstreamPool(clock, limits)
+        self.queue = RequestQueue()
         self._trusted = tuple(trusted)
         self._table = build_route_table(())
         self._in_flight = InFlight()
@@ -65,6 +70,7 @@ class Traffic:
         """Route by `table` from the next try on."""
         self._table = table
         self.pool.keep_only(table.targets())
+        self.queue.table_changed()
 
     def is_trusted(self, peer: str) -> bool:
         """Whether `peer` may speak for the clients behind it."""
@@ -74,17 +80,24 @@ class Traffic:
         return any(address in network for network in self._trusted)
 
     def choose(self, head: RequestHead, tried: Sequence[AllocationId]) -> tuple[Route, Target | None]:
-        """Where to send `head` now; no target when all were tried.
+        """Where to send `head` now; no target when nobody is ready, or all were tried.
 
-        Raises RefusedRequestError: 404 without a route, 503 when nobody is ready.
+        Raises RefusedRequestError: 404 without a route.
         """
-        may_keep_alive = not head.has_body
         route = self._table.match(head.host, head.path)
         if route is None:
-            raise RefusedRequestError(404, may_keep_alive=may_keep_alive)
-        if not route.targets:
-            raise RefusedRequestError(503, may_keep_alive=may_keep_alive)
+            raise RefusedRequestError(404, may_keep_alive=not head.has_body)
         return route, pick_target(route.targets, self._in_flight.count, self.rng, tried)
+
+    async def wait_for_copy(self, head: RequestHead, route: Route, deadline: float) -> bool:
+        """Wait until the table has other targets for `head` than `route` had; False when none came in time."""
+        self.counters.waited += not route.targets
+
+        def is_over() -> bool:
+            now = self._table.match(head.host, head.path)
+            return now is None or bool(now.targets and now.targets != route.targets)
+
+        return await self.queue.wait(route.service, is_over, deadline=deadline, count_max=route.queue_max)
 
     @contextmanager
     def serving(self, allocation: AllocationId) -> Iterator[trio.CancelScope]:
@@ -130,6 +143,7 @@ class Traffic:
             counters,
             responses=list(counters.responses),
             in_flight=self._in_flight.total(),
+            waiting=self.queue.total(),
             upstream_idle=self.pool.idle_count(),
             table_revision=self._table.revision,
         )

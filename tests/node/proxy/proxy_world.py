@@ -145,9 +145,22 @@ class World:
         self.nursery.start_soon(trio.serve_listeners, made.serve, listeners)
         return made
 
-    def route(self, *targets: Target, routes: Sequence[RouteSpec] = (RouteSpec(),)) -> None:
+    def route(
+        self,
+        *targets: Target,
+        routes: Sequence[RouteSpec] = (RouteSpec(),),
+        queue_timeout_s: float = 0.0,
+        queue_max: int = 100,
+    ) -> None:
         self.revision += 1
-        routed = RoutedService(service=ServiceId("default/web"), routes=tuple(routes), main_port=80, targets=targets)
+        routed = RoutedService(
+            service=ServiceId("default/web"),
+            routes=tuple(routes),
+            main_port=80,
+            targets=targets,
+            queue_timeout_s=queue_timeout_s,
+            queue_max=queue_max,
+        )
         self.proxy.set_table(build_route_table([routed], self.revision))
 
     async def serve_by(self, handler: Handler = simple, name: str = "alloc-a") -> Upstream:
