@@ -6,6 +6,7 @@ import h11
 import trio
 
 from node.proxy.bodies import LAST_CHUNK, BodyReader, encode_chunk, make_reader
+from node.proxy.carriage import Handover
 from node.proxy.faults import (
     BadBodyError,
     BadHeadError,
@@ -42,6 +43,8 @@ class Exchange:
         self, traffic: Traffic, client: Wire, judge: h11.Connection, head: RequestHead, *, peer: str, request_id: bytes
     ) -> None:
         self.has_answered = False
+        self.handover: Handover | None = None
+        """Set when the request is on its way already: where it went."""
         self._traffic = traffic
         self._limits = traffic.limits
         self._client = client
@@ -73,7 +76,8 @@ class Exchange:
         tried: list[AllocationId] = []
         failure: UpstreamLostError | None = None
         while len(tried) < self._limits.attempts_max:
-            route, target = self._traffic.choose(self._head, tried)
+            begun = self.handover
+            route, target = (begun.route, begun.target) if begun else self._traffic.choose(self._head, tried)
             if target is None:
                 if not await self._wait_for_copy(route):
                     break
@@ -123,7 +127,7 @@ class Exchange:
         return has_copy
 
     async def _through(self, route: Route, target: Target) -> bool:
-        wire = self._traffic.pool.take(target)
+        wire = self.handover.wire if self.handover else self._traffic.pool.take(target)
         if wire is not None:
             try:
                 return await self._converse(wire, route, target)
@@ -154,6 +158,10 @@ class Exchange:
         pilot = h11.Connection(h11.CLIENT)
         self._head_scope, self._watch_scope = trio.CancelScope(), trio.CancelScope()
         payload = self._request_bytes(pilot, route, target)
+        begun, self.handover = self.handover, None
+        if begun is not None:
+            self._buffered_body()  # it went out with the head
+            return await self._send_then_relay(wire, pilot, begun.unsent, begun.waited_s)
         if self._head.expects_continue and self._head.has_body:
             await wire.send(payload)
             early = await self._await_continue(wire, pilot)
@@ -208,7 +216,7 @@ class Exchange:
         await self._client.send(_CONTINUE)
         return None
 
-    async def _send_then_relay(self, wire: Wire, pilot: h11.Connection, payload: bytes) -> bool:
+    async def _send_then_relay(self, wire: Wire, pilot: h11.Connection, payload: bytes, waited_s: float = 0.0) -> bool:
         self._is_uploaded = True
         send_failure: UpstreamLostError | None = None
         try:
@@ -216,7 +224,7 @@ class Exchange:
         except UpstreamLostError as error:
             # It may have answered before it stopped listening.
             send_failure = error
-        self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s
+        self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s - waited_s
         wire.partner = self._client  # nobody reads it until the answer is out
         answer = await self._wait_for_answer(wire, pilot)
         return await self._relay_answer(wire, answer) and send_failure is None

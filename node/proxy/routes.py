@@ -84,8 +84,12 @@ class RouteTable:
         A domain beats any domain, then the longest prefix of whole segments wins. None
         when nothing fits. Costs the length of the path, whatever the number of routes.
         """
+        return self.find(normalize_host(host), path)
+
+    def find(self, host: str, path: str) -> Route | None:
+        """The same for a `host` that is normalized already."""
         segments = path[1:].split("/")
-        tree = self._domains.get(normalize_host(host))
+        tree = self._domains.get(host)
         found = None if tree is None else _longest(tree, segments)
         return found if found is not None else _longest(self._any_domain, segments)
 

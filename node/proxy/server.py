@@ -9,11 +9,15 @@ from typing import Final
 import structlog
 import trio
 
+from node.proxy.carriage import Handover
 from node.proxy.connection import ClientConnection
+from node.proxy.faults import ClientGoneError
+from node.proxy.lane import Lane
 from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
 from node.proxy.traffic import ProxyStats, Traffic
 from node.proxy.upstream import Dial, dial_through
+from node.proxy.wires import Wire, bare_socket
 from orca.errors import AddressInUseError
 from orca.model.ids import AllocationId
 from orca.sources import Clock, Rng
@@ -38,7 +42,9 @@ class ProxyServer:
         self._limits = limits if limits is not None else ProxyLimits()
         trusted = [ip_network(network) for network in trusted_networks]
         self._traffic = Traffic(clock, rng, self._limits, trusted)
-        self._connections: dict[int, ClientConnection] = {}
+        self._lane = Lane(self._traffic, self._leave_lane, self._linger)
+        self._nursery: trio.Nursery | None = None
+        self._served_slowly = 0
         self._has_room = trio.Event()
 
     def reach_other_nodes(self, dial: Dial) -> None:
@@ -51,12 +57,15 @@ class ProxyServer:
         """Accept on `listeners` until cancelled; closes them and every connection at its end."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._lane.reactor.run)
                 nursery.start_soon(self._expire_idle)
                 for listener in listeners:
-                    nursery.start_soon(self._accept_from, listener, nursery)
+                    nursery.start_soon(self._accept_from, listener)
                 task_status.started()
         finally:
-            self._traffic.pool.close()
+            self._nursery = None
+            self._lane.close()
             for listener in listeners:
                 listener.socket.close()
 
@@ -75,14 +84,14 @@ class ProxyServer:
     def stats(self) -> ProxyStats:
         """The counters of this moment; the caller may keep the object."""
         stats = self._traffic.stats()
-        stats.connections = len(self._connections)
+        stats.connections = self._count()
         return stats
 
     def check_invariants(self) -> None:
         """Raises AssertionError when the books do not balance."""
         self._traffic.check_invariants()
 
-    async def _accept_from(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+    async def _accept_from(self, listener: trio.SocketListener) -> None:
         while True:
             await self._make_room()
             try:
@@ -94,47 +103,64 @@ class ProxyServer:
                     self._evict_idle()
                     await trio.sleep(_ACCEPT_PAUSE_S)
                 continue
-            nursery.start_soon(self._serve_client, stream)
+            self._admit(stream)
 
-    async def _make_room(self) -> None:
-        """Wait until another connection fits; the oldest that is idle gives way."""
-        while len(self._connections) >= self._limits.connections_max:
-            self._evict_idle()
-            self._has_room = trio.Event()
-            with trio.move_on_after(_EXPIRE_INTERVAL_S):
-                await self._has_room.wait()
-
-    def _evict_idle(self) -> None:
-        for connection in self._connections.values():
-            scope = connection.idle_scope
-            if scope is not None and not scope.cancel_called:
-                scope.cancel()
-                self._traffic.counters.evicted += 1
-                return
-
-    async def _serve_client(self, stream: trio.SocketStream) -> None:
-        """One connection from accept to close; no error of it gets past here."""
+    def _admit(self, stream: trio.SocketStream) -> None:
         try:
             peer = _peer_address(stream.socket)
         except OSError:
             stream.socket.close()
             return
-        connection = ClientConnection(self._traffic, stream, peer)
-        self._connections[id(connection)] = connection
         self._traffic.counters.connections_total += 1
+        self._lane.adopt(bare_socket(stream), peer)
+
+    def _count(self) -> int:
+        return len(self._lane.connections) + self._served_slowly
+
+    async def _make_room(self) -> None:
+        """Wait until another connection fits; the oldest that is idle gives way."""
+        while self._count() >= self._limits.connections_max:
+            self._evict_idle()
+            if self._count() < self._limits.connections_max:
+                return
+            self._has_room = trio.Event()
+            with trio.move_on_after(_EXPIRE_INTERVAL_S):
+                await self._has_room.wait()
+
+    def _evict_idle(self) -> None:
+        self._traffic.counters.evicted += self._lane.evict_idle()
+
+    def _leave_lane(self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None) -> None:
+        assert self._nursery is not None, "a request came before the proxy was started"
+        self._served_slowly += 1
+        self._nursery.start_soon(self._serve_slowly, connected, peer, received, handover)
+
+    async def _serve_slowly(
+        self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None
+    ) -> None:
+        """One request outside the fast lane; no error of it gets past here."""
+        rest: bytes | None = None
         try:
-            await connection.run()
+            rest = await ClientConnection(self._traffic, connected, peer, received, handover).run()
         except Exception:  # noqa: BLE001 - one client's bad luck must not end every other client's connection
             self._traffic.counters.bugs += 1
             _log.exception("proxy_connection_failed", peer=peer)
         finally:
-            del self._connections[id(connection)]
+            self._served_slowly -= 1
             self._has_room.set()
+        if rest is not None:
+            self._lane.adopt(connected, peer, rest)
+
+    def _linger(self, connected: socket.socket) -> None:
+        assert self._nursery is not None, "a connection ended before the proxy was started"
+        wire = Wire(connected, ClientGoneError, self._limits.stall_timeout_s)
+        self._nursery.start_soon(wire.close_gently, self._limits.linger_timeout_s)
 
     async def _expire_idle(self) -> None:
         while True:
             await trio.sleep(_EXPIRE_INTERVAL_S)
             self._traffic.pool.expire()
+            self._lane.expire(trio.current_time())
 
 
 def _peer_address(connected: trio.socket.SocketType) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -50,6 +50,14 @@ class ProxyStats(msgspec.Struct, kw_only=True):
     table_revision: int = 0
 
 
+class Cancellable(Protocol):
+    """Something that carries a request and can be told to stop."""
+
+    def cancel(self) -> None:
+        """Stop as soon as may be."""
+        ...
+
+
 class Traffic:
     """State of one proxy; everything here is synchronous but `drain`."""
 
@@ -63,13 +71,16 @@ class Traffic:
         self._trusted = tuple(trusted)
         self._table = build_route_table(())
         self._in_flight = InFlight()
-        self._scopes: dict[AllocationId, dict[int, trio.CancelScope]] = {}
+        self._exchanges: dict[AllocationId, dict[int, Cancellable]] = {}
         self._emptied: dict[AllocationId, trio.Event] = {}
 
     def set_table(self, table: RouteTable) -> None:
         """Route by `table` from the next try on."""
         self._table = table
         self.pool.keep_only(table.targets())
+        wanted = {target.allocation for target in table.targets()}
+        for gone in [one for one, exchanges in self._exchanges.items() if not exchanges and one not in wanted]:
+            del self._exchanges[gone]
         self.queue.table_changed()
 
     def is_trusted(self, peer: str) -> bool:
@@ -78,6 +89,12 @@ class Traffic:
             return False
         address = ip_address(peer.partition("%")[0])
         return any(address in network for network in self._trusted)
+
+    def find(self, host: str, path: str) -> tuple[Route, Target] | None:
+        """Where to send a request for `host`, normalized, and `path`; None without a route or a ready target."""
+        route = self._table.find(host, path)
+        target = None if route is None else pick_target(route.targets, self._in_flight.count, self.rng)
+        return None if route is None or target is None else (route, target)
 
     def choose(self, head: RequestHead, tried: Sequence[AllocationId]) -> tuple[Route, Target | None]:
         """Where to send `head` now; no target when nobody is ready, or all were tried.
@@ -102,21 +119,28 @@ class Traffic:
     @contextmanager
     def serving(self, allocation: AllocationId) -> Iterator[trio.CancelScope]:
         """Count one request to `allocation`; the scope is cancelled when a drain cuts it off."""
-        self._in_flight.started(allocation)
         scope = trio.CancelScope()
-        scopes = self._scopes.setdefault(allocation, {})
-        scopes[id(scope)] = scope
+        self.begin(allocation, scope)
         try:
             with scope:
                 yield scope
         finally:
-            self._in_flight.ended(allocation)
-            del scopes[id(scope)]
-            if not scopes:
-                self._scopes.pop(allocation, None)
-                emptied = self._emptied.pop(allocation, None)
-                if emptied is not None:
-                    emptied.set()
+            self.end(allocation, scope)
+
+    def begin(self, allocation: AllocationId, exchange: Cancellable) -> None:
+        """Count one request to `allocation`; `exchange` is cancelled when a drain cuts it off."""
+        self._in_flight.started(allocation)
+        self._exchanges.setdefault(allocation, {})[id(exchange)] = exchange
+
+    def end(self, allocation: AllocationId, exchange: Cancellable) -> None:
+        """What `begin` began is over."""
+        self._in_flight.ended(allocation)
+        exchanges = self._exchanges[allocation]
+        del exchanges[id(exchange)]
+        if not exchanges and self._emptied:
+            emptied = self._emptied.pop(allocation, None)
+            if emptied is not None:
+                emptied.set()
 
     async def drain(self, allocation: AllocationId, timeout_s: float) -> int:
         """Wait until nothing is in flight to `allocation`; after `timeout_s` cut the rest off.
@@ -128,8 +152,8 @@ class Traffic:
             with trio.move_on_after(max(0.0, self._in_flight.deadline(allocation) - self.clock.now())):
                 await self._emptied.setdefault(allocation, trio.Event()).wait()
         cut_off = self._in_flight.finish(allocation)
-        for scope in list(self._scopes.get(allocation, {}).values()):
-            scope.cancel()
+        for exchange in list(self._exchanges.get(allocation, {}).values()):
+            exchange.cancel()
         self.counters.cut_off += cut_off
         if cut_off:
             with trio.move_on_after(_CUT_OFF_GRACE_S):
@@ -153,7 +177,7 @@ class Traffic:
         return b"%08x%08x" % (int(self.rng.random() * 2**32), int(self.rng.random() * 2**32))
 
     def check_invariants(self) -> None:
-        """Raises AssertionError when the counts and the scopes disagree."""
+        """Raises AssertionError when the counts and the exchanges disagree."""
         self._in_flight.check_invariants()
-        for allocation, scopes in self._scopes.items():
-            assert len(scopes) == self._in_flight.count(allocation), f"{allocation}: scopes and count differ"
+        for allocation, exchanges in self._exchanges.items():
+            assert len(exchanges) == self._in_flight.count(allocation), f"{allocation}: exchanges and count differ"
