@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
-from orca.model.allocation import AllocationStatus, DesiredStatus
+from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus
 from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.spec import Protocol
 
@@ -27,14 +27,21 @@ def routed_services(
             and status is not None
             and status.is_ready
         ):
-            targets[allocation.service] += _targets(status, own)
+            targets[allocation.service] += _targets(allocation, status, own)
     return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
 
 
-def _targets(status: AllocationStatus, own: NodeId) -> list[Target]:
+def _targets(allocation: Allocation, status: AllocationStatus, own: NodeId) -> list[Target]:
     node = None if status.node == own else status.node
     return [
-        Target(allocation=status.allocation, node=node, port=one.port, host=one.host, host_port=one.host_port)
+        Target(
+            allocation=status.allocation,
+            revision=allocation.revision,
+            node=node,
+            port=one.port,
+            host=one.host,
+            host_port=one.host_port,
+        )
         for one in status.endpoints
         if one.protocol is Protocol.TCP
     ]

@@ -160,28 +160,32 @@ class Carriage:
     # ------------------------------------------------------------------ the head of the answer
 
     def _read_answer(self) -> None:
-        if self._state is not _State.WAITING:
-            return
-        try:
-            received = self._wire.socket.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = b""
-        if not received:
-            self._give_up()
-            return
-        self._may_hold_more = len(received) == READ_BYTES
-        self._answer = answer = self._answer + received if self._answer else received
+        # Edge-triggered: what is not read now is not told again, so read on until nothing is left.
+        while self._state is _State.WAITING:
+            try:
+                received = self._wire.socket.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = b""
+            if not received:
+                self._give_up()
+                return
+            self._may_hold_more = len(received) == READ_BYTES
+            self._answer = self._answer + received if self._answer else received
+            self._judge_answer(self._answer)
+
+    def _judge_answer(self, answer: bytes) -> None:
         end = answer.find(b"\r\n\r\n")
-        if max(end, len(answer) if end < 0 else 0) + 4 > self._tools.limits.head_bytes_max or self._unsent:
+        size = end + 4 if end >= 0 else len(answer)
+        if size > self._tools.limits.head_bytes_max or self._unsent:
             self._give_up()
         elif end >= 0:
             head = self._tools.reader.read_response(answer[:end], self._request.method)
             if head is None:
                 self._give_up()
             else:
-                self._begin_answer(head, answer[end + 4 :])
+                self._begin_answer(head, answer[size:])
 
     def _begin_answer(self, head: PlainResponse, body: bytes) -> None:
         self._tools.traffic.counters.responses[head.status // 100] += 1

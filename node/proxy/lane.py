@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from node.proxy.carriage import Carriage, Handover, Tools
 from node.proxy.pipes import PipePool
 from node.proxy.plain import PlainReader
-from node.proxy.reactor import BROKEN, READABLE, WRITABLE, Reactor
+from node.proxy.reactor import BROKEN, ENDED, READABLE, WRITABLE, Reactor
 from node.proxy.traffic import Traffic
 from node.proxy.wires import READ_BYTES, reset_socket
 
@@ -92,7 +92,17 @@ class LaneConnection:
     """One client in the lane; `_input` is what it has sent and nobody has answered."""
 
     __slots__ = (
-        *("_carriage", "_consumed", "_forwarded", "_input", "_is_readable", "_is_trusted", "_lane", "_since"),
+        *(
+            "_carriage",
+            "_consumed",
+            "_forwarded",
+            "_has_ended",
+            "_input",
+            "_is_readable",
+            "_is_trusted",
+            "_lane",
+            "_since",
+        ),
         *("fd", "peer", "socket"),
     )
 
@@ -107,6 +117,7 @@ class LaneConnection:
         self._input = b""
         self._consumed = 0
         self._is_readable = False
+        self._has_ended = False
         self._carriage: Carriage | None = None
 
     @property
@@ -123,6 +134,8 @@ class LaneConnection:
 
     def on_client(self, mask: int) -> None:
         """Something about the client's socket has changed."""
+        if mask & ENDED:
+            self._has_ended = True
         if mask & BROKEN:
             self.abort()
         elif self._carriage is None:
@@ -145,7 +158,8 @@ class LaneConnection:
         if not received:
             self.close()
             return
-        self._is_readable = len(received) == READ_BYTES
+        # Edge-triggered: an end that came with these bytes is not told again.
+        self._is_readable = self._has_ended or len(received) == READ_BYTES
         self._input = received
         self._next_request()
 
@@ -161,13 +175,16 @@ class LaneConnection:
             self._leave()
             return
         found = tools.traffic.find(request.host, request.path)
-        wire = None if found is None else tools.traffic.pool.take_watched(found[1])
-        if found is None or wire is None:
+        if found is None:
             self._leave()
             return
-        if request.length and not wire.is_quiet():
+        wire = tools.traffic.pool.take_watched(found[1])
+        if wire is not None and request.length and not wire.is_quiet():
             # A request that may not be sent twice deserves the look.
             tools.traffic.pool.discard(wire)
+            wire = None
+        if wire is None:
+            tools.traffic.not_sent(found[0])
             self._leave()
             return
         if not request.request_id:
@@ -221,8 +238,9 @@ class LaneConnection:
 
     def close(self) -> None:
         """End an idle connection."""
-        self._lane.forget(self)
         self.socket.close()
+        self._lane.connections.pop(self.fd, None)
+        self._lane.reactor.closed(self.fd)
 
     def abort(self) -> None:
         """End the connection visibly, with whatever is under way."""

@@ -18,6 +18,7 @@ Handler: TypeAlias = Callable[[int], None]
 """Takes the epoll mask of what has changed."""
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP
+ENDED: Final = select.EPOLLRDHUP
 WRITABLE: Final = select.EPOLLOUT
 BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT | select.EPOLLET
@@ -48,6 +49,10 @@ class Reactor:
         """Stop watching `fd`; before it is closed, or given to somebody else."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def closed(self, fd: int) -> None:
+        """`fd` was closed, which has ended the watch by itself."""
+        self._handlers.pop(fd, None)
 
     def call_again(self, action: Callable[[], None]) -> None:
         """Go on with `action` after others have had their turn."""

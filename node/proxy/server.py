@@ -1,6 +1,7 @@
 """Accepts clients and gives each a task; the door through which the node uses the proxy."""
 
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -17,7 +18,7 @@ from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
 from node.proxy.traffic import ProxyStats, Traffic
 from node.proxy.upstream import Dial, dial_through
-from node.proxy.wires import Wire, bare_socket
+from node.proxy.wires import Wire
 from orca.errors import AddressInUseError
 from orca.model.ids import AllocationId
 from orca.sources import Clock, Rng
@@ -26,6 +27,8 @@ _log = structlog.get_logger(__name__)
 _CLIENT_WENT_AWAY: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
 _ACCEPT_PAUSE_S: Final = 0.1
 _EXPIRE_INTERVAL_S: Final = 1.0
+_ACCEPTS: Final = 64
+"""Clients that are admitted before others have their turn."""
 _BACKLOG: Final = 1024
 
 
@@ -92,27 +95,33 @@ class ProxyServer:
         self._traffic.check_invariants()
 
     async def _accept_from(self, listener: trio.SocketListener) -> None:
-        while True:
-            await self._make_room()
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                if error.errno not in _CLIENT_WENT_AWAY:
+        with socket.socket(fileno=os.dup(listener.socket.fileno())) as listening:
+            listening.setblocking(False)
+            while True:
+                await self._make_room()
+                await trio.lowlevel.wait_readable(listening)
+                try:
+                    self._accept_some(listening)
+                except OSError as error:
                     # Mostly out of descriptors: trying again at once would only burn the processor.
                     _log.warning("proxy_accept_failed", reason=str(error))
                     self._evict_idle()
                     await trio.sleep(_ACCEPT_PAUSE_S)
-                continue
-            self._admit(stream)
 
-    def _admit(self, stream: trio.SocketStream) -> None:
-        try:
-            peer = _peer_address(stream.socket)
-        except OSError:
-            stream.socket.close()
-            return
-        self._traffic.counters.connections_total += 1
-        self._lane.adopt(bare_socket(stream), peer)
+    def _accept_some(self, listening: socket.socket) -> None:
+        """Admit those who wait, as long as there is room, and not all of a crowd at once. Raises OSError."""
+        for _ in range(min(_ACCEPTS, self._limits.connections_max - self._count())):
+            try:
+                connected, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _CLIENT_WENT_AWAY:
+                    raise
+                continue
+            connected.setblocking(False)
+            self._traffic.counters.connections_total += 1
+            self._lane.adopt(connected, _plain_address(str(address[0])))
 
     def _count(self) -> int:
         return len(self._lane.connections) + self._served_slowly
@@ -163,8 +172,7 @@ class ProxyServer:
             self._lane.expire(trio.current_time())
 
 
-def _peer_address(connected: trio.socket.SocketType) -> str:
-    host = str(connected.getpeername()[0])
+def _plain_address(host: str) -> str:
     return host.removeprefix("::ffff:") if host.startswith("::ffff:") and "." in host else host
 
 

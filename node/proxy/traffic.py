@@ -15,6 +15,7 @@ from node.proxy.heads import RequestHead
 from node.proxy.limits import ProxyLimits
 from node.proxy.queue import RequestQueue
 from node.proxy.routes import Route, RouteTable, Target, build_route_table
+from node.proxy.shares import TurnCounter
 from node.proxy.upstream import UpstreamPool
 from orca.model.ids import AllocationId
 from orca.sources import Clock, Rng
@@ -68,6 +69,7 @@ class Traffic:
         self.counters = ProxyStats()
         self.pool = UpstreamPool(clock, limits)
         self.queue = RequestQueue()
+        self._turns = TurnCounter()
         self._trusted = tuple(trusted)
         self._table = build_route_table(())
         self._in_flight = InFlight()
@@ -78,6 +80,7 @@ class Traffic:
         """Route by `table` from the next try on."""
         self._table = table
         self.pool.keep_only(table.targets())
+        self._turns.keep_only(frozenset(route.service for route in table.routes()))
         wanted = {target.allocation for target in table.targets()}
         for gone in [one for one, exchanges in self._exchanges.items() if not exchanges and one not in wanted]:
             del self._exchanges[gone]
@@ -91,10 +94,18 @@ class Traffic:
         return any(address in network for network in self._trusted)
 
     def find(self, host: str, path: str) -> tuple[Route, Target] | None:
-        """Where to send a request for `host`, normalized, and `path`; None without a route or a ready target."""
+        """Where to send a request for `host`, normalized, and `path`; None without a route or a ready target.
+
+        Whoever does not send it there says so with `not_sent`.
+        """
         route = self._table.find(host, path)
-        target = None if route is None else pick_target(route.targets, self._in_flight.count, self.rng)
+        target = None if route is None else self._pick(route)
         return None if route is None or target is None else (route, target)
+
+    def not_sent(self, route: Route) -> None:
+        """What `find` gave last is not used: the request will ask again."""
+        if route.turns:
+            self._turns.give_back(route.service)
 
     def choose(self, head: RequestHead, tried: Sequence[AllocationId]) -> tuple[Route, Target | None]:
         """Where to send `head` now; no target when nobody is ready, or all were tried.
@@ -104,7 +115,16 @@ class Traffic:
         route = self._table.match(head.host, head.path)
         if route is None:
             raise RefusedRequestError(404, may_keep_alive=not head.has_body)
-        return route, pick_target(route.targets, self._in_flight.count, self.rng, tried)
+        if tried:
+            # Its revision had its turn; now anybody who answers will do.
+            return route, pick_target(route.targets, self._in_flight.count, self.rng, tried)
+        return route, self._pick(route)
+
+    def _pick(self, route: Route) -> Target | None:
+        targets = route.targets
+        if route.turns:
+            targets = route.of_revision[self._turns.next(route.service, route.turns)]
+        return pick_target(targets, self._in_flight.count, self.rng)
 
     async def wait_for_copy(self, head: RequestHead, route: Route, deadline: float) -> bool:
         """Wait until the table has other targets for `head` than `route` had; False when none came in time."""

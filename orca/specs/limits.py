@@ -215,8 +215,8 @@ def _routes(spec: ServiceSpec) -> Iterator[Fault]:
 
 def _route(path: str, route: RouteSpec) -> Iterator[Fault]:
     domain = route.domain
-    if domain is not None and not _DOMAIN.fullmatch(domain):
-        allowed = "a lower-case host name without scheme, port and path, for example example.com"
+    if domain is not None and not _DOMAIN.fullmatch(domain.removeprefix("*.")):
+        allowed = "a lower-case host name without scheme, port and path, for example example.com or *.example.com"
         yield Fault(f"{path}.domain", f"{shown(domain)} is no domain", allowed)
     segments = route.path.split("/")
     if not _URL_PATH.fullmatch(route.path) or "." in segments or ".." in segments or "//" in route.path:

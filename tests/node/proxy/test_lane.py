@@ -6,10 +6,12 @@ The first request of a route takes the long way, since nothing is connected yet;
 import hashlib
 import random
 
+import msgspec
 import pytest
 import trio
 
 from node.proxy.limits import ProxyLimits
+from orca.model.ids import SpecRevision
 from tests.node.proxy.proxy_world import OK, Handler, Peer, World, length_of, proxy_world, until
 from tests.node.proxy.test_server import CLOSING_GET, GET
 
@@ -198,3 +200,35 @@ async def test_plain_and_odd_requests_may_be_pipelined_in_any_order() -> None:
         assert positions == sorted(positions)
         assert answers.endswith(b"\r\n\r\n/")
         assert world.proxy.stats().requests == len(kinds) + 1
+
+
+async def test_any_hundred_requests_are_shared_out_exactly_as_the_weights_say() -> None:
+    """Whichever way each goes: new connections, kept ones, and tables that are swapped meanwhile."""
+    async with proxy_world() as world:
+        old, new = await world.upstream(name="old"), await world.upstream(name="new")
+        targets = (
+            msgspec.structs.replace(old.target, revision=SpecRevision(1)),
+            msgspec.structs.replace(new.target, revision=SpecRevision(2)),
+        )
+        clients = [await world.client() for _ in range(4)]
+        taken: list[int] = []
+        for number in range(130):
+            if number % 7 == 0:
+                world.route(*targets, weights={SpecRevision(1): 93, SpecRevision(2): 7})
+            before = new.received.count(b"GET")
+            client = clients[number % 4]
+            await client.send(GET if number % 3 else GET.replace(b"\r\n\r\n", b"\r\nTE: trailers\r\n\r\n"))
+            assert (await client.answer()).endswith(b"ok")
+            taken.append(new.received.count(b"GET") - before)
+        assert all(sum(taken[start : start + 100]) == 7 for start in range(31)), taken
+
+
+async def test_a_client_that_ends_its_half_with_its_request_is_answered_and_then_closed() -> None:
+    async with proxy_world() as world:
+        await world.serve_by()
+        client = await warm(world)
+        await client.send(GET)
+        await client.stream.send_eof()
+        with trio.fail_after(5):
+            assert (await client.rest()).endswith(b"ok")
+        await until(lambda: world.proxy.stats().connections == 0)

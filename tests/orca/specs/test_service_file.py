@@ -370,3 +370,9 @@ def test_how_long_requests_wait_for_a_copy_is_set_by_the_service() -> None:
     problem = _problem('[service.ingress]\nqueue_timeout = "10m"')
     assert problem.line == 5
     assert "300 s" in problem.message + problem.allowed
+
+
+def test_a_domain_may_begin_with_a_wildcard_and_only_there() -> None:
+    assert _one('port = 80\ndomain = "*.example.com"').routes == (RouteSpec(domain="*.example.com"),)
+    for wrong in ("*", "a.*.org", "*a.org", "*.*.org"):
+        assert "is no domain" in _problem(f'port = 80\ndomain = "{wrong}"').message
