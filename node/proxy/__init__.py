@@ -35,6 +35,9 @@ While no copy of a service is ready, requests for it wait (`queue`): up to the s
 `queue_timeout_s`, then 503 with Retry-After. Where every copy refuses connections, one has mostly just died, and a
 request waits a second for the table to say so. A service that is stopped or scaled to nothing answers 503 at once.
 
+Before a copy stops, its node asks all that live to let go of it (`farewell`): each answers when its table has no such
+target and again when none of its requests is left there. Then the copy may stop without one request failing.
+
 What may be tried again: a connect that failed, always and on another target; a
 request without a body and with an idempotent method whose connection died before the
 first byte of an answer. Nothing else, since it may have had its effect.

@@ -84,6 +84,10 @@ class ProxyServer:
         """
         return await self._traffic.drain(allocation, timeout_s)
 
+    async def wait_unrouted(self, allocation: AllocationId) -> None:
+        """Return when the table has no target of `allocation`."""
+        await self._traffic.wait_unrouted(allocation)
+
     def stats(self) -> ProxyStats:
         """The counters of this moment; the caller may keep the object."""
         stats = self._traffic.stats()

@@ -72,6 +72,8 @@ class Traffic:
         self._turns = TurnCounter()
         self._trusted = tuple(trusted)
         self._table = build_route_table(())
+        self._routed: frozenset[AllocationId] = frozenset()
+        self._table_changed = trio.Event()
         self._in_flight = InFlight()
         self._exchanges: dict[AllocationId, dict[int, Cancellable]] = {}
         self._emptied: dict[AllocationId, trio.Event] = {}
@@ -81,9 +83,11 @@ class Traffic:
         self._table = table
         self.pool.keep_only(table.targets())
         self._turns.keep_only(frozenset(route.service for route in table.routes()))
-        wanted = {target.allocation for target in table.targets()}
-        for gone in [one for one, exchanges in self._exchanges.items() if not exchanges and one not in wanted]:
+        self._routed = frozenset(target.allocation for target in table.targets())
+        for gone in [one for one, exchanges in self._exchanges.items() if not exchanges and one not in self._routed]:
             del self._exchanges[gone]
+        self._table_changed.set()
+        self._table_changed = trio.Event()
         self.queue.table_changed()
 
     def is_trusted(self, peer: str) -> bool:
@@ -161,6 +165,11 @@ class Traffic:
             emptied = self._emptied.pop(allocation, None)
             if emptied is not None:
                 emptied.set()
+
+    async def wait_unrouted(self, allocation: AllocationId) -> None:
+        """Return when the table has no target of `allocation`."""
+        while allocation in self._routed:
+            await self._table_changed.wait()
 
     async def drain(self, allocation: AllocationId, timeout_s: float) -> int:
         """Wait until nothing is in flight to `allocation`; after `timeout_s` cut the rest off.
