@@ -253,8 +253,11 @@ class Carriage:
 
     def _move_some(self) -> bool:
         """Take some of the body from the target; False when it has to be waited for. Raises BadBodyError."""
-        if self._pipe is not None or (self._chunks is None and self._left > SPLICE_FROM_BYTES):
-            return self._splice()
+        if self._pipe is None and self._chunks is None and self._left > SPLICE_FROM_BYTES:
+            self._pipe = self._tools.pipes.take()
+            self._may_hold_more = True
+        if self._pipe is not None:
+            return self._splice(self._pipe)
         try:
             received = self._wire.socket.recv(READ_BYTES)
         except BlockingIOError:
@@ -288,12 +291,8 @@ class Carriage:
             self._is_reusable = self._is_reusable and not self._answer
         self._output = output
 
-    def _splice(self) -> bool:
+    def _splice(self, pipe: Pipe) -> bool:
         """Let the kernel move bytes from the target to the client. Raises BadBodyError."""
-        if self._pipe is None:
-            self._pipe = self._tools.pipes.take()
-            self._may_hold_more = True
-        pipe = self._pipe
         if not pipe.held:
             try:
                 taken = pipe.fill_from(self._wire.socket.fileno(), self._left)

@@ -45,9 +45,14 @@ class PipePool:
     def __init__(self) -> None:
         self._kept: list[Pipe] = []
 
-    def take(self) -> Pipe:
-        """An empty pipe. Raises OSError when the process may open no more files."""
-        return self._kept.pop() if self._kept else Pipe()
+    def take(self) -> Pipe | None:
+        """An empty pipe; None when the process may open no more files, so that the body has to be copied."""
+        if self._kept:
+            return self._kept.pop()
+        try:
+            return Pipe()
+        except OSError:
+            return None
 
     def put(self, pipe: Pipe) -> None:
         """Keep `pipe`, or close it when it is not empty or enough are kept."""

@@ -3,6 +3,7 @@
 The first request of a route takes the long way, since nothing is connected yet; so each test warms up with one.
 """
 
+import errno
 import hashlib
 import random
 
@@ -54,6 +55,22 @@ async def test_a_long_body_arrives_byte_for_byte() -> None:
             body = await client.exactly(length_of(head))
             assert hashlib.sha256(body).digest() == hashlib.sha256(BIG).digest()
         assert len(upstream.connections) == 1
+
+
+async def test_a_long_body_is_copied_when_there_are_no_files_left_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_flags: int) -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def big(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG)
+
+    monkeypatch.setattr("node.proxy.pipes.os.pipe2", refuse)
+    async with proxy_world() as world:
+        await world.serve_by(after_warming_up(big))
+        client = await warm(world)
+        await client.send(GET)
+        assert await client.exactly(length_of(await client.head())) == BIG
 
 
 async def test_chunks_are_decoded_strictly_and_arrive_whole() -> None:
