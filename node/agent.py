@@ -48,6 +48,7 @@ from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
 from node.mesh.driver import Handler, Mesh, MeshAddress
 from node.mesh.purpose import Purpose
+from node.proxy.farewell import Farewells
 from node.proxy.remote import RemoteInstances
 from node.proxy.server import ProxyServer, open_listeners
 from node.reconciler.driver import ReconcilerDriver
@@ -256,6 +257,9 @@ class _Agent:
         self._membership.members_changed = self._wiring.decided.ring
         self._remote = RemoteInstances(self._mesh, self._wiring.endpoint)
         self._proxy.reach_other_nodes(self._remote.dial)
+        self._farewells = self._wiring.farewells = Farewells(
+            self._mesh, self._proxy.wait_unrouted, self._proxy.drain, others=self._other_nodes
+        )
         self._secrets = Secrets(
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
         )
@@ -361,6 +365,7 @@ class _Agent:
             Purpose.SECRETS: self._secrets.sharing.serve,
             Purpose.DOCTOR: self._doctor.serve,
             Purpose.FACTS: self._membership.serve_facts,
+            Purpose.FAREWELL: self._farewells.serve,
         }
         handlers |= share_images(self._docker, self._mesh, lambda: self._replica.state, self._other_nodes)
         carrier = FactCarrier(self._mesh.connect, self._rng())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
-from orca.model.allocation import AllocationStatus, DesiredStatus
+from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus
 from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.spec import Protocol
 
@@ -27,14 +27,21 @@ def routed_services(
             and status is not None
             and status.is_ready
         ):
-            targets[allocation.service] += _targets(status, own)
+            targets[allocation.service] += _targets(allocation, status, own)
     return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
 
 
-def _targets(status: AllocationStatus, own: NodeId) -> list[Target]:
+def _targets(allocation: Allocation, status: AllocationStatus, own: NodeId) -> list[Target]:
     node = None if status.node == own else status.node
     return [
-        Target(allocation=status.allocation, node=node, port=one.port, host=one.host, host_port=one.host_port)
+        Target(
+            allocation=status.allocation,
+            revision=allocation.revision,
+            node=node,
+            port=one.port,
+            host=one.host,
+            host_port=one.host_port,
+        )
         for one in status.endpoints
         if one.protocol is Protocol.TCP
     ]
@@ -47,4 +54,6 @@ def _routed(record: ServiceRecord, targets: list[Target]) -> RoutedService:
         main_port=record.spec.main_port,
         targets=tuple(targets),
         drain_timeout_s=record.spec.drain_timeout_s,
+        queue_timeout_s=record.spec.ingress.queue_timeout_s if record.replicas else 0.0,
+        queue_max=record.spec.ingress.queue_max,
     )

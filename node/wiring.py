@@ -24,6 +24,7 @@ from node.health.verdict import BecameReady, BecameUnready, HealthTransition, Li
 from node.history import Happening, happenings
 from node.ingress import routed_services
 from node.membership import Membership
+from node.proxy.farewell import Farewells
 from node.proxy.routes import build_route_table
 from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
@@ -60,7 +61,7 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica`, `reconciler`, `membership`, `contents`, `recovery` and `secrets` are set by the agent before
+    `replica`, `reconciler`, `membership`, `contents`, `recovery`, `secrets` and `farewells` are set by the agent before
     anything runs: they need this object to be made.
     """
 
@@ -70,6 +71,7 @@ class Wiring:
     contents: ContentSharing
     recovery: Recovery
     secrets: SecretValues
+    farewells: Farewells
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -226,9 +228,11 @@ class Wiring:
         )
 
     async def drain(self, assignment: Assignment, timeout_s: float) -> None:
-        """Return when no request is on its way to the copy any more, or time is over."""
+        """Return when no node has a request on its way to the copy any more, or time is over."""
         self.route()
-        cut_off = await self._proxy.drain(assignment.allocation.id, timeout_s)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.farewells.ask_all, assignment.allocation.id, timeout_s)
+            cut_off = await self._proxy.drain(assignment.allocation.id, timeout_s)
         if cut_off:
             allocation = assignment.allocation
             name = f"{display_name(allocation.service)}.{allocation.slot + 1}"

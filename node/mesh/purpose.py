@@ -20,6 +20,7 @@ class Purpose(enum.Enum):
     SECRETS = "secrets"
     DOCTOR = "doctor"
     FACTS = "facts"
+    FAREWELL = "farewell"
 
     @property
     def priority(self) -> Priority:

@@ -21,11 +21,9 @@ def pick_target(
     """
     candidates = [target for target in targets if target.allocation not in tried] if tried else targets
     count = len(candidates)
-    if count == 0:
-        return None
+    if count < 2:
+        return candidates[0] if candidates else None
     first = min(int(rng.random() * count), count - 1)
-    if count == 1:
-        return candidates[first]
     other = min(int(rng.random() * (count - 1)), count - 2)
     second = other + 1 if other >= first else other
     one, two = candidates[first], candidates[second]

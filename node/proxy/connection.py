@@ -1,11 +1,13 @@
-"""One client's connection: requests in order, until somebody ends it."""
+"""One request of a client, the long way: its head read and judged, then carried, or refused with a page."""
 
+import socket
 from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
 import trio
 
+from node.proxy.carriage import Handover
 from node.proxy.exchange import Exchange
 from node.proxy.faults import (
     BadHeadError,
@@ -21,35 +23,44 @@ from node.proxy.wires import Wire
 
 
 class ClientConnection:
-    """Reads requests from `stream` and has them answered, one after the other.
+    """Has one request of a client answered, the long way. `received` is what the client has sent already.
 
-    While it waits for the first byte of a request it is idle, and `idle_scope` may be
-    cancelled to make room for another client; at any other time that is None.
+    With `handover` the first request in it is on its way to a target.
     """
 
-    def __init__(self, traffic: Traffic, stream: trio.SocketStream, peer: str) -> None:
-        self.idle_scope: trio.CancelScope | None = None
+    def __init__(
+        self, traffic: Traffic, connected: socket.socket, peer: str, received: bytes, handover: Handover | None
+    ) -> None:
         self._traffic = traffic
         self._limits = traffic.limits
-        self._wire = Wire(stream, ClientGoneError, traffic.limits.stall_timeout_s)
+        self._wire = Wire(connected, ClientGoneError, traffic.limits.stall_timeout_s)
+        self._wire.buffer += received
         self._peer = peer
+        self._handover = handover
         self._exchange: Exchange | None = None
 
-    async def run(self) -> None:
-        """Serve until the end; the connection is closed whatever happens."""
+    async def run(self) -> bytes | None:
+        """What the client has sent after its request when another one may follow; None when the connection is over.
+
+        It is closed then, and whenever this raises.
+        """
+        rest: bytes | None = None
         try:
-            while await self._serve_one():
-                pass
-            await self._wire.close_gently(self._limits.linger_timeout_s)
+            if await self._serve_one():
+                rest = bytes(self._wire.buffer)
+            else:
+                await self._wire.close_gently(self._limits.linger_timeout_s)
         except ClientGoneError:
             pass  # Nobody is left to tell.
         except UpstreamLostError:
             # Part of an answer is out: only the reset below says that the rest will not come.
             self._traffic.counters.broken += 1
         finally:
-            if self._exchange is not None and self._exchange.has_answered:
-                self._wire.reset()
-            self._wire.close()
+            if rest is None:
+                if self._exchange is not None and self._exchange.has_answered:
+                    self._wire.reset()
+                self._wire.close()
+        return rest
 
     async def _serve_one(self) -> bool:
         """Answer the next request; True when another may follow.
@@ -58,7 +69,7 @@ class ClientConnection:
         """
         judge = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes_max)
         if not await self._has_more():
-            return False
+            return True
         try:
             head = await self._read_head(judge)
         except RefusedRequestError as error:
@@ -66,8 +77,10 @@ class ClientConnection:
             await self._refuse(h11.Connection(h11.SERVER), error, None, self._traffic.fresh_request_id())
             return False
         self._traffic.counters.requests += 1
-        request_id = sane_request_id(head) or self._traffic.fresh_request_id()
+        begun = self._handover
+        request_id = begun.request_id if begun else sane_request_id(head) or self._traffic.fresh_request_id()
         exchange = Exchange(self._traffic, self._wire, judge, head, peer=self._peer, request_id=request_id)
+        exchange.handover = begun
         self._exchange = exchange
         try:
             may_continue = await exchange.run()
@@ -85,26 +98,13 @@ class ClientConnection:
         return may_continue
 
     async def _has_more(self) -> bool:
-        """Wait for the first byte of the next request; False when the client is done."""
+        """Whether a request has begun; one empty line before it is forgiven (RFC 9112 §2.2)."""
         buffer = self._wire.buffer
-        if not buffer and not await self._wait_idle():
-            return False
         if buffer == b"\r":
             await self._wire.fill(self._limits.header_timeout_s)
         if buffer[:2] == b"\r\n":
-            # One empty line before a request is forgiven (RFC 9112 §2.2).
             del buffer[:2]
-            return bool(buffer) or await self._wait_idle()
-        return True
-
-    async def _wait_idle(self) -> bool:
-        with trio.CancelScope() as scope:
-            self.idle_scope = scope
-            try:
-                return await self._wire.fill(self._limits.idle_timeout_s)
-            finally:
-                self.idle_scope = None
-        raise ClientGoneError("the connection was closed to make room")
+        return bool(buffer)
 
     async def _read_head(self, judge: h11.Connection) -> RequestHead:
         """The next request's head, accepted by the strict reading and by h11."""

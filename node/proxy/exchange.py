@@ -1,9 +1,12 @@
 """One request carried to a target and its answer carried back."""
 
+import math
+
 import h11
 import trio
 
 from node.proxy.bodies import LAST_CHUNK, BodyReader, encode_chunk, make_reader
+from node.proxy.carriage import Handover
 from node.proxy.faults import (
     BadBodyError,
     BadHeadError,
@@ -40,6 +43,8 @@ class Exchange:
         self, traffic: Traffic, client: Wire, judge: h11.Connection, head: RequestHead, *, peer: str, request_id: bytes
     ) -> None:
         self.has_answered = False
+        self.handover: Handover | None = None
+        """Set when the request is on its way already: where it went."""
         self._traffic = traffic
         self._limits = traffic.limits
         self._client = client
@@ -53,6 +58,7 @@ class Exchange:
         self._upload_failure: RefusedRequestError | ClientGoneError | None = None
         self._head_scope = trio.CancelScope()
         self._watch_scope = trio.CancelScope()
+        self._queue_deadline = math.inf
 
     @property
     def is_request_read(self) -> bool:
@@ -62,16 +68,22 @@ class Exchange:
     async def run(self) -> bool:
         """Try targets until one answers; True when the client may send another request.
 
+        While no copy is ready, or every one refuses connections, the request waits for a change.
+
         Raises RefusedRequestError (404, 503, or a malformed body), UpstreamLostError and
         ClientGoneError.
         """
         tried: list[AllocationId] = []
         failure: UpstreamLostError | None = None
         while len(tried) < self._limits.attempts_max:
-            route, target = self._traffic.choose(self._head, tried)
+            begun = self.handover
+            route, target = (begun.route, begun.target) if begun else self._traffic.choose(self._head, tried)
             if target is None:
-                break
-            if tried:
+                if not await self._wait_for_copy(route):
+                    break
+                tried.clear()
+                continue
+            if failure is not None:
                 self._traffic.counters.retries += 1
             tried.append(target.allocation)
             with self._traffic.serving(target.allocation) as scope:
@@ -85,11 +97,37 @@ class Exchange:
             assert failure is not None, "an attempt ended without an answer and without a reason"
             if not failure.is_unsent and not (failure.is_silent and is_replayable(self._head)):
                 break
-        assert failure is not None, "no target was tried, yet the route has some"
+        if failure is None:
+            raise RefusedRequestError(503, may_keep_alive=not self._head.has_body)
         raise failure
 
+    async def _wait_for_copy(self, route: Route) -> bool:
+        """Wait for a copy that may take the request; False when there is none in time.
+
+        Copies that refuse connections have mostly just died, and the table will say so in a moment. Raises
+        ClientGoneError when the client leaves meanwhile.
+        """
+        patience_s = min(route.queue_timeout_s, self._limits.refused_patience_s if route.targets else math.inf)
+        self._queue_deadline = min(self._queue_deadline, trio.current_time() + route.queue_timeout_s)
+        deadline = min(self._queue_deadline, trio.current_time() + patience_s)
+        has_copy = has_left = False
+
+        async def watch() -> None:
+            nonlocal has_left
+            await self._client.wait_reset()
+            has_left = True
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            has_copy = await self._traffic.wait_for_copy(self._head, route, deadline)
+            nursery.cancel_scope.cancel()
+        if has_left:
+            raise self._client.left()
+        return has_copy
+
     async def _through(self, route: Route, target: Target) -> bool:
-        wire = self._traffic.pool.take(target)
+        wire = self.handover.wire if self.handover else self._traffic.pool.take(target)
         if wire is not None:
             try:
                 return await self._converse(wire, route, target)
@@ -120,6 +158,10 @@ class Exchange:
         pilot = h11.Connection(h11.CLIENT)
         self._head_scope, self._watch_scope = trio.CancelScope(), trio.CancelScope()
         payload = self._request_bytes(pilot, route, target)
+        begun, self.handover = self.handover, None
+        if begun is not None:
+            self._buffered_body()  # it went out with the head
+            return await self._send_then_relay(wire, pilot, begun.unsent, begun.waited_s)
         if self._head.expects_continue and self._head.has_body:
             await wire.send(payload)
             early = await self._await_continue(wire, pilot)
@@ -174,7 +216,7 @@ class Exchange:
         await self._client.send(_CONTINUE)
         return None
 
-    async def _send_then_relay(self, wire: Wire, pilot: h11.Connection, payload: bytes) -> bool:
+    async def _send_then_relay(self, wire: Wire, pilot: h11.Connection, payload: bytes, waited_s: float = 0.0) -> bool:
         self._is_uploaded = True
         send_failure: UpstreamLostError | None = None
         try:
@@ -182,7 +224,7 @@ class Exchange:
         except UpstreamLostError as error:
             # It may have answered before it stopped listening.
             send_failure = error
-        self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s
+        self._head_scope.deadline = trio.current_time() + self._limits.response_timeout_s - waited_s
         wire.partner = self._client  # nobody reads it until the answer is out
         answer = await self._wait_for_answer(wire, pilot)
         return await self._relay_answer(wire, answer) and send_failure is None

@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from node.proxy.heads import Field, Framing, RequestHead, ResponseHead
+from node.proxy.heads import Field, Framing, RequestHead, ResponseHead, spelled_plainly
 
-_HOP_BY_HOP: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -22,7 +22,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 """RFC 9110 §7.6.1; the two framing fields are written anew from what was understood."""
-_SAID_BY_PROXIES: Final = frozenset(
+SAID_BY_PROXIES: Final = frozenset(
     {
         b"forwarded",
         b"x-forwarded",
@@ -38,10 +38,9 @@ _SAID_BY_PROXIES: Final = frozenset(
         b"x-request-id",
     }
 )
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
-_PUNCTUATION: Final = re.compile(rb"[^a-z0-9]")
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_BODY_USUAL: Final = frozenset({b"POST", b"PUT", b"PATCH"})
+BODY_USUAL: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
 def is_replayable(head: RequestHead) -> bool:
@@ -54,13 +53,13 @@ def may_reuse_after(head: RequestHead) -> bool:
 
     A program that ignores the body of a GET would take it for the next request.
     """
-    return not head.has_body or head.method in _BODY_USUAL
+    return not head.has_body or head.method in BODY_USUAL
 
 
 def sane_request_id(head: RequestHead) -> bytes:
     """The client's own request id when it is short and plain, else empty."""
     value = head.first(b"x-request-id")
-    return value if _REQUEST_ID.fullmatch(value) else b""
+    return value if REQUEST_ID.fullmatch(value) else b""
 
 
 def request_fields(
@@ -72,11 +71,11 @@ def request_fields(
     continued when `is_trusted`. `prefix` is what `strip_path` cut off, else empty. `host`
     stands in where an HTTP/1.0 client named none.
     """
-    cut = _HOP_BY_HOP | {b"host", b"expect"} | set(head.listed)
+    cut = HOP_BY_HOP | {b"host", b"expect"} | set(head.listed)
     fields: list[Field] = [(b"Host", (head.host or host).encode("ascii"))]
     for name, value in head.fields:
         lower = name.lower()
-        if lower in cut or _PUNCTUATION.sub(b"-", lower) in _SAID_BY_PROXIES:
+        if lower in cut or spelled_plainly(lower) in SAID_BY_PROXIES:
             continue
         fields.append((name, value))
     chain = peer.encode("ascii")
@@ -109,7 +108,7 @@ def response_fields(head: ResponseHead, request: RequestHead, *, request_id: byt
     A body of unknown length becomes chunked for HTTP/1.1 and ends with the connection
     for HTTP/1.0. The Content-Length of an answer without a body (HEAD, 304) stays.
     """
-    cut = _HOP_BY_HOP | set(head.listed)
+    cut = HOP_BY_HOP | set(head.listed)
     fields = [(name, value) for name, value in head.fields if name.lower() not in cut]
     length = next((value for name, value in head.fields if name.lower() == b"content-length"), None)
     if head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):

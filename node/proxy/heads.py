@@ -28,7 +28,7 @@ _BRACKETED: Final = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\]")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)(.*)")
 _PUNCTUATION: Final = re.compile(rb"[^a-z0-9]")
 
-_FRAMING_FIELDS: Final = frozenset(
+FRAMING_FIELDS: Final = frozenset(
     {b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade", b"expect", b"te", b"trailer"}
 )
 _UNLISTABLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
@@ -193,8 +193,8 @@ def parse_response_head(raw: bytes, method: bytes, lines_max: int = 200) -> Resp
 
 def check_trailer_line(line: bytes) -> None:
     """Raises BadHeadError when `line` may not stand in a trailer section (RFC 9110 §6.5.1)."""
-    name, _ = _parse_field(line)
-    if _PUNCTUATION.sub(b"-", name.lower()) in _FRAMING_FIELDS:
+    name, _ = parse_field(line)
+    if spelled_plainly(name) in FRAMING_FIELDS:
         raise BadHeadError("A trailer names a framing field.")
 
 
@@ -207,15 +207,15 @@ def _split_lines(raw: bytes) -> list[bytes]:
 def _parse_fields(lines: list[bytes], lines_max: int) -> tuple[Field, ...]:
     if len(lines) > lines_max:
         raise BadHeadError("There are too many fields.", 431)
-    fields = tuple(_parse_field(line) for line in lines)
+    fields = tuple(parse_field(line) for line in lines)
     for name, _ in fields:
-        lower = name.lower()
-        if lower not in _FRAMING_FIELDS and _PUNCTUATION.sub(b"-", lower) in _FRAMING_FIELDS:
+        if name.lower() not in FRAMING_FIELDS and spelled_plainly(name) in FRAMING_FIELDS:
             raise BadHeadError("A field name looks like a framing field but is another.")
     return fields
 
 
-def _parse_field(line: bytes) -> Field:
+def parse_field(line: bytes) -> Field:
+    """The name and the value in one field line. Raises BadHeadError when two parsers could read it differently."""
     if line[:1] in (b" ", b"\t"):
         raise BadHeadError("A field is folded over two lines.")
     name, colon, value = line.partition(b":")
@@ -224,6 +224,11 @@ def _parse_field(line: bytes) -> Field:
     if _VALUE_BAD.search(value):
         raise BadHeadError("A field value holds a forbidden byte.")
     return name, value.strip(b" \t")
+
+
+def spelled_plainly(name: bytes) -> bytes:
+    """A field's name in lower case with a dash for whatever is neither letter nor digit: what CGI makes equal."""
+    return _PUNCTUATION.sub(b"-", name.lower())
 
 
 def _values(fields: tuple[Field, ...], name: bytes) -> list[bytes]:
@@ -317,13 +322,14 @@ def _request_host(fields: tuple[Field, ...], authority: bytes, *, is_old: bool) 
     if not values and not is_old:
         raise BadHeadError("There is no Host field.")
     for name in (*values, *((authority,) if authority else ())):
-        _check_host(name)
+        check_host(name)
     if authority:
         return authority.decode("ascii")
     return values[0].decode("ascii") if values else ""
 
 
-def _check_host(host: bytes) -> None:
+def check_host(host: bytes) -> None:
+    """Raises BadHeadError when `host` is no name or address, with or without a port."""
     if host.startswith(b"["):
         literal, bracket, rest = host.partition(b"]")
         match = _BRACKETED.fullmatch(literal + bracket)

@@ -21,6 +21,8 @@ class ProxyLimits(msgspec.Struct, frozen=True, kw_only=True):
     `upstream_idle_timeout_s`: a kept connection to a workload; below the 5 s after
     which the shortest-tempered common servers close theirs.
     `upstream_idle_max`: kept connections to one target.
+    `refused_patience_s`: how long a request waits for news when every copy refuses connections; longer than the
+    death of one takes to be known.
     `attempts_max`: targets tried for one request.
     `connections_max`: clients at once; each costs two descriptors and about 50 KiB.
     `linger_timeout_s`: how long we read on after our last byte, so that a reset does not
@@ -40,6 +42,7 @@ class ProxyLimits(msgspec.Struct, frozen=True, kw_only=True):
     tunnel_idle_timeout_s: float = 3600.0
     upstream_idle_timeout_s: float = 4.0
     upstream_idle_max: int = 64
+    refused_patience_s: float = 1.0
     attempts_max: int = 3
     connections_max: int = 4096
     linger_timeout_s: float = 2.0

@@ -5,14 +5,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from orca.model.ids import AllocationId, NodeId, ServiceId
+from node.proxy.shares import turns_of
+from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
 from orca.model.spec import RouteSpec
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A ready instance: its `port` is reached at `host`:`host_port` on its own node; `node` None is this one."""
+    """A ready instance of `revision`: its `port` is at `host`:`host_port` on its own node; `node` None is this one."""
 
     allocation: AllocationId
+    revision: SpecRevision = SpecRevision(0)
     node: NodeId | None = None
     port: int
     host: str
@@ -22,27 +24,37 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class RoutedService(msgspec.Struct, frozen=True, kw_only=True):
     """A service with routes and those of its instances that are ready now.
 
-    `main_port` is meant by routes that name none; None when the service has no port.
+    `main_port` is meant by routes that name none; None when the service has no port. `weights` says how many
+    percent of the requests go to each revision; without any, all targets are equal. While no instance is ready, up
+    to `queue_max` requests wait for one, each for `queue_timeout_s`.
     """
 
     service: ServiceId
     routes: tuple[RouteSpec, ...]
     main_port: int | None
     targets: tuple[Target, ...] = ()
+    weights: dict[SpecRevision, int] = {}
     drain_timeout_s: float = 10.0
+    queue_timeout_s: float = 0.0
+    queue_max: int = 0
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Where one domain and path prefix goes. No `targets`: the service is known, nobody is ready.
 
-    `prefix` has no slash at its end; the root is the empty string.
+    `prefix` has no slash at its end; the root is the empty string. Where revisions have weights, `turns` says which of
+    them takes each of so many requests, and `of_revision` has their targets; otherwise both are empty.
     """
 
     service: ServiceId
     prefix: str
     strip_path: bool = False
     targets: tuple[Target, ...] = ()
+    turns: tuple[SpecRevision, ...] = ()
+    of_revision: dict[SpecRevision, tuple[Target, ...]] = {}
     drain_timeout_s: float = 10.0
+    queue_timeout_s: float = 0.0
+    queue_max: int = 0
 
     def forwarded_target(self, target: str) -> str:
         """The origin-form `target` as the workload sees it, cut if the route strips."""
@@ -65,24 +77,42 @@ class _Segment:
 class RouteTable:
     """All routes of the node; never changed after `build_route_table` made it."""
 
-    __slots__ = ("_any_domain", "_domains", "_targets", "revision")
+    __slots__ = ("_any_domain", "_domains", "_has_wildcards", "_targets", "revision")
 
     def __init__(self, revision: int, domains: dict[str, _Segment], any_domain: _Segment) -> None:
         self.revision = revision
         self._domains = domains
+        self._has_wildcards = any(name.startswith("*.") for name in domains)
         self._any_domain = any_domain
         self._targets = tuple(sorted({t for route in self.routes() for t in route.targets}, key=_target_order))
 
     def match(self, host: str, path: str) -> Route | None:
         """The route for a request to `host` (as in a Host field) and `path` (no query).
 
-        A domain beats any domain, then the longest prefix of whole segments wins. None
-        when nothing fits. Costs the length of the path, whatever the number of routes.
+        A domain beats `*.domain`, of which the closest beats the others, and both beat any domain; then the longest
+        prefix of whole segments wins. None when nothing fits. Costs the length of both, whatever the number of routes.
         """
+        return self.find(normalize_host(host), path)
+
+    def find(self, host: str, path: str) -> Route | None:
+        """The same for a `host` that is normalized already."""
         segments = path[1:].split("/")
-        tree = self._domains.get(normalize_host(host))
+        tree = self._domains.get(host)
         found = None if tree is None else _longest(tree, segments)
+        if found is None and self._has_wildcards:
+            found = self._find_wildcard(host, segments)
         return found if found is not None else _longest(self._any_domain, segments)
+
+    def _find_wildcard(self, host: str, segments: list[str]) -> Route | None:
+        """The route of the closest `*.domain` above `host` that has one for the path."""
+        _, dot, parent = host.partition(".")
+        while dot:
+            tree = self._domains.get(f"*.{parent}")
+            found = None if tree is None else _longest(tree, segments)
+            if found is not None:
+                return found
+            _, dot, parent = parent.partition(".")
+        return None
 
     def targets(self) -> tuple[Target, ...]:
         """Every target that some route leads to, each once, in a fixed order."""
@@ -164,12 +194,19 @@ def build_route_table(services: Iterable[RoutedService], revision: int = 0) -> R
 
 def _route_of(service: RoutedService, spec: RouteSpec) -> Route:
     port = spec.port if spec.port is not None else service.main_port
+    targets = tuple(sorted((t for t in service.targets if t.port == port), key=_target_order))
+    sharing = {t.revision for t in targets if service.weights.get(t.revision, 0) > 0}
+    turns = turns_of({revision: service.weights[revision] for revision in sorted(sharing)}) if sharing else ()
     return Route(
         service=service.service,
         prefix=normalize_prefix(spec.path),
         strip_path=spec.strip_path,
-        targets=tuple(sorted((t for t in service.targets if t.port == port), key=_target_order)),
+        targets=targets,
+        turns=turns,
+        of_revision={revision: tuple(t for t in targets if t.revision == revision) for revision in sorted(sharing)},
         drain_timeout_s=service.drain_timeout_s,
+        queue_timeout_s=service.queue_timeout_s,
+        queue_max=service.queue_max,
     )
 
 

@@ -1,6 +1,7 @@
 """Accepts clients and gives each a task; the door through which the node uses the proxy."""
 
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -9,11 +10,15 @@ from typing import Final
 import structlog
 import trio
 
+from node.proxy.carriage import Handover
 from node.proxy.connection import ClientConnection
+from node.proxy.faults import ClientGoneError
+from node.proxy.lane import Lane
 from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
 from node.proxy.traffic import ProxyStats, Traffic
 from node.proxy.upstream import Dial, dial_through
+from node.proxy.wires import Wire
 from orca.errors import AddressInUseError
 from orca.model.ids import AllocationId
 from orca.sources import Clock, Rng
@@ -22,6 +27,8 @@ _log = structlog.get_logger(__name__)
 _CLIENT_WENT_AWAY: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
 _ACCEPT_PAUSE_S: Final = 0.1
 _EXPIRE_INTERVAL_S: Final = 1.0
+_ACCEPTS: Final = 64
+"""Clients that are admitted before others have their turn."""
 _BACKLOG: Final = 1024
 
 
@@ -38,8 +45,11 @@ class ProxyServer:
         self._limits = limits if limits is not None else ProxyLimits()
         trusted = [ip_network(network) for network in trusted_networks]
         self._traffic = Traffic(clock, rng, self._limits, trusted)
-        self._connections: dict[int, ClientConnection] = {}
+        self._lane = Lane(self._traffic, self._leave_lane, self._linger)
+        self._nursery: trio.Nursery | None = None
+        self._served_slowly = 0
         self._has_room = trio.Event()
+        self._stirred = trio.Event()
 
     def reach_other_nodes(self, dial: Dial) -> None:
         """Targets on other nodes are reached by `dial` from now on."""
@@ -51,12 +61,15 @@ class ProxyServer:
         """Accept on `listeners` until cancelled; closes them and every connection at its end."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._lane.reactor.run)
                 nursery.start_soon(self._expire_idle)
                 for listener in listeners:
-                    nursery.start_soon(self._accept_from, listener, nursery)
+                    nursery.start_soon(self._accept_from, listener)
                 task_status.started()
         finally:
-            self._traffic.pool.close()
+            self._nursery = None
+            self._lane.close()
             for listener in listeners:
                 listener.socket.close()
 
@@ -72,74 +85,108 @@ class ProxyServer:
         """
         return await self._traffic.drain(allocation, timeout_s)
 
+    async def wait_unrouted(self, allocation: AllocationId) -> None:
+        """Return when the table has no target of `allocation`."""
+        await self._traffic.wait_unrouted(allocation)
+
     def stats(self) -> ProxyStats:
         """The counters of this moment; the caller may keep the object."""
         stats = self._traffic.stats()
-        stats.connections = len(self._connections)
+        stats.connections = self._count()
         return stats
 
     def check_invariants(self) -> None:
         """Raises AssertionError when the books do not balance."""
         self._traffic.check_invariants()
 
-    async def _accept_from(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
-        while True:
-            await self._make_room()
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                if error.errno not in _CLIENT_WENT_AWAY:
+    async def _accept_from(self, listener: trio.SocketListener) -> None:
+        with socket.socket(fileno=os.dup(listener.socket.fileno())) as listening:
+            listening.setblocking(False)
+            while True:
+                await self._make_room()
+                await trio.lowlevel.wait_readable(listening)
+                try:
+                    self._accept_some(listening)
+                except OSError as error:
                     # Mostly out of descriptors: trying again at once would only burn the processor.
                     _log.warning("proxy_accept_failed", reason=str(error))
                     self._evict_idle()
                     await trio.sleep(_ACCEPT_PAUSE_S)
+
+    def _accept_some(self, listening: socket.socket) -> None:
+        """Admit those who wait, as long as there is room, and not all of a crowd at once. Raises OSError."""
+        for _ in range(min(_ACCEPTS, self._limits.connections_max - self._count())):
+            try:
+                connected, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _CLIENT_WENT_AWAY:
+                    raise
                 continue
-            nursery.start_soon(self._serve_client, stream)
+            connected.setblocking(False)
+            self._traffic.counters.connections_total += 1
+            self._stirred.set()
+            self._lane.adopt(connected, _plain_address(str(address[0])))
+
+    def _count(self) -> int:
+        return len(self._lane.connections) + self._served_slowly
 
     async def _make_room(self) -> None:
         """Wait until another connection fits; the oldest that is idle gives way."""
-        while len(self._connections) >= self._limits.connections_max:
+        while self._count() >= self._limits.connections_max:
             self._evict_idle()
+            if self._count() < self._limits.connections_max:
+                return
             self._has_room = trio.Event()
             with trio.move_on_after(_EXPIRE_INTERVAL_S):
                 await self._has_room.wait()
 
     def _evict_idle(self) -> None:
-        for connection in self._connections.values():
-            scope = connection.idle_scope
-            if scope is not None and not scope.cancel_called:
-                scope.cancel()
-                self._traffic.counters.evicted += 1
-                return
+        self._traffic.counters.evicted += self._lane.evict_idle()
 
-    async def _serve_client(self, stream: trio.SocketStream) -> None:
-        """One connection from accept to close; no error of it gets past here."""
+    def _leave_lane(self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None) -> None:
+        assert self._nursery is not None, "a request came before the proxy was started"
+        self._served_slowly += 1
+        self._nursery.start_soon(self._serve_slowly, connected, peer, received, handover)
+
+    async def _serve_slowly(
+        self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None
+    ) -> None:
+        """One request outside the fast lane; no error of it gets past here."""
+        rest: bytes | None = None
         try:
-            peer = _peer_address(stream.socket)
-        except OSError:
-            stream.socket.close()
-            return
-        connection = ClientConnection(self._traffic, stream, peer)
-        self._connections[id(connection)] = connection
-        self._traffic.counters.connections_total += 1
-        try:
-            await connection.run()
+            rest = await ClientConnection(self._traffic, connected, peer, received, handover).run()
         except Exception:  # noqa: BLE001 - one client's bad luck must not end every other client's connection
             self._traffic.counters.bugs += 1
             _log.exception("proxy_connection_failed", peer=peer)
         finally:
-            del self._connections[id(connection)]
+            self._served_slowly -= 1
             self._has_room.set()
+        if rest is not None:
+            self._lane.adopt(connected, peer, rest)
+
+    def _linger(self, connected: socket.socket) -> None:
+        assert self._nursery is not None, "a connection ended before the proxy was started"
+        wire = Wire(connected, ClientGoneError, self._limits.stall_timeout_s)
+        self._nursery.start_soon(wire.close_gently, self._limits.linger_timeout_s)
 
     async def _expire_idle(self) -> None:
         pool = self._traffic.pool
         while True:
-            await trio.sleep(max(_EXPIRE_INTERVAL_S, await pool.wait_kept()))
+            if self._is_at_rest():
+                self._stirred = trio.Event()
+                await self._stirred.wait()
+            await trio.sleep(_EXPIRE_INTERVAL_S)
             pool.expire()
+            self._lane.expire(trio.current_time())
+
+    def _is_at_rest(self) -> bool:
+        """No connection is open to a client or kept to a copy: none can be open for too long."""
+        return not (self._served_slowly or self._lane.connections or self._traffic.pool.has_kept)
 
 
-def _peer_address(connected: trio.socket.SocketType) -> str:
-    host = str(connected.getpeername()[0])
+def _plain_address(host: str) -> str:
     return host.removeprefix("::ffff:") if host.startswith("::ffff:") and "." in host else host
 
 

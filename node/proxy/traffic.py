@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -13,7 +13,9 @@ from node.proxy.drain import InFlight
 from node.proxy.faults import RefusedRequestError
 from node.proxy.heads import RequestHead
 from node.proxy.limits import ProxyLimits
+from node.proxy.queue import RequestQueue
 from node.proxy.routes import Route, RouteTable, Target, build_route_table
+from node.proxy.shares import TurnCounter
 from node.proxy.upstream import UpstreamPool
 from orca.model.ids import AllocationId
 from orca.sources import Clock, Rng
@@ -23,17 +25,20 @@ _CUT_OFF_GRACE_S = 5.0
 
 
 class ProxyStats(msgspec.Struct, kw_only=True):
-    """Counters since the start; `in_flight`, `connections` and `upstream_idle` are of this moment.
+    """Counters since the start; `in_flight`, `waiting`, `connections` and `upstream_idle` are of this moment.
 
     `responses` counts final answers by status class, `responses[4]` the 4xx; index 1
     counts tunnels (101). `upstream_errors` counts tries that failed, `cut_off` requests
     ended by a drain, `broken` answers that broke off, `bugs` connections ended by an
-    error that nobody expected. `evicted` idle connections closed to make room.
+    error that nobody expected, `waited` requests for which no copy was ready when they
+    came. `evicted` idle connections closed to make room.
     """
 
     requests: int = 0
     responses: list[int] = msgspec.field(default_factory=lambda: [0] * 6)
     in_flight: int = 0
+    waiting: int = 0
+    waited: int = 0
     connections: int = 0
     connections_total: int = 0
     upstream_errors: int = 0
@@ -46,6 +51,14 @@ class ProxyStats(msgspec.Struct, kw_only=True):
     table_revision: int = 0
 
 
+class Cancellable(Protocol):
+    """Something that carries a request and can be told to stop."""
+
+    def cancel(self) -> None:
+        """Stop as soon as may be."""
+        ...
+
+
 class Traffic:
     """State of one proxy; everything here is synchronous but `drain`."""
 
@@ -55,16 +68,27 @@ class Traffic:
         self.limits = limits
         self.counters = ProxyStats()
         self.pool = UpstreamPool(clock, limits)
+        self.queue = RequestQueue()
+        self._turns = TurnCounter()
         self._trusted = tuple(trusted)
         self._table = build_route_table(())
+        self._routed: frozenset[AllocationId] = frozenset()
+        self._table_changed = trio.Event()
         self._in_flight = InFlight()
-        self._scopes: dict[AllocationId, dict[int, trio.CancelScope]] = {}
+        self._exchanges: dict[AllocationId, dict[int, Cancellable]] = {}
         self._emptied: dict[AllocationId, trio.Event] = {}
 
     def set_table(self, table: RouteTable) -> None:
         """Route by `table` from the next try on."""
         self._table = table
         self.pool.keep_only(table.targets())
+        self._turns.keep_only(frozenset(route.service for route in table.routes()))
+        self._routed = frozenset(target.allocation for target in table.targets())
+        for gone in [one for one, exchanges in self._exchanges.items() if not exchanges and one not in self._routed]:
+            del self._exchanges[gone]
+        self._table_changed.set()
+        self._table_changed = trio.Event()
+        self.queue.table_changed()
 
     def is_trusted(self, peer: str) -> bool:
         """Whether `peer` may speak for the clients behind it."""
@@ -73,37 +97,79 @@ class Traffic:
         address = ip_address(peer.partition("%")[0])
         return any(address in network for network in self._trusted)
 
-    def choose(self, head: RequestHead, tried: Sequence[AllocationId]) -> tuple[Route, Target | None]:
-        """Where to send `head` now; no target when all were tried.
+    def find(self, host: str, path: str) -> tuple[Route, Target] | None:
+        """Where to send a request for `host`, normalized, and `path`; None without a route or a ready target.
 
-        Raises RefusedRequestError: 404 without a route, 503 when nobody is ready.
+        Whoever does not send it there says so with `not_sent`.
         """
-        may_keep_alive = not head.has_body
+        route = self._table.find(host, path)
+        target = None if route is None else self._pick(route)
+        return None if route is None or target is None else (route, target)
+
+    def not_sent(self, route: Route) -> None:
+        """What `find` gave last is not used: the request will ask again."""
+        if route.turns:
+            self._turns.give_back(route.service)
+
+    def choose(self, head: RequestHead, tried: Sequence[AllocationId]) -> tuple[Route, Target | None]:
+        """Where to send `head` now; no target when nobody is ready, or all were tried.
+
+        Raises RefusedRequestError: 404 without a route.
+        """
         route = self._table.match(head.host, head.path)
         if route is None:
-            raise RefusedRequestError(404, may_keep_alive=may_keep_alive)
-        if not route.targets:
-            raise RefusedRequestError(503, may_keep_alive=may_keep_alive)
-        return route, pick_target(route.targets, self._in_flight.count, self.rng, tried)
+            raise RefusedRequestError(404, may_keep_alive=not head.has_body)
+        if tried:
+            # Its revision had its turn; now anybody who answers will do.
+            return route, pick_target(route.targets, self._in_flight.count, self.rng, tried)
+        return route, self._pick(route)
+
+    def _pick(self, route: Route) -> Target | None:
+        targets = route.targets
+        if route.turns:
+            targets = route.of_revision[self._turns.next(route.service, route.turns)]
+        return pick_target(targets, self._in_flight.count, self.rng)
+
+    async def wait_for_copy(self, head: RequestHead, route: Route, deadline: float) -> bool:
+        """Wait until the table has other targets for `head` than `route` had; False when none came in time."""
+        self.counters.waited += not route.targets
+
+        def is_over() -> bool:
+            now = self._table.match(head.host, head.path)
+            return now is None or bool(now.targets and now.targets != route.targets)
+
+        return await self.queue.wait(route.service, is_over, deadline=deadline, count_max=route.queue_max)
 
     @contextmanager
     def serving(self, allocation: AllocationId) -> Iterator[trio.CancelScope]:
         """Count one request to `allocation`; the scope is cancelled when a drain cuts it off."""
-        self._in_flight.started(allocation)
         scope = trio.CancelScope()
-        scopes = self._scopes.setdefault(allocation, {})
-        scopes[id(scope)] = scope
+        self.begin(allocation, scope)
         try:
             with scope:
                 yield scope
         finally:
-            self._in_flight.ended(allocation)
-            del scopes[id(scope)]
-            if not scopes:
-                self._scopes.pop(allocation, None)
-                emptied = self._emptied.pop(allocation, None)
-                if emptied is not None:
-                    emptied.set()
+            self.end(allocation, scope)
+
+    def begin(self, allocation: AllocationId, exchange: Cancellable) -> None:
+        """Count one request to `allocation`; `exchange` is cancelled when a drain cuts it off."""
+        self._in_flight.started(allocation)
+        self._exchanges.setdefault(allocation, {})[id(exchange)] = exchange
+
+    def end(self, allocation: AllocationId, exchange: Cancellable) -> None:
+        """What `begin` began is over."""
+        self._in_flight.ended(allocation)
+        exchanges = self._exchanges[allocation]
+        del exchanges[id(exchange)]
+        if not exchanges and self._emptied:
+            emptied = self._emptied.pop(allocation, None)
+            if emptied is not None:
+                emptied.set()
+
+    async def wait_unrouted(self, allocation: AllocationId) -> None:
+        """Return when the table has no target of `allocation`."""
+        while allocation in self._routed:
+            await self._table_changed.wait()
 
     async def drain(self, allocation: AllocationId, timeout_s: float) -> int:
         """Wait until nothing is in flight to `allocation`; after `timeout_s` cut the rest off.
@@ -115,8 +181,8 @@ class Traffic:
             with trio.move_on_after(max(0.0, self._in_flight.deadline(allocation) - self.clock.now())):
                 await self._emptied.setdefault(allocation, trio.Event()).wait()
         cut_off = self._in_flight.finish(allocation)
-        for scope in list(self._scopes.get(allocation, {}).values()):
-            scope.cancel()
+        for exchange in list(self._exchanges.get(allocation, {}).values()):
+            exchange.cancel()
         self.counters.cut_off += cut_off
         if cut_off:
             with trio.move_on_after(_CUT_OFF_GRACE_S):
@@ -130,6 +196,7 @@ class Traffic:
             counters,
             responses=list(counters.responses),
             in_flight=self._in_flight.total(),
+            waiting=self.queue.total(),
             upstream_idle=self.pool.idle_count(),
             table_revision=self._table.revision,
         )
@@ -139,7 +206,7 @@ class Traffic:
         return b"%08x%08x" % (int(self.rng.random() * 2**32), int(self.rng.random() * 2**32))
 
     def check_invariants(self) -> None:
-        """Raises AssertionError when the counts and the scopes disagree."""
+        """Raises AssertionError when the counts and the exchanges disagree."""
         self._in_flight.check_invariants()
-        for allocation, scopes in self._scopes.items():
-            assert len(scopes) == self._in_flight.count(allocation), f"{allocation}: scopes and count differ"
+        for allocation, exchanges in self._exchanges.items():
+            assert len(exchanges) == self._in_flight.count(allocation), f"{allocation}: exchanges and count differ"

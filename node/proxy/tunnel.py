@@ -25,7 +25,7 @@ async def run_tunnel(client: Wire, upstream: Wire, idle_timeout_s: float) -> boo
                         await sink.send(payload)
                         idle.deadline = trio.current_time() + idle_timeout_s
                     if not await source.fill(float("inf")):
-                        await sink.end_sending()
+                        sink.end_sending()
                         return
                     idle.deadline = trio.current_time() + idle_timeout_s
             except WireError:

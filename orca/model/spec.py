@@ -18,6 +18,7 @@ from orca.model.ids import (
     ServiceName,
     service_id,
 )
+from orca.model.ingress import IngressSpec
 from orca.model.units import Bytes, MilliCpu
 
 
@@ -309,6 +310,7 @@ class ServiceSpec(_Value, frozen=True):
     restart: RestartSpec = RestartSpec()
     stop_timeout_s: float = 10.0
     drain_timeout_s: float = 10.0
+    ingress: IngressSpec = IngressSpec()
     labels: dict[str, str] = {}
     placement: PlacementSpec = PlacementSpec()
     deploy: DeploySpec = DeploySpec()
@@ -336,7 +338,7 @@ class ServiceSpec(_Value, frozen=True):
         return self.restart.policy is not RestartPolicy.ALWAYS
 
 
-_NOT_IN_TEMPLATE = ("replicas", "routes", "placement", "deploy", "depends_on", "drain_timeout_s", "restart")
+_NOT_IN_TEMPLATE = ("replicas", "routes", "placement", "deploy", "depends_on", "drain_timeout_s", "restart", "ingress")
 
 
 def canonical(value: Any) -> Any:

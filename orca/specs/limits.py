@@ -215,8 +215,8 @@ def _routes(spec: ServiceSpec) -> Iterator[Fault]:
 
 def _route(path: str, route: RouteSpec) -> Iterator[Fault]:
     domain = route.domain
-    if domain is not None and not _DOMAIN.fullmatch(domain):
-        allowed = "a lower-case host name without scheme, port and path, for example example.com"
+    if domain is not None and not _DOMAIN.fullmatch(domain.removeprefix("*.")):
+        allowed = "a lower-case host name without scheme, port and path, for example example.com or *.example.com"
         yield Fault(f"{path}.domain", f"{shown(domain)} is no domain", allowed)
     segments = route.path.split("/")
     if not _URL_PATH.fullmatch(route.path) or "." in segments or ".." in segments or "//" in route.path:
@@ -368,6 +368,8 @@ def _rollout(spec: ServiceSpec) -> Iterator[Fault]:
         yield Fault("deploy.min_healthy_time_s", message, f"less than the deadline of {deploy.deadline_s:g} s")
     yield from _within("stop_timeout_s", spec.stop_timeout_s, 0, 3600, " s")
     yield from _within("drain_timeout_s", spec.drain_timeout_s, 0, 3600, " s")
+    yield from _within("ingress.queue_timeout_s", spec.ingress.queue_timeout_s, 0, 300, " s")
+    yield from _within("ingress.queue_max", spec.ingress.queue_max, 0, 10_000)
     if spec.restart.attempts_max is not None:
         yield from _within("restart.attempts_max", spec.restart.attempts_max, 1, 10**6)
         if spec.restart.policy.value != "on-failure":

@@ -20,6 +20,7 @@ from orca.model.spec import (
 )
 from orca.specs.document import Node
 from orca.specs.findings import shown
+from orca.specs.ingress_parts import read_ingress
 from orca.specs.reading import SERVICES_MAX, Context, ReadService, note_origins
 from orca.specs.section import Item, Section
 from orca.specs.service_parts import (
@@ -61,7 +62,7 @@ _COMMON_KEYS: Final = (
     *("name", "project", "runtime", "replicas", "port", "ports", "domain", "domains", "path", "routes", "triggers"),
     *("health", "readiness", "liveness", "startup", "env", "resources", "volumes", "mounts", "files", "networks"),
     *("aliases", "internal", "restart", "stop_timeout", "drain_timeout", "labels", "placement", "deploy"),
-    *("depends_on", "log"),
+    *("depends_on", "log", "ingress"),
 )
 SERVICE_KEYS: Final = (*_COMMON_KEYS, "image", "build", *_CONTAINER_READERS, *_WASM_KEYS)
 _WASM_PORT: Final = 80
@@ -132,6 +133,7 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
         restart=section.read("restart", read_restart, RestartSpec()),
         stop_timeout_s=section.read("stop_timeout", Item.duration, 10.0),
         drain_timeout_s=section.read("drain_timeout", Item.duration, 10.0),
+        ingress=read_ingress(section.get("ingress"), origins),
         labels=section.read("labels", Item.string_map, {}),
         placement=section.read("placement", read_placement, PlacementSpec()),
         deploy=read_deploy(section.get("deploy"), replicas, publishes=publishes),

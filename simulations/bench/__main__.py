@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, join, mesh, partition, wasm
+from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, join, mesh, partition, proxy, wasm
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -18,6 +18,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "join": join.main,
     "gossip": gossip.main,
     "partition": partition.main,
+    "proxy": proxy.main,
     "wasm": wasm.measure,
 }
 

@@ -7,6 +7,7 @@ import msgspec
 from node.ingress import routed_services
 from orca.model.allocation import Endpoint, Phase
 from orca.model.ids import NodeId, ServiceId
+from orca.model.ingress import IngressSpec
 from orca.model.spec import PortSpec, Protocol, RouteSpec
 from tests.consensus.intent import make_spec
 from tests.consensus.scheduler.fake_world import World
@@ -84,3 +85,13 @@ def test_a_copy_of_another_node_is_told_from_one_of_this_node() -> None:
     for own, node in ((OWN, one.node), (one.node, None)):
         (service,) = routed_services(world.state, world.statuses, own)
         assert [target.node for target in service.targets] == [node]
+
+
+def test_requests_may_wait_for_a_service_that_is_to_run_and_never_for_one_that_is_stopped() -> None:
+    world = World()
+    world.put(make_spec("web", replicas=1, ingress=IngressSpec(queue_timeout_s=7.0, queue_max=3), **ROUTED))
+    (service,) = routed_services(world.state, world.statuses, OWN)
+    assert (service.queue_timeout_s, service.queue_max) == (7.0, 3)
+    world.stop("default/web")
+    (service,) = routed_services(world.state, world.statuses, OWN)
+    assert service.queue_timeout_s == 0.0

@@ -3,7 +3,7 @@
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -11,7 +11,7 @@ import trio
 from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RoutedService, Target, build_route_table
 from node.proxy.server import ProxyServer, open_listeners
-from orca.model.ids import AllocationId, ServiceId
+from orca.model.ids import AllocationId, ServiceId, SpecRevision
 from orca.model.spec import RouteSpec
 from orca.model.units import Instant, WallMs
 
@@ -145,9 +145,24 @@ class World:
         self.nursery.start_soon(trio.serve_listeners, made.serve, listeners)
         return made
 
-    def route(self, *targets: Target, routes: Sequence[RouteSpec] = (RouteSpec(),)) -> None:
+    def route(
+        self,
+        *targets: Target,
+        routes: Sequence[RouteSpec] = (RouteSpec(),),
+        queue_timeout_s: float = 0.0,
+        queue_max: int = 100,
+        weights: Mapping[SpecRevision, int] | None = None,
+    ) -> None:
         self.revision += 1
-        routed = RoutedService(service=ServiceId("default/web"), routes=tuple(routes), main_port=80, targets=targets)
+        routed = RoutedService(
+            service=ServiceId("default/web"),
+            routes=tuple(routes),
+            main_port=80,
+            targets=targets,
+            queue_timeout_s=queue_timeout_s,
+            queue_max=queue_max,
+            weights=dict(weights or {}),
+        )
         self.proxy.set_table(build_route_table([routed], self.revision))
 
     async def serve_by(self, handler: Handler = simple, name: str = "alloc-a") -> Upstream:

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from node.proxy.balancer import pick_target
 from node.proxy.drain import InFlight
 from node.proxy.routes import RoutedService, RouteTable, Target, build_route_table, normalize_host, normalize_prefix
-from orca.model.ids import AllocationId, ServiceId
+from node.proxy.shares import turns_of
+from orca.model.ids import AllocationId, ServiceId, SpecRevision
 from orca.model.spec import RouteSpec
 from orca.model.units import Instant
 
@@ -215,3 +217,49 @@ def test_a_second_drain_may_only_shorten_the_wait_and_the_rest_is_counted() -> N
 def test_ending_what_never_started_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="never started"):
         InFlight().ended(AllocationId("a"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(weights=st.dictionaries(st.integers(1, 9), st.integers(0, 40), min_size=1, max_size=4), start=st.integers(0, 99))
+def test_every_run_of_as_many_requests_as_there_are_weights_is_shared_out_exactly(
+    weights: dict[int, int], start: int
+) -> None:
+    turns = turns_of({SpecRevision(revision): weight for revision, weight in weights.items()})
+    run = [turns[(start + number) % len(turns)] for number in range(len(turns))]
+    assert {revision: run.count(SpecRevision(revision)) for revision in weights} == weights
+
+
+def test_turns_of_a_small_share_are_spread_out() -> None:
+    turns = turns_of({SpecRevision(1): 90, SpecRevision(2): 10})
+    assert all(turns[number : number + 10].count(SpecRevision(2)) == 1 for number in range(0, 100, 10))
+
+
+def test_only_revisions_with_a_weight_and_a_copy_take_turns() -> None:
+    old, new = target("a"), msgspec.structs.replace(target("b"), revision=SpecRevision(2))
+    shared = msgspec.structs.replace(
+        service("web", RouteSpec(), targets=(old, new)), weights={SpecRevision(2): 100, SpecRevision(3): 5}
+    )
+    route = build_route_table([shared]).match("x", "/")
+    assert route is not None
+    assert set(route.turns) == {SpecRevision(2)}
+    assert route.of_revision == {SpecRevision(2): (new,)}
+    equal = build_route_table([msgspec.structs.replace(shared, weights={})]).match("x", "/")
+    assert equal is not None
+    assert equal.turns == ()
+
+
+def test_a_wildcard_domain_takes_what_no_domain_of_its_own_and_no_closer_one_does() -> None:
+    table = build_route_table(
+        [
+            service("exact", RouteSpec(domain="www.a.org")),
+            service("near", RouteSpec(domain="*.b.a.org", path="/api")),
+            service("far", RouteSpec(domain="*.a.org")),
+            service("any", RouteSpec()),
+        ]
+    )
+    assert found(table, "www.a.org", "/") == "exact"
+    assert found(table, "x.a.org", "/") == "far"
+    assert found(table, "x.b.a.org", "/api/1") == "near"
+    assert found(table, "x.b.a.org", "/") == "far"
+    assert found(table, "a.org", "/") == "any"
+    assert found(table, "*.a.org", "/") == "far"

@@ -362,3 +362,17 @@ def test_what_is_deployed_counts_for_dependencies_and_routes() -> None:
 def test_broken_toml_says_where(text: str, line: int, said: str) -> None:
     found = next(problem for problem in _problems(text) if said in str(problem))
     assert found.line == line
+
+
+def test_how_long_requests_wait_for_a_copy_is_set_by_the_service() -> None:
+    spec = _one('[service.ingress]\nqueue_timeout = "8s"\nqueue_max = 7')
+    assert (spec.ingress.queue_timeout_s, spec.ingress.queue_max) == (8.0, 7)
+    problem = _problem('[service.ingress]\nqueue_timeout = "10m"')
+    assert problem.line == 5
+    assert "300 s" in problem.message + problem.allowed
+
+
+def test_a_domain_may_begin_with_a_wildcard_and_only_there() -> None:
+    assert _one('port = 80\ndomain = "*.example.com"').routes == (RouteSpec(domain="*.example.com"),)
+    for wrong in ("*", "a.*.org", "*a.org", "*.*.org"):
+        assert "is no domain" in _problem(f'port = 80\ndomain = "{wrong}"').message

@@ -1,0 +1,16 @@
+"""How the proxy of every node treats requests for a service, beside where they go."""
+
+import msgspec
+
+
+class IngressSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What holds for all routes of a service; nothing of it needs new copies.
+
+    `queue_timeout_s`: how long a request waits for a copy while none is ready: longer than a restart or the gap
+    between two copies, shorter than people's patience; 0 answers 503 at once. `queue_max`: how many requests one
+    node lets wait for the service; the next one gets its 503 at once. A service that is stopped, or scaled to
+    nothing, has nobody to wait for.
+    """
+
+    queue_timeout_s: float = 5.0
+    queue_max: int = 100
