@@ -436,7 +436,7 @@ class _Agent:
         return NodeView(
             facts=self._wiring.facts(),
             is_leader=self._replica.is_leader,
-            allocations=sum(one.node == self._identity.node for one in state.allocations.values()),
+            allocations=len(state.copies.of_node(self._identity.node)),
             started_at_ms=self._started_at_ms,
             api=f"{'https' if self._config.has_api_tls else 'http'}://{bracketed(tcp[0][0])}:{tcp[0][1]}"
             if tcp

@@ -195,7 +195,7 @@ class Control:
     async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         """Copies by service and slot, those of removed services that still stop included."""
         state = self._replica.state
-        chosen = [one for one in state.allocations.values() if service is None or one.service == service]
+        chosen = list(state.allocations.values()) if service is None else state.allocations_of(service)
         if service is not None and not chosen:
             changes.existing(state, service)
         observation = self.observation()

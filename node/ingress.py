@@ -19,15 +19,11 @@ def routed_services(
     """
     routed = {name: record for name, record in state.services.items() if record.spec.routes}
     targets: dict[ServiceId, list[Target]] = {name: [] for name in routed}
-    for allocation in state.allocations.values():
-        status = statuses.get(allocation.id)
-        if (
-            allocation.service in routed
-            and allocation.desired is DesiredStatus.RUNNING
-            and status is not None
-            and status.is_ready
-        ):
-            targets[allocation.service] += _targets(status, own)
+    for name, found in targets.items():
+        for allocation in state.copies.of_service(name).values():
+            status = statuses.get(allocation.id)
+            if allocation.desired is DesiredStatus.RUNNING and status is not None and status.is_ready:
+                found += _targets(status, own)
     return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
 
 

@@ -164,7 +164,7 @@ class Wiring:
 
     def _assign(self) -> None:
         state = self.replica.state
-        mine = [one for one in state.allocations.values() if one.node == self._identity.node]
+        mine = state.copies.of_node(self._identity.node).values()
         assignments = tuple(Assignment(allocation=one, spec=state.spec_of(one)) for one in mine)
         self.reconciler.post(AssignmentsChanged(assignments=assignments, is_trusted=state.revision > 0))
         self._beliefs.bump()

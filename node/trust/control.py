@@ -227,9 +227,8 @@ class TrustControl:
                 "this is the only node of its cluster, so there is nothing to leave",
                 hint="stop it, and remove its data directory when it is not needed any more",
             )
-        running = sum(
-            one.node == self._node and one.desired is DesiredStatus.RUNNING for one in state.allocations.values()
-        )
+        own = state.copies.of_node(self._node).values()
+        running = sum(one.desired is DesiredStatus.RUNNING for one in own)
         if running and not is_forced:
             raise ConflictError(
                 f"{running} copies are to run here; scale or move them first, or leave with --force: "

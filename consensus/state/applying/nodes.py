@@ -241,7 +241,7 @@ def _remove(state: ClusterState, at: StateRevision, command: LeaveNode | RemoveN
     record = _existing(state, command.node)
     if isinstance(command, RemoveNode):
         check_text("the reason", command.reason, length_max=TEXT_MAX, may_be_empty=True)
-    copies = [one for one in state.allocations.values() if one.node == record.id]
+    copies = list(state.copies.of_node(record.id).values())
     wanted = sum(one.desired is DesiredStatus.RUNNING for one in copies)
     if wanted and not command.is_forced:
         raise Refusal(
