@@ -174,7 +174,7 @@ class _Agent:
         self._proxy = ProxyServer(self._clock, self._rng())
         self._docker = make_docker(config, self._identity, self._clock)
         self._runtimes = make_runtimes(self._identity, self._clock, self._path, self._blobs, self._docker)
-        self._beliefs = BeliefTable()
+        self._beliefs = BeliefTable(self._clock.wall)
         self._addresses = ApiAddresses(tcp=())
         self._ingress: tuple[IngressView, ...] = ()
         ended = EndedJobs(environment)

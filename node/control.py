@@ -207,7 +207,7 @@ class Control:
         changes.check_specs(state, request.specs, lambda _: True, request.secrets)
         return PlanReply(
             observation=self.observation(),
-            services=changes.plan_services(state, self._beliefs.view(), request),
+            services=changes.plan_services(state, self._replica.fleet(), request),
         )
 
     def change_count(self) -> int:

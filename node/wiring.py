@@ -318,7 +318,8 @@ class Wiring:
 
     def route(self) -> None:
         """Give the proxy the routes of this moment."""
-        services = routed_services(self.replica.state, self._beliefs.statuses, self._identity.node)
+        beliefs = self._beliefs
+        services = routed_services(self.replica.state, beliefs.statuses, self._identity.node, beliefs.nodes)
         self._proxy.set_table(build_route_table(services, self._beliefs.changes))
 
     def endpoint(self, allocation: AllocationId, port: int) -> Endpoint | None:

@@ -25,6 +25,7 @@ from consensus.state.records import (
     RolloutRecord,
     SecretRecord,
     ServiceRecord,
+    VolumeRecord,
     WebhookRecord,
 )
 from orca.model.allocation import Allocation, DesiredStatus
@@ -74,6 +75,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     services: dict[ServiceId, ServiceRecord] = {}
     removed: dict[ServiceId, RemovedSpec] = {}
     allocations: dict[AllocationId, Allocation] = msgspec.field(default_factory=AllocationTable)
+    volumes: dict[str, VolumeRecord] = {}
     nodes: dict[NodeId, NodeRecord] = {}
     revoked: dict[NodeId, RevokedNode] = {}
     join_tokens: dict[TokenId, JoinTokenRecord] = {}
@@ -155,6 +157,9 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert not is_wanted or allocation.service in self.services, f"{name}: a copy of a removed service runs"
             assert allocation.node not in self.revoked, f"{name} is on the removed node {allocation.node}"
             self.spec_of(allocation)
+        for volume, kept in self.volumes.items():
+            assert kept.id == volume, f"volume {volume} is filed under another name"
+            assert all(home.node not in self.revoked for home in kept.homes), f"{volume} is on a removed node"
         for service, removed in self.removed.items():
             assert removed.service == service, f"removed {service} is filed under another name"
         for hook in self.webhooks.values():

@@ -308,6 +308,7 @@ class DisconnectSpec(_Value, frozen=True):
 
 
 DEFAULT_PRIORITY = 50
+"""Of 0 to 100: when there is not room for all, copies of services with a higher one are placed first."""
 
 
 class DeploySpec(_Value, frozen=True):

@@ -17,6 +17,7 @@ from consensus.state.applying.results import (
     touch_plans,
 )
 from consensus.state.applying.tokens import spend_join_token
+from consensus.state.applying.volumes import lose_volumes
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
     AdmitNode,
@@ -262,6 +263,7 @@ def _remove(state: ClusterState, at: StateRevision, command: LeaveNode | RemoveN
     for one in copies:
         del state.allocations[one.id]
     forget_removed(state)
+    lose_volumes(state, record.id)
     del state.nodes[record.id]
     if isinstance(command, RemoveNode):
         state.revoked[record.id] = RevokedNode(

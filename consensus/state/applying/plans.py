@@ -3,6 +3,7 @@
 import msgspec
 
 from consensus.state.applying.results import NOTHING, Done, Refusal, touch_plans
+from consensus.state.applying.volumes import settle_volumes
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import CommitPlan, RolloutUpdate
 from consensus.state.records import RemovedSpec
@@ -17,6 +18,7 @@ def apply_plan(state: ClusterState, at: StateRevision, plan: CommitPlan) -> Done
     _check(state, plan)
     for placement in plan.placements:
         state.allocations[placement.id] = placement
+        settle_volumes(state, placement)
     for allocation in plan.stops:
         one = state.allocations[allocation]
         state.allocations[allocation] = msgspec.structs.replace(one, desired=DesiredStatus.STOPPED)

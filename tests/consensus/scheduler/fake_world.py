@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
-from consensus.scheduler.plan import Plan, count_usage, make_plan
+from consensus.scheduler.fleet import Fleet, fleet_of
+from consensus.scheduler.plan import Plan, Planner, make_plan
 from consensus.scheduler.reconcile import effective_order, healthy_after_ms
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
 from orca.model.ids import AllocationId, NodeId, ServiceId
@@ -39,24 +40,44 @@ class World(Cluster):
     statuses: dict[AllocationId, AllocationStatus] = field(default_factory=dict)
     bad_images: set[str] = field(default_factory=set)
     plan: Plan | None = None
+    departed: dict[NodeId, WallMs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
         self.ids = CountingIds()
+        self.planner = Planner()
+        self.versions: dict[ServiceId, int] = {}
+        self._known: dict[AllocationId, AllocationStatus] = {}
 
     @property
     def beliefs(self) -> Beliefs:
-        return Beliefs(nodes={node.id: node for node in self.nodes}, statuses=self.statuses)
+        """As a node has them: with a number for each service that grows when a status of it changes."""
+        for name in {*self._known, *self.statuses}:
+            before, after = self._known.get(name), self.statuses.get(name)
+            one = before or after
+            if before is not after and one is not None:
+                self.versions[one.service] = self.versions.get(one.service, 0) + 1
+        self._known = dict(self.statuses)
+        return Beliefs(
+            nodes={node.id: node for node in self.nodes},
+            statuses=self.statuses,
+            departed=self.departed,
+            status_versions=self.versions,
+        )
+
+    def fleet(self) -> Fleet:
+        """What is reserved where."""
+        return fleet_of(self.state, self.beliefs)
 
     # -------------------------------------------------------------------- planning
 
     def think(self) -> bool:
         """Make a plan and apply it; False when there is nothing to do."""
         made = self.ids.made
-        self.plan = make_plan(self.state, self.beliefs, WallMs(self.at_ms), self.ids)
+        self.plan = self.planner.plan(self.state, self.beliefs, WallMs(self.at_ms), self.ids)
         again = CountingIds()
         again.made = made
-        assert make_plan(self.state, self.beliefs, WallMs(self.at_ms), again) == self.plan, "equal input, another plan"
+        assert make_plan(self.state, self.beliefs, WallMs(self.at_ms), again) == self.plan, "it remembers what is over"
         assert self.plan.wake_at_ms is None or self.plan.wake_at_ms > self.at_ms, "it would wake without a pause"
         if self.plan.command is None:
             return False
@@ -99,10 +120,11 @@ class World(Cluster):
         return any(one.spec.is_job for one in self.state.services[service].revisions)
 
     def _check_room(self) -> None:
-        usages = count_usage(self.state, self.beliefs)
+        fleet = self.fleet()
         for node in self.nodes:
-            assert usages[node.id].cpu_milli <= node.cpu_milli, f"{node.name} has more cpu given than it has"
-            assert usages[node.id].memory_bytes <= node.memory_bytes, f"{node.name} has more memory given"
+            usage = fleet.usage(node.id)
+            assert usage.cpu_milli <= node.cpu_milli, f"{node.name} has more cpu given than it has"
+            assert usage.memory_bytes <= node.memory_bytes, f"{node.name} has more memory given"
         taken: dict[tuple[NodeId, int], AllocationId] = {}
         for one in self.state.allocations.values():
             if self.phase(one) in TERMINAL_PHASES:
