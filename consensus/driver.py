@@ -56,6 +56,7 @@ from consensus.replica import (
 )
 from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.fleet import Fleet
+from consensus.scheduler.reconcile import Situation, look
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.storage import LoadedLog, LogWrite
 from orca.errors import ConflictError, StoreFullError
@@ -133,6 +134,12 @@ class ReplicaDriver(Asking):
         fleet = self._replica.planner.fleet
         fleet.refresh(self.state, self._beliefs())
         return fleet
+
+    def situation(self) -> Situation:
+        """What a planner would go by now."""
+        fleet, now_ms = self.fleet(), self._clock.wall()
+        sites = {one.id: one for one in fleet.sites}
+        return look(self.state, self._beliefs(), now_ms, now_ms, sites)
 
     @property
     def raft(self) -> RaftMachine:

@@ -24,6 +24,7 @@ from node.secrets import SecretControl
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
 from node.trust.control import TrustControl
+from node.upkeep import Upkeep
 from node.views import node_views, revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError
 from orca.model.access import AuditView
@@ -69,6 +70,7 @@ class Control:
     """Everything that a request can ask of this node. `trust` is set before any of it is asked."""
 
     trust: TrustControl
+    upkeep: Upkeep
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -108,6 +110,7 @@ class Control:
         self._builder = builder
         self._describe_node = describe_node
         self._caught_up_at: Instant | None = None
+        self.upkeep = Upkeep(replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 

@@ -42,6 +42,7 @@ from node.api.params import (
 )
 from node.api.secrets import SECRET_ROUTES
 from node.api.trust import TRUST_ROUTES
+from node.api.upkeep import UPKEEP_ROUTES
 from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
@@ -463,6 +464,7 @@ _ACCESS: Final = (
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
     *TRUST_ROUTES,
+    *UPKEEP_ROUTES,
     *_GOSSIP,
     *_SERVICES,
     *_DEPLOYS,

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.feasible import misplacement
 from consensus.scheduler.fleet import Fleet, fleet_of
 from consensus.scheduler.plan import Plan, Planner, make_plan
 from consensus.scheduler.reconcile import effective_order, healthy_after_ms
@@ -95,7 +96,9 @@ class World(Cluster):
     def _check(self, service: ServiceId, serving_before: int, stops: set[AllocationId]) -> None:
         record = self.state.services[service]
         deploy, wanted = record.spec.deploy, record.replicas
-        copies = self.copies(service)
+        if record.spec.is_global:
+            return
+        copies = [one for one in self.copies(service) if any(node.id == one.node for node in self.nodes)]
         running = [one for one in copies if one.desired is DesiredStatus.RUNNING]
         new = [one for one in self.placed() if one.service == service]
         stop_first = effective_order(record.spec) is UpdateOrder.STOP_FIRST
@@ -105,15 +108,27 @@ class World(Cluster):
             assert len(existing) <= wanted, f"{len(existing)} copies exist of {wanted}, and old ones stop first"
         if new:
             assert len(running) <= wanted + (0 if stop_first else surge), f"{len(running)} copies of {wanted}"
-        slots = [one.slot for one in running if one.template == record.current.template]
+        staying = [one for one in running if not self._leaves(one)]
+        slots = [one.slot for one in staying if one.template == record.current.template]
         assert len(set(slots)) == len(slots), f"two current copies in one slot: {slots}"
         is_frozen = record.rollout.state is RolloutState.FAILED
-        if not self._was_job(service) and any(self.state.allocations[one].service == service for one in stops):
+        is_forced = self._was_job(service) or self._is_forced()
+        if not is_forced and any(self.state.allocations[one].service == service for one in stops):
             unavailable = max(1, deploy.max_unavailable) if stop_first else deploy.max_unavailable
             floor = min(serving_before, wanted - unavailable)
             assert self.serving(service) >= floor, f"{self.serving(service)} of {wanted} serve, {floor} is the least"
         if is_frozen and new:
             assert all(one.template == record.current.template for one in running), "a failed rollout moved"
+
+    def _leaves(self, one: Allocation) -> bool:
+        """Whether its node is drained, or does not fit any more."""
+        site = next(site for site in self.fleet().sites if site.id == one.node)
+        return site.is_draining or bool(misplacement(self.state.services[one.service].spec, site))
+
+    def _is_forced(self) -> bool:
+        """Whether the deadline of a drain is over: then copies are stopped, whoever serves instead."""
+        drains = [one.drain for one in self.state.nodes.values() if one.drain is not None]
+        return any(one.deadline_at_ms is not None and one.deadline_at_ms <= self.at_ms for one in drains)
 
     def _was_job(self, service: ServiceId) -> bool:
         """Whether a copy of it may end by itself, and so need not serve."""
