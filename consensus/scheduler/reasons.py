@@ -108,7 +108,7 @@ def _obstacle(situation: Situation, fleet: Fleet, record: ServiceRecord, one: Al
     successors = [
         other
         for other in situation.state.allocations_of(record.id)
-        if other.node != one.node and other.desired is DesiredStatus.RUNNING and other.created_at_ms > one.created_at_ms
+        if other.slot == one.slot and other.id != one.id and other.desired is DesiredStatus.RUNNING
     ]
     if successors:
         return f"waits until its successor on {node_name(situation, successors[-1].node)} is healthy"

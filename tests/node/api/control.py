@@ -65,6 +65,7 @@ from tests.node.api.access import FakeTokens
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
 from tests.node.api.trust import FakeTrust
+from tests.node.scheduling import Admitted
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -150,6 +151,7 @@ class FakeControl:
         self.secrets = FakeSecrets()
         self.access = FakeTokens()
         self.trust = FakeTrust()
+        self.upkeep = Admitted().upkeep
         self.placements: tuple[Placed, ...] = ()
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
