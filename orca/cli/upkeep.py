@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.5
 DRAIN_TIMEOUT: Final = "1h"
-_NODE: Final = argument("node", shell_complete=complete_member)
+_NODE: Final = argument("name", metavar="NODE", shell_complete=complete_member)
 
 
 @verb(
@@ -73,7 +73,7 @@ def show_why(reply: "WhyReply", console: "Console") -> None:
     more="KEY=VALUE sets a label, KEY- removes one, and without any the node's labels are shown. Labels set here stand "
     "above those of the node's own configuration. Copies that do not fit any more move away, start-first.",
 )
-async def label_command(session: Session, node: str, labels: tuple[str, ...]) -> None:
+async def label_command(session: Session, name: str, labels: tuple[str, ...]) -> None:
     """Labels of a node."""
     from orca.errors import InvalidRequestError
     from orca.model.placement_view import LabelRequest
@@ -90,9 +90,9 @@ async def label_command(session: Session, node: str, labels: tuple[str, ...]) ->
             raise InvalidRequestError(f"{text!r} is no label; KEY=VALUE sets one and KEY- removes it")
     async with session.client() as client:
         if not labels:
-            reply = await client.node_care(node)
+            reply = await client.node_care(name)
         else:
-            reply = await client.care_for(node, "label", LabelRequest(labels=wanted, remove=tuple(remove)))
+            reply = await client.care_for(name, "label", LabelRequest(labels=wanted, remove=tuple(remove)))
     if session.console.as_json:
         session.console.data(reply)
     else:
@@ -114,32 +114,32 @@ def _show_labels(labels: "Mapping[str, str]", console: "Console") -> None:
     option("--reason", default="", metavar="TEXT", help="Shown to whoever asks why."),
     more="Nothing new is placed on the node; what runs there goes on. `orca uncordon` ends it.",
 )
-async def cordon_command(session: Session, node: str, reason: str) -> None:
+async def cordon_command(session: Session, name: str, reason: str) -> None:
     """No new work for a node."""
     from orca.model.placement_view import CordonRequest
 
     async with session.client() as client:
-        reply = await client.care_for(node, "cordon", CordonRequest(reason=reason))
+        reply = await client.care_for(name, "cordon", CordonRequest(reason=reason))
     _tell(reply, session.console, f"{reply.name} takes no new work; {len(reply.left)} copies stay there")
 
 
 @verb("uncordon", _NODE, more="The same as `orca undrain`.")
-async def uncordon_command(session: Session, node: str) -> None:
+async def uncordon_command(session: Session, name: str) -> None:
     """Work again for a cordoned node."""
-    await _undrain(session, node)
+    await _undrain(session, name)
 
 
 @verb("undrain", _NODE, more="Nothing moves back by itself: new copies find the node by the rules of placement.")
-async def undrain_command(session: Session, node: str) -> None:
+async def undrain_command(session: Session, name: str) -> None:
     """Work again for a drained node."""
-    await _undrain(session, node)
+    await _undrain(session, name)
 
 
-async def _undrain(session: Session, node: str) -> None:
+async def _undrain(session: Session, name: str) -> None:
     from orca.model.placement_view import UndrainRequest
 
     async with session.client() as client:
-        reply = await client.care_for(node, "undrain", UndrainRequest())
+        reply = await client.care_for(name, "undrain", UndrainRequest())
     _tell(reply, session.console, f"{reply.name} takes work")
 
 
@@ -155,7 +155,7 @@ async def _undrain(session: Session, node: str) -> None:
     "is shown with what it waits for.",
 )
 async def drain_command(
-    session: Session, node: str, reason: str, deadline: str | None, is_detached: bool, timeout: str
+    session: Session, name: str, reason: str, deadline: str | None, is_detached: bool, timeout: str
 ) -> int:
     """Move the work of a node to others."""
     import trio
@@ -165,14 +165,14 @@ async def drain_command(
     deadline_s = None if deadline is None else _seconds(deadline, "--deadline")
     timeout_s = _seconds(timeout, "--timeout")
     async with session.client() as client:
-        reply = await client.care_for(node, "drain", DrainRequest(reason=reason, deadline_s=deadline_s))
+        reply = await client.care_for(name, "drain", DrainRequest(reason=reason, deadline_s=deadline_s))
         if not is_detached:
             told: tuple[str, ...] = ()
             with trio.move_on_after(timeout_s):
                 while reply.left:
                     told = _progress(reply, session.console, told)
                     await trio.sleep(POLL_S)
-                    reply = await client.node_care(node)
+                    reply = await client.node_care(name)
     rest = f"{len(reply.left)} copies left" if reply.left else "nothing is left on it"
     _tell(reply, session.console, f"{reply.name} is drained: {rest}")
     return 1 if reply.left and not is_detached else 0
