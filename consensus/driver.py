@@ -138,8 +138,7 @@ class ReplicaDriver(Asking):
     def situation(self) -> Situation:
         """What a planner would go by now."""
         fleet, now_ms = self.fleet(), self._clock.wall()
-        sites = {one.id: one for one in fleet.sites}
-        return look(self.state, self._beliefs(), now_ms, now_ms, sites)
+        return look(self.state, self._beliefs(), now_ms, now_ms, fleet)
 
     @property
     def raft(self) -> RaftMachine:

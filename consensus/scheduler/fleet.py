@@ -37,6 +37,8 @@ class Fleet:
 
     def __init__(self, columns_from: int = COLUMNS_FROM) -> None:
         self.sites: list[Site] = []
+        self.by_id: dict[NodeId, Site] = {}
+        self.is_draining = False
         self.index: dict[NodeId, int] = {}
         self.version = 0
         self._columns_from = columns_from
@@ -73,6 +75,8 @@ class Fleet:
             is_same = before is not None and before.facts is facts and before.record is record
             sites.append(before if is_same and before is not None else site_of(facts, record))
         self.sites = sites
+        self.by_id = {one.id: one for one in sites}
+        self.is_draining = any(one.is_draining for one in sites)
         self.index = {one.id: number for number, one in enumerate(sites)}
         self.version += 1
         self._columns = None

@@ -89,7 +89,7 @@ class Planner:
             beliefs,
             now_ms,
             leads_since_ms,
-            sites={one.id: one for one in fleet.sites},
+            fleet,
             may_go=lambda record, one: _may_go(state, fleet, record, one),
         )
         draft = _Draft(

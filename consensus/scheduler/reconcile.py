@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
-from consensus.scheduler.site import Site, sites_of
+from consensus.scheduler.fleet import Fleet, fleet_of
 from consensus.scheduler.whereabouts import HeardStatuses, Standing, Whereabouts, away_nodes
 from consensus.state.cluster import ClusterState, ServiceRecord
 from consensus.state.records import volume_ids
@@ -113,19 +113,17 @@ def look(
     beliefs: Beliefs,
     now_ms: WallMs,
     leads_since_ms: WallMs = WallMs(0),
-    sites: Mapping[NodeId, Site] | None = None,
+    fleet: Fleet | None = None,
     may_go: Callable[[ServiceRecord, Allocation], bool] = lambda _record, _copy: True,
 ) -> Situation:
     """The situation of this moment."""
     away = away_nodes(state, beliefs, leads_since_ms)
-    if sites is None:
-        sites = {one.id: one for one in sites_of(beliefs.nodes, state.nodes)}
     return Situation(
         state=state,
         statuses=HeardStatuses(beliefs.statuses, away) if away else beliefs.statuses,
         now_ms=now_ms,
         leads_since_ms=leads_since_ms,
-        places=Whereabouts(now_ms=now_ms, sites=sites, away=away),
+        places=Whereabouts(now_ms=now_ms, fleet=fleet or fleet_of(state, beliefs), away=away),
         may_go=may_go,
         copies=_Sorted(state),
     )
@@ -206,7 +204,7 @@ def reconcile(situation: Situation, record: ServiceRecord) -> Need:
 def next_change(situation: Situation, record: ServiceRecord) -> WallMs | None:
     """When time alone loses or ousts a copy."""
     places = situation.places
-    if not places.away and not any(site.is_draining for site in places.sites.values()):
+    if not places.away and not places.fleet.is_draining:
         return None
     return min(places.wakes(record, iter(situation.copies.get(record.id, ()))), default=None)
 

@@ -22,6 +22,7 @@ import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.feasible import misplacement
+from consensus.scheduler.fleet import Fleet
 from consensus.scheduler.site import Site
 from consensus.state.cluster import ClusterState, ServiceRecord
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus
@@ -45,8 +46,13 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes at one moment. `away`: since when those are silent that are not heard of."""
 
     now_ms: WallMs
-    sites: Mapping[NodeId, Site] = {}
+    fleet: Fleet
     away: Mapping[NodeId, WallMs] = {}
+
+    @property
+    def sites(self) -> Mapping[NodeId, Site]:
+        """The living nodes."""
+        return self.fleet.by_id
 
     def lost_at_ms(self, record: ServiceRecord, one: Allocation) -> WallMs | None:
         """When a copy is lost; None: not, as things are."""

@@ -4,7 +4,20 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, join, mesh, partition, wasm
+from simulations.bench import (
+    cli,
+    consensus,
+    deploy,
+    failover,
+    gossip,
+    heal,
+    idle,
+    join,
+    mesh,
+    partition,
+    schedule,
+    wasm,
+)
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -18,6 +31,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "join": join.main,
     "gossip": gossip.main,
     "partition": partition.main,
+    "schedule": schedule.main,
     "wasm": wasm.measure,
 }
 
