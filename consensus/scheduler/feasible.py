@@ -53,11 +53,12 @@ class Usage(msgspec.Struct, kw_only=True):
 
     def add(self, spec: ServiceSpec, number: int = 1) -> None:
         """Count `number` more copies of `spec`."""
-        self.cpu_milli += number * (spec.resources.cpu_milli or 0)
-        self.memory_bytes += number * (spec.resources.memory_bytes or 0)
-        self.copies[spec.id] = self.copies.get(spec.id, 0) + number
-        for published in published_ports(spec):
-            self.host_ports.setdefault(published, []).append(spec.id)
+        service, resources = spec.id, spec.resources
+        self.cpu_milli += number * (resources.cpu_milli or 0)
+        self.memory_bytes += number * (resources.memory_bytes or 0)
+        self.copies[service] = self.copies.get(service, 0) + number
+        for published in published_ports(spec) if spec.ports else ():
+            self.host_ports.setdefault(published, []).append(service)
 
     def remove(self, spec: ServiceSpec, number: int = 1) -> None:
         """Count them no more; undoes `add` of the same."""
@@ -93,7 +94,14 @@ def refusal(spec: ServiceSpec, site: Site, usage: Usage, bounds: Bounds | None =
         lasting_refusal(spec, site)
         or _refused_by_bounds(site, bounds)
         or _refused_by_node(spec, site)
-        or _refused_by_room(spec, site.facts, usage)
+        or present_refusal(spec, site, usage)
+    )
+
+
+def present_refusal(spec: ServiceSpec, site: Site, usage: Usage) -> Refusal | None:
+    """Why what runs on `site` leaves no place for a copy of `spec`: all that one more copy can change."""
+    return (
+        _refused_by_room(spec, site.facts, usage)
         or _refused_by_ports(spec, usage)
         or _refused_by_neighbours(spec, usage)
     )
@@ -202,7 +210,7 @@ def _refused_by_room(spec: ServiceSpec, node: NodeFacts, usage: Usage) -> Refusa
 
 
 def _refused_by_ports(spec: ServiceSpec, usage: Usage) -> Refusal | None:
-    for published in published_ports(spec):
+    for published in published_ports(spec) if spec.ports else ():
         if published in usage.host_ports:
             port, protocol = published
             return Refusal(f"host port {port}/{protocol.value} is taken by {usage.host_ports[published][0]}")
@@ -211,8 +219,8 @@ def _refused_by_ports(spec: ServiceSpec, usage: Usage) -> Refusal | None:
 
 def _refused_by_neighbours(spec: ServiceSpec, usage: Usage) -> Refusal | None:
     placement = spec.placement
-    most, present = placement.copies_per_node_max, usage.copies.get(spec.id, 0)
-    if most is not None and present >= most:
+    most = placement.copies_per_node_max
+    if most is not None and (present := usage.copies.get(spec.id, 0)) >= most:
         return Refusal(f"has {present} of at most {most} copies of it")
     for name in placement.beside:
         if service_id(spec.project, name) not in usage.copies:

@@ -111,8 +111,9 @@ class Fleet:
 
     def add(self, node: NodeId, spec: ServiceSpec, number: int = 1) -> None:
         """Count `number` more copies of `spec` on `node`; the next `refresh` looks whether they came true."""
-        self._shares.setdefault(spec.id, []).append(_Share(node, spec, number))
-        self._seen.pop(spec.id, None)
+        service = spec.id
+        self._shares.setdefault(service, []).append(_Share(node, spec, number))
+        self._seen.pop(service, None)
         self.usage(node).add(spec, number)
         self._touch(node)
         holders = self._holders.setdefault(source_of(spec), {})

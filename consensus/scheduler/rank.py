@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from consensus.scheduler.feasible import Bounds, Usage, refusal
+from consensus.scheduler.feasible import Bounds, Usage, present_refusal, refusal
 from consensus.scheduler.fleet import Fleet
 from consensus.scheduler.site import Site
 from orca.model.constraint import attribute_of, parse_constraint
@@ -48,6 +48,10 @@ def choose_nodes(spec: ServiceSpec, fleet: Fleet, number: int, bounds: Bounds | 
         site = fleet.sites[place]
         return refusal(spec, site, fleet.usage(site.id), bounds) is None
 
+    def still_takes(place: int) -> bool:
+        site = fleet.sites[place]
+        return present_refusal(spec, site, fleet.usage(site.id)) is None
+
     columns = fleet.columns()
     if columns is None:
         ordered: Iterable[int] = sorted(filter(takes, range(len(fleet.sites))), key=key)
@@ -56,12 +60,12 @@ def choose_nodes(spec: ServiceSpec, fleet: Fleet, number: int, bounds: Bounds | 
         ordered = columns.order(spec, bounds, at, [fleet.index[one] for one in holders if one in fleet.index]).tolist()
     label = spec.placement.spread
     if label is None:
-        zones = {"": _Stream(iter(ordered), key, takes)}
+        zones = {"": _Stream(iter(ordered), key, still_takes)}
     else:
         parts: dict[str, list[int]] = {}
         for place in ordered:
             parts.setdefault(fleet.sites[place].labels[label], []).append(place)
-        zones = {zone: _Stream(iter(places), key, takes) for zone, places in parts.items()}
+        zones = {zone: _Stream(iter(places), key, still_takes) for zone, places in parts.items()}
     counts = dict.fromkeys(zones, 0)
     if label is not None:
         for node, count in copies.items():
@@ -118,9 +122,10 @@ class _Stream:
 
     def head(self) -> Key | None:
         """The rank of the best node; None when none is left."""
-        while self._again and not self._takes(self._again[0][1]):
-            heapq.heappop(self._again)
         best = self._best()
+        while best is not None and best is not self._fresh and not self._takes(best[1]):
+            heapq.heappop(self._again)
+            best = self._best()
         return None if best is None else best[0]
 
     def _best(self) -> tuple[Key, int] | None:

@@ -227,13 +227,15 @@ def _is_over(status: AllocationStatus | None) -> bool:
 def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
     copies = _Copies(current=[], spent=[], outdated=[], stopping=[])
     places, stop_first = situation.places, effective_order(record.spec) is UpdateOrder.STOP_FIRST
+    is_calm, standing = places.is_calm(record), Standing.THERE
     for one in situation.copies.get(record.id, ()):
-        standing = places.standing(
-            record,
-            one,
-            may_go=lambda one=one: not stop_first or situation.may_go(record, one),  # type: ignore[misc] # bound now
-        )
-        copies.is_moving |= standing is not Standing.THERE or bool(places.complaint(record, one))
+        if not is_calm:
+            standing = places.standing(
+                record,
+                one,
+                may_go=lambda one=one: not stop_first or situation.may_go(record, one),  # type: ignore[misc] # bound now
+            )
+            copies.is_moving |= standing is not Standing.THERE or bool(places.complaint(record, one))
         if one.desired is DesiredStatus.STOPPED:
             if standing is not Standing.LOST or _is_over(situation.statuses.get(one.id)):
                 copies.stopping.append(one)

@@ -54,6 +54,12 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
         """The living nodes."""
         return self.fleet.by_id
 
+    def is_calm(self, record: ServiceRecord) -> bool:
+        """Whether every copy may stay, whoever has it: so it is mostly."""
+        wanted = record.spec.placement
+        asks = wanted.labels or wanted.constraints or wanted.node is not None or wanted.spread is not None
+        return not (asks or self.away or self.fleet.is_draining)
+
     def lost_at_ms(self, record: ServiceRecord, one: Allocation) -> WallMs | None:
         """When a copy is lost; None: not, as things are."""
         since, after_s = self.away.get(one.node), record.spec.disconnect.replace_after_s
