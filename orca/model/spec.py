@@ -299,12 +299,10 @@ class PlacementSpec(_Value, frozen=True):
 class DisconnectSpec(_Value, frozen=True):
     """What happens to copies whose node is not heard of any more.
 
-    After `replace_after_s` others start elsewhere; None: never, they are waited for. With `stop_after_s` a node
-    that is cut off from its cluster stops them itself after that time; None: they go on.
+    After `replace_after_s` others start elsewhere; None: never, they are waited for.
     """
 
     replace_after_s: float | None = 3.0
-    stop_after_s: float | None = None
 
 
 DEFAULT_PRIORITY = 50

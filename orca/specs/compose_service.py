@@ -24,6 +24,7 @@ from orca.model.spec import (
 )
 from orca.specs import compose_keys as keys
 from orca.specs import compose_parts as parts
+from orca.specs.compose_placement import read_placement
 from orca.specs.env_text import EnvTextError, parse_env
 from orca.specs.findings import shown
 from orca.specs.placement import read_mode
@@ -133,7 +134,7 @@ def read_service(service: ComposeService, context: Context) -> ReadService:
         ),
         stop_timeout_s=section.read("stop_grace_period", Item.duration, 10.0),
         labels=labels,
-        placement=PlacementSpec() if placement is None else parts.read_placement(placement),
+        placement=PlacementSpec() if placement is None else read_placement(placement),
         mode=ServiceMode.REPLICATED if deploy is None else deploy.read("mode", read_mode, ServiceMode.REPLICATED),
         deploy=_with_time_to_start(rollout, probes.get("startup")),
         depends_on=_dependencies(section, service, origins),

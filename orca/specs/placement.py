@@ -65,16 +65,13 @@ def read_mode(item: Item) -> ServiceMode | None:
 
 
 def read_disconnect(item: Item) -> DisconnectSpec:
-    """`{ keep = true }`, or `{ replace_after, stop_after }`."""
-    table = Section(item, ("keep", "replace_after", "stop_after"))
+    """`{ keep = true }`, or `{ replace_after = "30s" }`."""
+    table = Section(item, ("keep", "replace_after"))
     keeps = table.read("keep", Item.boolean, False)
     if keeps and (after := table.get("replace_after")) is not None:
         after.refuse("copies that are kept are not replaced", "keep or replace_after, not both")
     default = DisconnectSpec().replace_after_s
-    return DisconnectSpec(
-        replace_after_s=None if keeps else table.read("replace_after", Item.duration, default),
-        stop_after_s=table.read("stop_after", Item.duration, None),
-    )
+    return DisconnectSpec(replace_after_s=None if keeps else table.read("replace_after", Item.duration, default))
 
 
 def find_placement_faults(spec: ServiceSpec) -> Iterator[Fault]:
@@ -123,10 +120,9 @@ def _neighbours(spec: ServiceSpec) -> Iterator[Fault]:
 
 
 def _disconnect(spec: ServiceSpec) -> Iterator[Fault]:
-    given = (("replace_after_s", spec.disconnect.replace_after_s), ("stop_after_s", spec.disconnect.stop_after_s))
-    for field, seconds in given:
-        if seconds is not None and not 0 <= seconds <= _SECONDS_MAX:
-            yield Fault(f"disconnect.{field}", f"{seconds:g} s is out of range", f"0 to {_SECONDS_MAX:g} s")
+    seconds = spec.disconnect.replace_after_s
+    if seconds is not None and not 0 <= seconds <= _SECONDS_MAX:
+        yield Fault("disconnect.replace_after_s", f"{seconds:g} s is out of range", f"0 to {_SECONDS_MAX:g} s")
 
 
 __all__ = ["find_placement_faults", "read_disconnect", "read_mode", "read_placement"]

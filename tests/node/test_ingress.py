@@ -84,3 +84,15 @@ def test_a_copy_of_another_node_is_told_from_one_of_this_node() -> None:
     for own, node in ((OWN, one.node), (one.node, None)):
         (service,) = routed_services(world.state, world.statuses, own)
         assert [target.node for target in service.targets] == [node]
+
+
+def test_a_node_that_is_not_heard_of_gets_no_requests_unless_nobody_else_could_answer() -> None:
+    world = World()
+    world.put(make_spec(replicas=2, **ROUTED))
+    world.think_all()
+    for one in world.state.allocations:
+        world.report(one, Phase.RUNNING, is_ready=True, endpoints=endpoints())
+    nodes = sorted(one.node for one in world.copies())
+    for alive, expected in ((nodes, nodes), (nodes[:1], nodes[:1]), ([], nodes)):
+        (service,) = routed_services(world.state, world.statuses, OWN, alive)
+        assert sorted(str(target.node) for target in service.targets) == expected

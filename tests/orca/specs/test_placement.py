@@ -29,7 +29,7 @@ def test_the_whole_placement_table_is_read() -> None:
         HEAD
         + """mode = "global"
 priority = 80
-disconnect = { replace_after = "1m", stop_after = "2m" }
+disconnect = { replace_after = "1m" }
 [service.placement]
 constraints = ["zone in (a, b)", "cores >= 4"]
 prefer = ["disk == ssd", { match = "arch == arm64", weight = -20 }]
@@ -40,7 +40,7 @@ copies_per_node_max = 2
 """
     )
     assert (spec.mode, spec.priority) == (ServiceMode.GLOBAL, 80)
-    assert spec.disconnect == DisconnectSpec(replace_after_s=60.0, stop_after_s=120.0)
+    assert spec.disconnect == DisconnectSpec(replace_after_s=60.0)
     assert spec.placement == PlacementSpec(
         constraints=("zone in (a, b)", "cores >= 4"),
         prefer=(Preference(match="disk == ssd"), Preference(match="arch == arm64", weight=-20)),
@@ -65,7 +65,7 @@ copies_per_node_max = 2
         ('mode = "everywhere"', "mode", "global"),
         ("priority = 101", "priority", "0 to 100"),
         ('disconnect = { keep = true, replace_after = "1s" }', "disconnect", "not both"),
-        ('disconnect = { stop_after = "9d" }', "disconnect", "out of range"),
+        ('disconnect = { replace_after = "9d" }', "disconnect", "out of range"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_would_be_right(line: str, key: str, said: str) -> None:
