@@ -6,7 +6,7 @@ the others stay in the order in which they were sorted once, and a heap holds th
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from consensus.scheduler.feasible import Bounds, Usage, present_refusal, refusal
@@ -41,8 +41,9 @@ def choose_nodes(spec: ServiceSpec, fleet: Fleet, number: int, bounds: Bounds | 
     Best is, in this order: fewest copies in the node's part of the spread label, what is preferred, fewest copies on
     the node (not when packing), the image is there, the smaller load (the larger one when packing).
     """
-    copies, holders = fleet.copies_of(spec.id), fleet.holders_of(spec)
-    key = _key(spec, fleet, copies)
+    # As it is now: where a copy is only planned, the image is not yet.
+    copies, holders = fleet.copies_of(spec.id), dict(fleet.holders_of(spec))
+    key = _key(spec, fleet, copies, holders)
 
     def takes(place: int) -> bool:
         site = fleet.sites[place]
@@ -88,9 +89,11 @@ def choose_nodes(spec: ServiceSpec, fleet: Fleet, number: int, bounds: Bounds | 
     return chosen
 
 
-def _key(spec: ServiceSpec, fleet: Fleet, copies: dict[NodeId, int]) -> Callable[[int], Key]:
+def _key(
+    spec: ServiceSpec, fleet: Fleet, copies: Mapping[NodeId, int], holders: Collection[NodeId]
+) -> Callable[[int], Key]:
     packs = spec.placement.strategy is PlacementStrategy.BIN_PACK
-    sites, holders, prefers = fleet.sites, fleet.holders_of(spec), bool(spec.placement.prefer)
+    sites, prefers = fleet.sites, bool(spec.placement.prefer)
 
     def key(place: int) -> Key:
         site = sites[place]

@@ -434,3 +434,15 @@ def test_a_thousand_services_are_planned_without_looking_at_all_copies_for_each(
     state = msgspec.structs.replace(world.state, allocations=counted)
     make_plan(state, world.beliefs, WallMs(world.at_ms), CountingIds())
     assert counted.passes < 10
+
+
+def test_copies_of_an_image_that_is_on_no_node_are_spread_whatever_was_planned_and_dropped_before() -> None:
+    world = World()
+    world.put(make_spec(image="web:0"))
+    world.think()
+    world.remove("default/web")
+    world.put(make_spec(image="web:1", replicas=2))
+    world.at_ms += 200_000  # longer than the deadline: the first plan gives the rollout up, with what it placed
+    world.think()
+    world.think()
+    assert sorted(one.node for one in world.copies() if one.revision == 2) == ["n-a", "n-b"]
