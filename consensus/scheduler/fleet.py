@@ -5,7 +5,9 @@ not what there is. Beyond `COLUMNS_FROM` nodes the same numbers stand in columns
 nodes may take a copy, and in which order, is asked of all nodes at once.
 """
 
-from typing import TYPE_CHECKING, Final
+import operator
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -13,8 +15,10 @@ from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.feasible import Usage
 from consensus.scheduler.site import Site, site_of
 from consensus.state.cluster import ClusterState
+from consensus.state.records import NodeRecord
 from orca.model.allocation import TERMINAL_PHASES
 from orca.model.ids import NodeId, ServiceId
+from orca.model.node import NodeFacts
 from orca.model.spec import ContainerImage, ServiceSpec
 
 if TYPE_CHECKING:
@@ -42,6 +46,8 @@ class Fleet:
         self.index: dict[NodeId, int] = {}
         self.version = 0
         self._columns_from = columns_from
+        self._facts: list[NodeFacts] = []
+        self._records: list[NodeRecord] = []
         self._columns: Columns | None = None
         self._usages: dict[NodeId, Usage] = {}
         self._shares: dict[ServiceId, list[_Share]] = {}
@@ -64,10 +70,9 @@ class Fleet:
 
     def _refresh_sites(self, state: ClusterState, beliefs: Beliefs) -> None:
         nodes, records = beliefs.nodes, state.nodes
-        if len(nodes) == len(self.sites) and all(
-            nodes.get(one.id) is one.facts and records.get(one.id) is one.record for one in self.sites
-        ):
+        if _is_same(self._facts, nodes.values()) and _is_same(self._records, records.values()):
             return
+        self._facts, self._records = list(nodes.values()), list(records.values())
         known = {one.id: one for one in self.sites}
         sites: list[Site] = []
         for node in sorted(nodes):
@@ -94,8 +99,9 @@ class Fleet:
                 specs[one.revision] = state.spec_of(one)
             key = (one.node, one.revision)
             numbers[key] = numbers.get(key, 0) + 1
+        adders = {revision: self.adder(spec) for revision, spec in specs.items()}
         for (node, revision), number in numbers.items():
-            self.add(node, specs[revision], number)
+            adders[revision](node, number)
 
     def _forget(self, service: ServiceId) -> None:
         self._seen.pop(service, None)
@@ -111,13 +117,27 @@ class Fleet:
 
     def add(self, node: NodeId, spec: ServiceSpec, number: int = 1) -> None:
         """Count `number` more copies of `spec` on `node`; the next `refresh` looks whether they came true."""
+        self.adder(spec)(node, number)
+
+    def adder(self, spec: ServiceSpec) -> Callable[[NodeId, int], None]:
+        """What `add` does for copies of `spec`, for whoever adds many: most of it is found once."""
         service = spec.id
-        self._shares.setdefault(service, []).append(_Share(node, spec, number))
-        self._seen.pop(service, None)
-        self.usage(node).add(spec, number)
-        self._touch(node)
+        shares = self._shares.setdefault(service, [])
         holders = self._holders.setdefault(source_of(spec), {})
-        holders[node] = holders.get(node, 0) + number
+        usages, index = self._usages, self.index
+        self._seen.pop(service, None)
+
+        def add(node: NodeId, number: int) -> None:
+            shares.append(_Share(node, spec, number))
+            usage = usages.get(node)
+            if usage is None:
+                usage = self.usage(node)
+            usage.add(spec, number)
+            holders[node] = holders.get(node, 0) + number
+            if self._columns is not None and (place := index.get(node)) is not None:
+                self._columns.touch(place)
+
+        return add
 
     def usage(self, node: NodeId) -> Usage:
         """What is reserved on `node`."""
@@ -161,6 +181,11 @@ def fleet_of(state: ClusterState, beliefs: Beliefs) -> Fleet:
     fleet = Fleet()
     fleet.refresh(state, beliefs)
     return fleet
+
+
+def _is_same(before: list[Any], now: Collection[Any]) -> bool:
+    """Whether these are the same objects in the same order."""
+    return len(before) == len(now) and all(map(operator.is_, before, now))
 
 
 def source_of(spec: ServiceSpec) -> str:

@@ -76,11 +76,12 @@ def choose_nodes(spec: ServiceSpec, fleet: Fleet, number: int, bounds: Bounds | 
     heads = [(counts[zone], head, zone) for zone, stream in zones.items() if (head := stream.head()) is not None]
     heapq.heapify(heads)
     chosen: list[NodeId] = []
+    add = fleet.adder(spec)
     while heads and len(chosen) < number:
         count, _, zone = heapq.heappop(heads)
         stream = zones[zone]
         node = fleet.sites[stream.take()].id
-        fleet.add(node, spec)
+        add(node, 1)
         copies[node] = copies.get(node, 0) + 1
         chosen.append(node)
         stream.put_back()

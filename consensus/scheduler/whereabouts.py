@@ -106,7 +106,8 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
 def away_nodes(state: ClusterState, beliefs: Beliefs, leads_since_ms: WallMs) -> dict[NodeId, WallMs]:
     """Nodes of the cluster that are not heard of, and since when."""
     unheard = WallMs(leads_since_ms + UNHEARD_MS)
-    return {node: beliefs.departed.get(node, unheard) for node in state.nodes if node not in beliefs.nodes}
+    silent = state.nodes.keys() - beliefs.nodes.keys()
+    return {node: beliefs.departed.get(node, unheard) for node in sorted(silent)}
 
 
 class HeardStatuses:
