@@ -55,6 +55,8 @@ from consensus.replica import (
     Tick,
 )
 from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.fleet import Fleet
+from consensus.scheduler.reconcile import Situation, look
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.storage import LoadedLog, LogWrite
 from orca.errors import ConflictError, StoreFullError
@@ -126,6 +128,17 @@ class ReplicaDriver(Asking):
     def blocked(self) -> dict[ServiceId, str]:
         """Why services wait for copies, as the last plan found; leader only."""
         return self._replica.blocked
+
+    def fleet(self) -> Fleet:
+        """What is reserved on each node now; for looking ahead, by whoever does not plan meanwhile."""
+        fleet = self._replica.planner.fleet
+        fleet.refresh(self.state, self._beliefs())
+        return fleet
+
+    def situation(self) -> Situation:
+        """What a planner would go by now."""
+        fleet, now_ms = self.fleet(), self._clock.wall()
+        return look(self.state, self._beliefs(), now_ms, now_ms, fleet)
 
     @property
     def raft(self) -> RaftMachine:

@@ -44,7 +44,7 @@ from consensus.raft import (
     Event as RaftEvent,
 )
 from consensus.scheduler.beliefs import Beliefs
-from consensus.scheduler.plan import make_plan
+from consensus.scheduler.plan import Planner
 from consensus.state.apply import apply
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.state.commands import Command, decode_command, encode_command
@@ -92,6 +92,7 @@ class Replica:
         self.node = node
         self.state = ClusterState() if loaded.snapshot is None else decode_snapshot(loaded.snapshot.payload)
         self.raft = RaftMachine(node, voters, loaded, RaftConfig(), rng)
+        self.planner = Planner()
         self.blocked: dict[ServiceId, str] = {}
         self._ids = ids
         self._rng = rng
@@ -150,6 +151,7 @@ class Replica:
     def restore(self, snapshot: Snapshot) -> None:
         """Begin anew with the state of `snapshot`; raises StoreCorruptError for one that is none."""
         self.state = decode_snapshot(snapshot.payload)
+        self.planner = Planner()
         self._is_dirty = True
 
     def begin_again(self, loaded: LoadedLog, applied: LogIndex, *, must_compact: bool = False) -> None:
@@ -178,7 +180,7 @@ class Replica:
             self._leads_since_ms = now_ms
         if self._plan_in_flight is not None or not self.is_plan_due(now_ms):
             return None
-        plan = make_plan(
+        plan = self.planner.plan(
             self.state,
             beliefs,
             now_ms,

@@ -176,7 +176,7 @@ class _Agent:
         self._proxy = ProxyServer(self._clock, self._rng())
         self._docker = make_docker(config, self._identity, self._clock)
         self._runtimes = make_runtimes(self._identity, self._clock, self._path, self._blobs, self._docker)
-        self._beliefs = BeliefTable()
+        self._beliefs = BeliefTable(self._clock.wall)
         self._addresses = ApiAddresses(tcp=())
         self._ingress: tuple[IngressView, ...] = ()
         ended = EndedJobs(environment)
@@ -456,7 +456,7 @@ class _Agent:
         return NodeView(
             facts=self._wiring.facts(),
             is_leader=self._replica.is_leader,
-            allocations=sum(one.node == self._identity.node for one in state.allocations.values()),
+            allocations=len(state.copies.of_node(self._identity.node)),
             started_at_ms=self._started_at_ms,
             api=f"{'https' if self._config.has_api_tls else 'http'}://{bracketed(tcp[0][0])}:{tcp[0][1]}"
             if tcp

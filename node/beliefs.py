@@ -5,18 +5,27 @@ replaces a lower one, so there is nothing to reconcile. In a cluster of one all 
 are this node's own.
 """
 
+from collections.abc import Callable
+
 import trio
 
 from consensus.scheduler.beliefs import Beliefs
 from orca.model.allocation import AllocationStatus
-from orca.model.ids import AllocationId, NodeId
+from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.node import NodeFacts
+from orca.model.units import WallMs
 
 
 class BeliefTable:
-    """The newest of what is known, and a counter of visible changes to wait on."""
+    """The newest of what is known, and a counter of visible changes to wait on.
 
-    def __init__(self) -> None:
+    `wall` is the time of day, noted when a node is not heard of any more.
+    """
+
+    def __init__(self, wall: Callable[[], WallMs] = lambda: WallMs(0)) -> None:
+        self._wall = wall
+        self._departed: dict[NodeId, WallMs] = {}
+        self._versions: dict[ServiceId, int] = {}
         self._nodes: dict[NodeId, NodeFacts] = {}
         self._statuses: dict[AllocationId, AllocationStatus] = {}
         self._changes = 0
@@ -34,7 +43,9 @@ class BeliefTable:
 
     def view(self) -> Beliefs:
         """What the scheduler may believe now."""
-        return Beliefs(nodes=self._nodes, statuses=self._statuses)
+        return Beliefs(
+            nodes=self._nodes, statuses=self._statuses, departed=self._departed, status_versions=self._versions
+        )
 
     def put_status(self, status: AllocationStatus) -> bool:
         """Take in a status; False when a newer one is known already."""
@@ -42,12 +53,15 @@ class BeliefTable:
         if known is not None and known.version >= status.version and known.node == status.node:
             return False
         self._statuses[status.allocation] = status
+        self._count(status.service)
         self.bump()
         return True
 
     def drop_status(self, allocation: AllocationId) -> None:
         """The cluster has forgotten the copy."""
-        if self._statuses.pop(allocation, None) is not None:
+        gone = self._statuses.pop(allocation, None)
+        if gone is not None:
+            self._count(gone.service)
             self.bump()
 
     def put_node(self, facts: NodeFacts) -> bool:
@@ -55,13 +69,18 @@ class BeliefTable:
         if self._nodes.get(facts.id) == facts:
             return False
         self._nodes[facts.id] = facts
+        self._departed.pop(facts.id, None)
         self.bump()
         return True
 
     def drop_node(self, node: NodeId) -> None:
         """The node is believed alive no more."""
         if self._nodes.pop(node, None) is not None:
+            self._departed[node] = self._wall()
             self.bump()
+
+    def _count(self, service: ServiceId) -> None:
+        self._versions[service] = self._versions.get(service, 0) + 1
 
     def bump(self) -> None:
         """Something that people can see has changed."""

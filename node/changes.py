@@ -6,9 +6,7 @@ Pure: times and ids are given. What is refused here changes nothing.
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 
-import msgspec
-
-from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.fleet import Fleet
 from consensus.scheduler.plan import preview
 from consensus.state.apply import is_settled_by
 from consensus.state.cluster import ClusterState, Outcome, ServiceRecord
@@ -135,9 +133,9 @@ def rollback_command(
     )
 
 
-def plan_services(state: ClusterState, beliefs: Beliefs, request: DeployRequest) -> tuple[ServicePlan, ...]:
-    """What a deploy of `request` would do, service by service."""
-    plans = [_plan_one(state, beliefs, spec) for spec in request.specs]
+def plan_services(state: ClusterState, fleet: Fleet, request: DeployRequest) -> tuple[ServicePlan, ...]:
+    """What a deploy of `request` would do, service by service; each uses up room of `fleet` for the next."""
+    plans = [_plan_one(state, fleet, spec) for spec in request.specs]
     if request.prune:
         named = {spec.id for spec in request.specs}
         projects = {spec.project for spec in request.specs}
@@ -149,7 +147,7 @@ def plan_services(state: ClusterState, beliefs: Beliefs, request: DeployRequest)
     return tuple(plans)
 
 
-def _plan_one(state: ClusterState, beliefs: Beliefs, spec: ServiceSpec) -> ServicePlan:
+def _plan_one(state: ClusterState, fleet: Fleet, spec: ServiceSpec) -> ServicePlan:
     record = state.services.get(spec.id)
     if record is None:
         return ServicePlan(
@@ -157,28 +155,22 @@ def _plan_one(state: ClusterState, beliefs: Beliefs, spec: ServiceSpec) -> Servi
             action=ChangeAction.CREATE,
             fields=field_changes(None, spec),
             replaces_copies=False,
-            placements=preview(state, beliefs, spec, spec.replicas),
+            placements=preview(state, fleet, spec, spec.replicas),
         )
     if is_settled_by(record, spec):
         return ServicePlan(service=spec.id, action=ChangeAction.NOTHING)
     is_other = record.current.template.partition("+")[0] != template_hash(spec)
     replaces = (is_other or record.rollout.state is RolloutState.FAILED) and not record.is_stopped
     running = 0 if replaces else record.replicas
+    if replaces or spec.is_global:
+        fleet.vacate(spec.id)
     return ServicePlan(
         service=spec.id,
         action=ChangeAction.UPDATE,
         fields=field_changes(record.spec, spec),
         replaces_copies=replaces,
-        placements=preview(
-            _without(state, spec.id) if replaces else state, beliefs, spec, max(0, spec.replicas - running)
-        ),
+        placements=preview(state, fleet, spec, max(0, spec.replicas - running)),
     )
-
-
-def _without(state: ClusterState, service: ServiceId) -> ClusterState:
-    """`state` as it will be once the old copies of `service` have made room."""
-    kept = {name: one for name, one in state.allocations.items() if one.service != service}
-    return msgspec.structs.replace(state, allocations=kept)
 
 
 def raise_refusal(outcome: Outcome) -> None:

@@ -24,6 +24,7 @@ from node.secrets import SecretControl
 from node.store.blobs import BlobStore
 from node.store.events import EventLog
 from node.trust.control import TrustControl
+from node.upkeep import Upkeep
 from node.views import node_views, revision_views, service_view
 from orca.errors import InvalidRequestError, NotAvailableError
 from orca.model.access import AuditView
@@ -69,6 +70,7 @@ class Control:
     """Everything that a request can ask of this node. `trust` is set before any of it is asked."""
 
     trust: TrustControl
+    upkeep: Upkeep
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -108,6 +110,7 @@ class Control:
         self._builder = builder
         self._describe_node = describe_node
         self._caught_up_at: Instant | None = None
+        self.upkeep = Upkeep(replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 
@@ -195,7 +198,7 @@ class Control:
     async def allocations(self, service: ServiceId | None = None) -> AllocationsReply:
         """Copies by service and slot, those of removed services that still stop included."""
         state = self._replica.state
-        chosen = [one for one in state.allocations.values() if service is None or one.service == service]
+        chosen = list(state.allocations.values()) if service is None else state.allocations_of(service)
         if service is not None and not chosen:
             changes.existing(state, service)
         observation = self.observation()
@@ -207,7 +210,7 @@ class Control:
         changes.check_specs(state, request.specs, lambda _: True, request.secrets)
         return PlanReply(
             observation=self.observation(),
-            services=changes.plan_services(state, self._beliefs.view(), request),
+            services=changes.plan_services(state, self._replica.fleet(), request),
         )
 
     def change_count(self) -> int:

@@ -1,6 +1,6 @@
 """From intent and beliefs to what the proxy routes. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
@@ -10,24 +10,29 @@ from orca.model.spec import Protocol
 
 
 def routed_services(
-    state: ClusterState, statuses: Mapping[AllocationId, AllocationStatus], own: NodeId
+    state: ClusterState,
+    statuses: Mapping[AllocationId, AllocationStatus],
+    own: NodeId,
+    alive: Collection[NodeId] | None = None,
 ) -> tuple[RoutedService, ...]:
     """Every service with routes and those of its copies that are ready and wanted, as node `own` reaches them.
+
+    Copies on nodes that are not `alive` (None: all are) get nothing, unless a service has no others: belief may be
+    wrong, and a request that fails is no worse than one that is refused.
 
     Copies of an older revision serve beside the new ones for as long as they are wanted:
     the scheduler decides when they go.
     """
     routed = {name: record for name, record in state.services.items() if record.spec.routes}
     targets: dict[ServiceId, list[Target]] = {name: [] for name in routed}
-    for allocation in state.allocations.values():
-        status = statuses.get(allocation.id)
-        if (
-            allocation.service in routed
-            and allocation.desired is DesiredStatus.RUNNING
-            and status is not None
-            and status.is_ready
-        ):
-            targets[allocation.service] += _targets(allocation, status, own)
+    silent: dict[ServiceId, list[Target]] = {}
+    for name, found in targets.items():
+        for allocation in state.copies.of_service(name).values():
+            status = statuses.get(allocation.id)
+            if allocation.desired is DesiredStatus.RUNNING and status is not None and status.is_ready:
+                is_heard = alive is None or allocation.node == own or allocation.node in alive
+                (found if is_heard else silent.setdefault(name, [])).extend(_targets(allocation, status, own))
+        found += [] if found else silent.get(name, [])
     return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
 
 

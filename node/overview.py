@@ -9,7 +9,6 @@ it is done at once up to some 5,000 services.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
 import trio
 
 from consensus.state.cluster import ClusterState, ServiceRecord
@@ -30,9 +29,7 @@ class Moment:
     """
 
     def __init__(self, state: ClusterState, statuses: Statuses, blocked: Mapping[ServiceId, str]) -> None:
-        self._state = msgspec.structs.replace(
-            state, services=dict(state.services), removed=dict(state.removed), allocations=dict(state.allocations)
-        )
+        self._state = state.freeze()
         self._statuses = dict(statuses)
         self._blocked = dict(blocked)
 

@@ -176,7 +176,7 @@ class Wiring:
 
     def _assign(self) -> None:
         state = self.replica.state
-        mine = [one for one in state.allocations.values() if one.node == self._identity.node]
+        mine = state.copies.of_node(self._identity.node).values()
         assignments = tuple(Assignment(allocation=one, spec=state.spec_of(one)) for one in mine)
         self.reconciler.post(AssignmentsChanged(assignments=assignments, is_trusted=state.revision > 0))
         self._beliefs.bump()
@@ -332,7 +332,8 @@ class Wiring:
 
     def route(self) -> None:
         """Give the proxy the routes of this moment."""
-        services = routed_services(self.replica.state, self._beliefs.statuses, self._identity.node)
+        beliefs = self._beliefs
+        services = routed_services(self.replica.state, beliefs.statuses, self._identity.node, beliefs.nodes)
         self._proxy.set_table(build_route_table(services, self._beliefs.changes))
 
     def endpoint(self, allocation: AllocationId, port: int) -> Endpoint | None:

@@ -1,19 +1,30 @@
 """What one service lacks, has too much of, and should let go of."""
 
 import math
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.fleet import Fleet, fleet_of
+from consensus.scheduler.whereabouts import HeardStatuses, Standing, Whereabouts, away_nodes
 from consensus.state.cluster import ClusterState, ServiceRecord
+from consensus.state.records import volume_ids
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
-from orca.model.ids import AllocationId, ServiceId, display_name
+from orca.model.ids import AllocationId, NodeId, ServiceId, display_name
 from orca.model.spec import DependencyCondition, MountKind, RestartPolicy, ServiceSpec, UpdateOrder
 from orca.model.units import WallMs
 from orca.model.view import RolloutState
 
-Statuses = Mapping[AllocationId, AllocationStatus]
+
+class Statuses(Protocol):
+    """What is known of copies."""
+
+    def get(self, name: AllocationId, /) -> AllocationStatus | None:
+        """The newest status; None when nothing is known."""
+        ...
+
 
 UNPROBED_HEALTHY_S: Final = 1.0
 """A copy that nobody asks how it is counts as ready the moment it runs. What exits at once (a
@@ -24,14 +35,17 @@ not have been called a success by then."""
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """Intent and beliefs at one moment, with the copies of each service by slot.
 
-    `leads_since_ms` is when the one who asks became leader: before, nobody looked.
+    `leads_since_ms` is when the one who asks became leader: before, nobody looked. `may_go`: whether another node
+    could take a copy that has to stop before its successor starts.
     """
 
     state: ClusterState
     statuses: Statuses
     now_ms: WallMs
     leads_since_ms: WallMs
-    copies: dict[ServiceId, list[Allocation]]
+    places: Whereabouts
+    may_go: Callable[[ServiceRecord, Allocation], bool] = lambda _record, _copy: True
+    copies: Mapping[ServiceId, list[Allocation]]
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +53,9 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     `slots` want a copy each. `blocked` says why wanted copies are not placed although
     a node might take them; `awaits` is the service that it waits for, if it is that.
-    `matures_at_ms` is when the next ready copy will have been ready for long enough.
+    `matures_at_ms` is when the next ready copy will have been ready for long enough, `changes_at_ms` when a
+    copy will be lost or ousted. `pinned`: slots that belong on a certain node. `is_moving`: copies are to
+    leave their nodes.
     """
 
     slots: tuple[int, ...] = ()
@@ -50,18 +66,23 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     blocked: str = ""
     awaits: ServiceId | None = None
     matures_at_ms: WallMs | None = None
+    changes_at_ms: WallMs | None = None
+    pinned: dict[int, NodeId] = {}
+    is_moving: bool = False
 
 
 class _Copies(msgspec.Struct, kw_only=True):
     """The copies of one service, sorted by what they are to its newest revision.
 
-    `spent` ones ended for good as a job and belong to what is a service now.
+    `spent` ones ended for good as a job and belong to what is a service now, or may not stay where they are.
+    `outdated` ones are of an older revision, or leave their node. Those that are lost are in none of these.
     """
 
     current: list[Allocation]
     spent: list[Allocation]
     outdated: list[Allocation]
     stopping: list[Allocation]
+    is_moving: bool = False
 
 
 class _Wait(msgspec.Struct, frozen=True):
@@ -71,14 +92,41 @@ class _Wait(msgspec.Struct, frozen=True):
     reason: str
 
 
-def look(state: ClusterState, statuses: Statuses, now_ms: WallMs, leads_since_ms: WallMs = WallMs(0)) -> Situation:
-    """The situation of this moment; one pass over all copies."""
-    copies: dict[ServiceId, list[Allocation]] = {}
-    for one in state.allocations.values():
-        copies.setdefault(one.service, []).append(one)
-    for found in copies.values():
-        found.sort(key=lambda one: (one.slot, one.revision, one.id))
-    return Situation(state=state, statuses=statuses, now_ms=now_ms, leads_since_ms=leads_since_ms, copies=copies)
+class _Sorted(dict[ServiceId, list[Allocation]]):
+    """The copies of each service by slot, sorted out when somebody asks for them."""
+
+    def __init__(self, state: ClusterState) -> None:
+        super().__init__()
+        self._state = state
+
+    def get(self, key: ServiceId, default: Any = None) -> Any:
+        """Also of a service without copies."""
+        return self[key]
+
+    def __missing__(self, service: ServiceId) -> list[Allocation]:
+        found = self[service] = self._state.allocations_of(service)
+        return found
+
+
+def look(
+    state: ClusterState,
+    beliefs: Beliefs,
+    now_ms: WallMs,
+    leads_since_ms: WallMs = WallMs(0),
+    fleet: Fleet | None = None,
+    may_go: Callable[[ServiceRecord, Allocation], bool] = lambda _record, _copy: True,
+) -> Situation:
+    """The situation of this moment."""
+    away = away_nodes(state, beliefs, leads_since_ms)
+    return Situation(
+        state=state,
+        statuses=HeardStatuses(beliefs.statuses, away) if away else beliefs.statuses,
+        now_ms=now_ms,
+        leads_since_ms=leads_since_ms,
+        places=Whereabouts(now_ms=now_ms, fleet=fleet or fleet_of(state, beliefs), away=away),
+        may_go=may_go,
+        copies=_Sorted(state),
+    )
 
 
 def effective_order(spec: ServiceSpec) -> UpdateOrder:
@@ -132,8 +180,7 @@ def reconcile(situation: Situation, record: ServiceRecord) -> Need:
     copies = _sort_copies(situation, record)
     forgets = tuple(one.id for one in copies.stopping if _is_over(statuses.get(one.id)))
     wanted = record.replicas
-    by_use = sorted(copies.current, key=lambda one: _usefulness(one, record.spec, situation))
-    kept, surplus = by_use[:wanted], by_use[wanted:]
+    kept, surplus = _most_useful(situation, record, copies.current, wanted)
     healthy = sum(is_healthy(statuses.get(one.id), record.spec, now_ms) for one in kept)
     wait = _unmet_dependency(situation, record) if not kept and wanted else None
     outdated_stops = _outdated_stops(situation, record, copies.outdated, healthy, is_waiting=wait is not None)
@@ -148,16 +195,28 @@ def reconcile(situation: Situation, record: ServiceRecord) -> Need:
         is_settled=len(kept) == healthy == wanted and not copies.outdated,
         blocked=blocked,
         awaits=wait.service if wait is not None else None,
-        matures_at_ms=_matures_at(situation, record, kept),
+        matures_at_ms=matures_at(situation, record, kept),
+        changes_at_ms=next_change(situation, record),
+        is_moving=copies.is_moving,
     )
+
+
+def next_change(situation: Situation, record: ServiceRecord) -> WallMs | None:
+    """When time alone loses or ousts a copy."""
+    places = situation.places
+    if not places.away and not places.fleet.is_draining:
+        return None
+    return min(places.wakes(record, iter(situation.copies.get(record.id, ()))), default=None)
 
 
 def leftovers(state: ClusterState, statuses: Statuses) -> tuple[AllocationId, ...]:
     """Copies of removed services that their nodes report as ended."""
+    gone = [service for service in state.copies.services() if service not in state.services]
     return tuple(
         one.id
-        for one in state.allocations.values()
-        if one.service not in state.services and _is_over(statuses.get(one.id))
+        for service in sorted(gone)
+        for one in state.copies.of_service(service).values()
+        if _is_over(statuses.get(one.id))
     )
 
 
@@ -167,10 +226,24 @@ def _is_over(status: AllocationStatus | None) -> bool:
 
 def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
     copies = _Copies(current=[], spent=[], outdated=[], stopping=[])
+    places, stop_first = situation.places, effective_order(record.spec) is UpdateOrder.STOP_FIRST
+    is_calm, standing = places.is_calm(record), Standing.THERE
     for one in situation.copies.get(record.id, ()):
+        if not is_calm:
+            standing = places.standing(
+                record,
+                one,
+                may_go=lambda one=one: not stop_first or situation.may_go(record, one),  # type: ignore[misc] # bound now
+            )
+            copies.is_moving |= standing is not Standing.THERE or bool(places.complaint(record, one))
         if one.desired is DesiredStatus.STOPPED:
-            copies.stopping.append(one)
-        elif one.template != record.current.template:
+            if standing is not Standing.LOST or _is_over(situation.statuses.get(one.id)):
+                copies.stopping.append(one)
+        elif standing is Standing.LOST and not _is_over(situation.statuses.get(one.id)):
+            continue
+        elif standing is Standing.OUSTED:
+            copies.spent.append(one)
+        elif standing is Standing.LEAVING or one.template != record.current.template:
             copies.outdated.append(one)
         elif not record.spec.is_job and _is_over(situation.statuses.get(one.id)):
             copies.spent.append(one)
@@ -179,11 +252,32 @@ def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
     return copies
 
 
-def _usefulness(one: Allocation, spec: ServiceSpec, situation: Situation) -> tuple[bool, bool, bool, int]:
-    """Sorts those that serve most to the front, then the lowest slots."""
+def _most_useful(
+    situation: Situation, record: ServiceRecord, current: list[Allocation], wanted: int
+) -> tuple[list[Allocation], list[Allocation]]:
+    """Up to `wanted` copies to keep, no two in one slot, and the others."""
+    by_use = sorted(current, key=lambda one: _usefulness(one, record.spec, situation))
+    kept: dict[int, Allocation] = {}
+    surplus: list[Allocation] = []
+    for one in by_use:
+        if len(kept) < wanted and one.slot not in kept:
+            kept[one.slot] = one
+        else:
+            surplus.append(one)
+    return list(kept.values()), surplus
+
+
+def _usefulness(one: Allocation, spec: ServiceSpec, situation: Situation) -> tuple[bool, bool, bool, int, int]:
+    """Sorts those that serve most to the front, then the lowest slots, then the newest."""
     status = situation.statuses.get(one.id)
     ready = status is not None and (status.is_ready or status.phase is Phase.COMPLETED)
-    return (not is_healthy(status, spec, situation.now_ms), not ready, not was_ever_ready(status), one.slot)
+    return (
+        not is_healthy(status, spec, situation.now_ms),
+        not ready,
+        not was_ever_ready(status),
+        one.slot,
+        -one.created_at_ms,
+    )
 
 
 def _outdated_stops(
@@ -229,6 +323,12 @@ def _missing(
         limit = wanted if stop_first else wanted + _surge(record.spec)
         lacking = min(lacking, limit - occupied)
     taken = {one.slot for one in kept}
+    if volume_ids(record.spec):
+        # Two copies in one slot would write to one volume, and a slot beyond the wanted ones has another.
+        leaving = [one for one in copies.stopping if not _is_over(situation.statuses.get(one.id))]
+        taken |= {one.slot for one in (*copies.outdated, *leaving)}
+        free = (slot for slot in range(wanted) if slot not in taken)
+        return tuple(slot for slot, _ in zip(free, range(max(0, lacking)), strict=False)), ""
     free = (slot for slot in range(wanted + len(taken)) if slot not in taken)
     return tuple(slot for slot, _ in zip(free, range(max(0, lacking)), strict=False)), ""
 
@@ -264,7 +364,7 @@ def _unmet_dependency(situation: Situation, record: ServiceRecord) -> _Wait | No
     return None
 
 
-def _matures_at(situation: Situation, record: ServiceRecord, kept: list[Allocation]) -> WallMs | None:
+def matures_at(situation: Situation, record: ServiceRecord, kept: list[Allocation]) -> WallMs | None:
     """When the next ready copy will have been ready for long enough."""
     if counts_by_its_end(record.spec):
         return None

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from consensus.state.allocations import AllocationTable
 from consensus.state.records import (
     ApiTokenRecord,
     AuditRecord,
@@ -24,6 +25,7 @@ from consensus.state.records import (
     RolloutRecord,
     SecretRecord,
     ServiceRecord,
+    VolumeRecord,
     WebhookRecord,
 )
 from orca.model.allocation import Allocation, DesiredStatus
@@ -72,7 +74,8 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     settings: ClusterSettings = ClusterSettings()
     services: dict[ServiceId, ServiceRecord] = {}
     removed: dict[ServiceId, RemovedSpec] = {}
-    allocations: dict[AllocationId, Allocation] = {}
+    allocations: dict[AllocationId, Allocation] = msgspec.field(default_factory=AllocationTable)
+    volumes: dict[str, VolumeRecord] = {}
     nodes: dict[NodeId, NodeRecord] = {}
     revoked: dict[NodeId, RevokedNode] = {}
     join_tokens: dict[TokenId, JoinTokenRecord] = {}
@@ -86,6 +89,16 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     refusals: dict[LogIndex, AuditRecord] = {}
     requests: dict[RequestId, Outcome] = {}
     request_changes: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.allocations, AllocationTable) and type(self) is ClusterState:
+            self.allocations = AllocationTable(self.allocations)
+
+    @property
+    def copies(self) -> AllocationTable:
+        """`allocations`, with those of one service and of one node at hand. Not of a frozen state."""
+        assert isinstance(self.allocations, AllocationTable), "a frozen state has its copies in a plain table"
+        return self.allocations
 
     def freeze(self) -> "FrozenState":
         """The state as it is now, for another thread: what is applied later does not show in it.
@@ -101,7 +114,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     def allocations_of(self, service: ServiceId) -> list[Allocation]:
         """The copies of `service`, by slot, older ones first."""
-        found = [one for one in self.allocations.values() if one.service == service]
+        found = self.copies.of_service(service).values()
         return sorted(found, key=lambda one: (one.slot, one.revision, one.id))
 
     def spec_of(self, allocation: Allocation) -> ServiceSpec:
@@ -132,6 +145,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         assert self.request_changes == counted, f"{self.request_changes} changes in answers, {counted} counted"
 
     def _check_services(self) -> None:
+        self.copies.check_invariants()
         for service, record in self.services.items():
             assert record.id == service, f"{service} is filed under another name"
             numbers = [one.revision for one in record.revisions]
@@ -143,6 +157,9 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert not is_wanted or allocation.service in self.services, f"{name}: a copy of a removed service runs"
             assert allocation.node not in self.revoked, f"{name} is on the removed node {allocation.node}"
             self.spec_of(allocation)
+        for volume, kept in self.volumes.items():
+            assert kept.id == volume, f"volume {volume} is filed under another name"
+            assert all(home.node not in self.revoked for home in kept.homes), f"{volume} is on a removed node"
         for service, removed in self.removed.items():
             assert removed.service == service, f"removed {service} is filed under another name"
         for hook in self.webhooks.values():

@@ -20,7 +20,7 @@ from orca.model.ids import (
     WebhookId,
 )
 from orca.model.node import NodeAddresses, NodeAvailability
-from orca.model.spec import ServiceSpec
+from orca.model.spec import MountKind, ServiceSpec
 from orca.model.trust import ApiRole, AuthorityState, NodeRole
 from orca.model.units import WallMs
 from orca.model.view import RolloutState, ServiceChange
@@ -278,6 +278,29 @@ class AuditRecord(Record, frozen=True, kw_only=True):
     origin: str = ""
     message: str = ""
     count: int = 1
+
+
+class VolumeHome(Record, frozen=True, kw_only=True):
+    """Copy `slot` of `service` wrote to the volume on `node`."""
+
+    service: ServiceId
+    slot: int
+    node: NodeId
+
+
+class VolumeRecord(Record, frozen=True, kw_only=True):
+    """Where the data of a volume is: `id` is `<project>/<name>`, as each node has its own volume of that name."""
+
+    id: str
+    homes: tuple[VolumeHome, ...]
+
+
+def volume_ids(spec: ServiceSpec) -> tuple[str, ...]:
+    """The volumes that copies of `spec` write to, for a service whose copies are not the same everywhere."""
+    if spec.is_global:
+        return ()
+    writable = (one for one in spec.mounts if one.kind is MountKind.VOLUME and not one.read_only)
+    return tuple(dict.fromkeys(f"{spec.project}/{one.source}" for one in writable))
 
 
 class ClusterSettings(Record, frozen=True, kw_only=True):

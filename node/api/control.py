@@ -7,6 +7,7 @@ from typing import Protocol
 from gossip.serf import RotationEnded
 from node.runtime.base import ExecRequest, ExecSession
 from node.selection import Placed, Selection
+from node.upkeep import Upkeep
 from orca.model.access import ApiTokenView, AuditView, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
 from orca.model.ids import (
@@ -227,6 +228,11 @@ class Control(Protocol):
     @property
     def trust(self) -> TrustControl:
         """Who belongs to the cluster."""
+        ...
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Where copies go, and what people decided about nodes."""
         ...
 
     @property

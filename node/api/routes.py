@@ -43,6 +43,7 @@ from node.api.params import (
 from node.api.readiness import READY_ROUTES
 from node.api.secrets import SECRET_ROUTES
 from node.api.trust import TRUST_ROUTES
+from node.api.upkeep import UPKEEP_ROUTES
 from node.api.watch import watch_services
 from orca.errors import (
     ConflictError,
@@ -464,6 +465,7 @@ _ACCESS: Final = (
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
     *TRUST_ROUTES,
+    *UPKEEP_ROUTES,
     *_GOSSIP,
     *_SERVICES,
     *READY_ROUTES,

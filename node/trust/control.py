@@ -23,8 +23,8 @@ from node.trust.kept import KeptTrust
 from node.trust.messages import LeaveRequest, Left, Seat, SeatRequest
 from node.trust.removal import Removal
 from node.trust.service import TrustService
+from node.upkeep import find_node
 from orca.errors import (
-    AmbiguousNameError,
     ConflictError,
     ForbiddenError,
     InvalidRequestError,
@@ -212,16 +212,7 @@ class TrustControl:
 
     def find_node(self, name: str) -> NodeRecord:
         """The node called `name`, or with that id or beginning of one. Raises NotFoundError, AmbiguousNameError."""
-        nodes = self._state.nodes.values()
-        found = [one for one in nodes if name in (one.name, one.id)] or [
-            one for one in nodes if len(name) >= 4 and one.id.startswith(name)
-        ]
-        if len(found) > 1:
-            raise AmbiguousNameError(f"{name!r} fits {', '.join(sorted(one.id for one in found))}")
-        if not found:
-            present = ", ".join(sorted(one.name for one in nodes)[:20]) or "none"
-            raise NotFoundError(f"there is no node {name[:80]!r}; there are: {present}")
-        return found[0]
+        return find_node(self._state, name)
 
     async def leave(self, *, is_forced: bool) -> None:
         """Go of one's own will: the seat first, then the place in the cluster, then the process, shortly after.
@@ -234,9 +225,8 @@ class TrustControl:
                 "this is the only node of its cluster, so there is nothing to leave",
                 hint="stop it, and remove its data directory when it is not needed any more",
             )
-        running = sum(
-            one.node == self._node and one.desired is DesiredStatus.RUNNING for one in state.allocations.values()
-        )
+        own = state.copies.of_node(self._node).values()
+        running = sum(one.desired is DesiredStatus.RUNNING for one in own)
         if running and not is_forced:
             raise ConflictError(
                 f"{running} copies are to run here; scale or move them first, or leave with --force: "

@@ -24,6 +24,11 @@ def complete_node(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
     """`rm`, and after it the names of nodes that begin with what is written."""
     if not ctx.params.get("words"):
         return [word for word in ("rm",) if word.startswith(incomplete)]
+    return complete_member(ctx, _, incomplete)
+
+
+def complete_member(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of nodes that begin with what is written."""
     from orca.cli.program import finished
     from orca.errors import OrcaError
 

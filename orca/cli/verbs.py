@@ -25,10 +25,16 @@ VERBS = (
     Verb("start", "Change", "orca.cli.changes", "Start a stopped service."),
     Verb("secrets", "Change", "orca.cli.secrets", "Set, list and remove secrets; values are never shown."),
     Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
+    Verb("label", "Nodes", "orca.cli.upkeep", "Show, set and remove labels of a node."),
+    Verb("cordon", "Nodes", "orca.cli.upkeep", "Give a node no new work; what it has stays."),
+    Verb("uncordon", "Nodes", "orca.cli.upkeep", "Give it work again."),
+    Verb("drain", "Nodes", "orca.cli.upkeep", "Move the work of a node to others, start-first."),
+    Verb("undrain", "Nodes", "orca.cli.upkeep", "Give a drained node work again."),
     Verb("status", "Look", "orca.cli.reads", "The cluster at a glance: leader, nodes, services."),
     Verb("nodes", "Look", "orca.cli.members", "Who is in the cluster; remove one for ever."),
     Verb("quorum", "Look", "orca.cli.quorum", "The nodes that decide: who votes, how far each is, and why."),
     Verb("ps", "Look", "orca.cli.reads", "The copies of services and why each is where it is."),
+    Verb("why", "Look", "orca.cli.upkeep", "Why copies are where they are, and which nodes take no more."),
     Verb("logs", "Look", "orca.cli.streams", "Output of a service or of one copy."),
     Verb("stats", "Look", "orca.cli.reads", "CPU, memory and traffic of copies."),
     Verb("events", "Look", "orca.cli.streams", "What happened, in order."),
@@ -45,6 +51,7 @@ VERBS = (
 GROUPS = (
     ("Start", "Start"),
     ("Change", "Change what runs"),
+    ("Nodes", "Care for nodes"),
     ("Look", "See what runs"),
 )
 

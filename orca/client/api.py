@@ -23,6 +23,7 @@ from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
 from orca.model.event import NodeEvent
 from orca.model.ids import AllocationId, BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, TokenId
+from orca.model.placement_view import CordonRequest, DrainRequest, LabelRequest, NodeCareReply, UndrainRequest
 from orca.model.quorum_view import QuorumReply, RecoverRequest
 from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SetSecretsRequest
 from orca.model.trust_view import (
@@ -195,6 +196,14 @@ class NodeClient(NodeReads):
         target = target_of(f"/v1/nodes/{quote(node, safe='')}", (("force", force or None),))
         reply = await self._caller.call("DELETE", target)
         return decoded(reply.body, NodeRemoval, f"DELETE {target}")
+
+    async def care_for(
+        self, node: str, verb: str, request: LabelRequest | CordonRequest | DrainRequest | UndrainRequest
+    ) -> NodeCareReply:
+        """`label`, `cordon`, `drain` or `undrain` a node; a missing `request_id` is filled in."""
+        if request.request_id is None:
+            request = msgspec.structs.replace(request, request_id=self._new_request_id())
+        return await self._post(f"/v1/nodes/{quote(node, safe='')}/{verb}", request, NodeCareReply)
 
     async def leave(self, *, force: bool) -> LeaveReply:
         """The node that is asked leaves its cluster; takes as long as it needs to hand over its seat."""

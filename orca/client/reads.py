@@ -9,6 +9,7 @@ from orca.client.discover import NodeAddress
 from orca.errors import NotFoundError
 from orca.model.access import ApiTokensReply, AuditReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
+from orca.model.placement_view import NodeCareReply, WhyReply
 from orca.model.quorum_view import QuorumReply
 from orca.model.secret_view import SecretsReply
 from orca.model.trust_view import AuthoritiesReply, TokensReply
@@ -56,6 +57,14 @@ class NodeReads:
         """Whatever a GET of `path` answers, as text."""
         reply = await self._reader.call("GET", path)
         return reply.body.decode(errors="replace")
+
+    async def why(self, service: ServiceId) -> WhyReply:
+        """Why the copies of `service` are where they are."""
+        return await self._get(service_path(service, "/why"), WhyReply)
+
+    async def node_care(self, node: str) -> NodeCareReply:
+        """What was decided about a node, and what is left on it."""
+        return await self._get(f"/v1/nodes/{quote(node, safe='')}", NodeCareReply)
 
     async def status(self) -> StatusReply:
         """The whole cluster at a glance."""

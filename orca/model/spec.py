@@ -79,6 +79,20 @@ class UpdateOrder(enum.Enum):
     STOP_FIRST = "stop-first"
 
 
+class ServiceMode(enum.Enum):
+    """Whether a number of copies is wanted, or one on every node that may take one."""
+
+    REPLICATED = "replicated"
+    GLOBAL = "global"
+
+
+class PlacementStrategy(enum.Enum):
+    """Whether copies go where there is most room, or fill a node before the next is begun."""
+
+    SPREAD = "spread"
+    BIN_PACK = "bin-pack"
+
+
 class WasmWorld(enum.Enum):
     """How a module is called; `AUTO` is decided from the module's own imports and exports.
 
@@ -254,15 +268,46 @@ class RestartSpec(_Value, frozen=True):
     attempts_max: int | None = None
 
 
-class PlacementSpec(_Value, frozen=True):
-    """Which nodes may run it: every label must match, and the node's name if given.
+class Preference(_Value, frozen=True):
+    """Nodes for which `match` (`orca.model.constraint`) holds are better by `weight`, or worse if that is negative."""
 
-    `spread` names a label over whose values copies are spread evenly.
+    match: str
+    weight: int = 50
+
+
+class PlacementSpec(_Value, frozen=True):
+    """Which nodes may run it, and which of them are best.
+
+    Every label must match, every one of `constraints` must hold (`orca.model.constraint`), and the node has the
+    name or id `node` if given. It runs only where a copy of each of `beside` is to run, and where none of
+    `apart_from` is; both name services of the same project. At most `copies_per_node_max` go to one node.
+
+    `spread` names a label over whose values copies are spread evenly. Among those that are equal in this, the sum of
+    the weights of `prefer` counts, then `strategy`.
     """
 
     labels: dict[str, str] = {}
     node: str | None = None
     spread: str | None = None
+    constraints: tuple[str, ...] = ()
+    prefer: tuple[Preference, ...] = ()
+    strategy: PlacementStrategy = PlacementStrategy.SPREAD
+    beside: tuple[ServiceName, ...] = ()
+    apart_from: tuple[ServiceName, ...] = ()
+    copies_per_node_max: int | None = None
+
+
+class DisconnectSpec(_Value, frozen=True):
+    """What happens to copies whose node is not heard of any more.
+
+    After `replace_after_s` others start elsewhere; None: never, they are waited for.
+    """
+
+    replace_after_s: float | None = 3.0
+
+
+DEFAULT_PRIORITY = 50
+"""Of 0 to 100: when there is not room for all, copies of services with a higher one are placed first."""
 
 
 class DeploySpec(_Value, frozen=True):
@@ -313,6 +358,9 @@ class ServiceSpec(_Value, frozen=True):
     ingress: IngressSpec = IngressSpec()
     labels: dict[str, str] = {}
     placement: PlacementSpec = PlacementSpec()
+    mode: ServiceMode = ServiceMode.REPLICATED
+    priority: int = DEFAULT_PRIORITY
+    disconnect: DisconnectSpec = DisconnectSpec()
     deploy: DeploySpec = DeploySpec()
     depends_on: tuple[DependencySpec, ...] = ()
     log: LogSpec = LogSpec()
@@ -333,12 +381,20 @@ class ServiceSpec(_Value, frozen=True):
         return self.ports[0].port if self.ports else None
 
     @property
+    def is_global(self) -> bool:
+        """Whether one copy is wanted on every node, and `replicas` means nothing."""
+        return self.mode is ServiceMode.GLOBAL
+
+    @property
     def is_job(self) -> bool:
         """Whether its own end is success rather than something to heal."""
         return self.restart.policy is not RestartPolicy.ALWAYS
 
 
-_NOT_IN_TEMPLATE = ("replicas", "routes", "placement", "deploy", "depends_on", "drain_timeout_s", "restart", "ingress")
+_NOT_IN_TEMPLATE = (
+    *("replicas", "routes", "placement", "deploy", "depends_on", "drain_timeout_s", "restart", "ingress"),
+    *("mode", "priority", "disconnect"),
+)
 
 
 def canonical(value: Any) -> Any:

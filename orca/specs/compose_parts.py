@@ -15,7 +15,6 @@ from orca.model.spec import (
     LogSpec,
     MountKind,
     MountSpec,
-    PlacementSpec,
     PortSpec,
     ProbeSpec,
     Protocol,
@@ -32,8 +31,6 @@ from orca.specs.section import Item, Section
 from orca.specs.service_parts import make_deploy
 from orca.specs.words import clean_target, read_mode, read_volume, resolve_path
 
-_CONSTRAINT: Final = re.compile(r"\s*node\.(hostname|platform\.os|labels\.([A-Za-z0-9_./-]+))\s*==\s*(\S+)\s*")
-_CONSTRAINT_ALLOWED: Final = '"node.labels.disk == ssd", "node.hostname == node-1"'
 _ON_FAILURE: Final = re.compile(r"on-failure(?::([0-9]{1,9}))?")
 _DOCKER_INTERVAL_S: Final = 30.0
 _DOCKER_TIMEOUT_S: Final = 30.0
@@ -293,35 +290,6 @@ def read_deploy(update: Item | None, replicas: int, *, publishes: bool) -> Deplo
             stops_first = make_deploy(dict(plain), publishes=publishes).order is UpdateOrder.STOP_FIRST
             plain["max_unavailable" if stops_first else "max_surge"] = count
     return make_deploy(plain, publishes=publishes)
-
-
-def read_placement(item: Item) -> PlacementSpec:
-    """`deploy.placement`: constraints on labels and host name, and one spread preference."""
-    table = Section(item, ("constraints", "preferences"), refused={"max_replicas_per_node": ""}, allows_extensions=True)
-    labels: dict[str, str] = {}
-    node: str | None = None
-    for entry in [] if (given := table.get("constraints")) is None else given.items():
-        text = entry.text()
-        match = None if text is None else _CONSTRAINT.fullmatch(text)
-        if match is None:
-            if text is not None:
-                entry.refuse(f"constraint {shown(text)} is not supported", _CONSTRAINT_ALLOWED)
-        elif match[1] == "hostname":
-            node = match[3]
-        elif match[1] == "platform.os":
-            entry.ignore("every node runs Linux")
-            if match[3] != "linux":
-                entry.refuse(f"no node runs {shown(match[3])}", "linux")
-        elif labels.setdefault(match[2], match[3]) != match[3]:
-            entry.refuse(f"label {shown(match[2])} cannot have two values", "one value")
-    spread: str | None = None
-    for entry in [] if (given := table.get("preferences")) is None else given.items():
-        label = Section(entry, ("spread",)).read("spread", Item.text, None)
-        if label is None or not label.startswith("node.labels.") or spread is not None:
-            entry.refuse("this preference is not supported", "one preference such as spread: node.labels.zone")
-        else:
-            spread = label.removeprefix("node.labels.")
-    return PlacementSpec(labels=labels, node=node, spread=spread)
 
 
 def read_resources(section: Section, item: Item | None) -> Resources:

@@ -19,12 +19,15 @@ from orca.model.spec import (
     ProbeSpec,
     PullPolicy,
     RouteSpec,
+    ServiceMode,
     ServiceSpec,
 )
 from orca.specs import compose_keys as keys
 from orca.specs import compose_parts as parts
+from orca.specs.compose_placement import read_placement
 from orca.specs.env_text import EnvTextError, parse_env
 from orca.specs.findings import shown
+from orca.specs.placement import read_mode
 from orca.specs.reading import Context, ReadService, note_origins
 from orca.specs.section import Item, Section
 from orca.specs.service_parts import clean_prefix, read_ulimits
@@ -131,7 +134,8 @@ def read_service(service: ComposeService, context: Context) -> ReadService:
         ),
         stop_timeout_s=section.read("stop_grace_period", Item.duration, 10.0),
         labels=labels,
-        placement=PlacementSpec() if placement is None else parts.read_placement(placement),
+        placement=PlacementSpec() if placement is None else read_placement(placement),
+        mode=ServiceMode.REPLICATED if deploy is None else deploy.read("mode", read_mode, ServiceMode.REPLICATED),
         deploy=_with_time_to_start(rollout, probes.get("startup")),
         depends_on=_dependencies(section, service, origins),
         log=section.read("logging", parts.read_log, LogSpec()),
@@ -167,8 +171,6 @@ def _note_fields(section: Section, origins: dict[str, Item]) -> None:
 
 
 def _replicas(section: Section, deploy: Section | None, origins: dict[str, Item]) -> int:
-    if deploy is not None and (mode := deploy.get("mode")) is not None:
-        mode.choice({"replicated": True})
     given = None if deploy is None else deploy.get("replicas")
     given = section.get("scale") if given is None else given
     if given is None:

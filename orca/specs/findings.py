@@ -3,12 +3,27 @@
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from orca.errors import InvalidSpecError, Problem
 
 PROBLEMS_MAX: Final = 200
 """More findings than this help nobody and would let a hostile file grow the answer."""
 
 _SHOWN_MAX: Final = 60
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing wrong with a spec: `path` names the field (`routes[0].port`).
+
+    `is_about_ports` says that it compares with the service's ports, and means nothing
+    when those could not be read.
+    """
+
+    path: str
+    message: str
+    allowed: str = ""
+    is_about_ports: bool = False
 
 
 def shown(value: object) -> str:

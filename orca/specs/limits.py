@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-import msgspec
-
 from orca.model.secrets import SECRET_NAME, named_in
 from orca.model.spec import (
     ContainerImage,
@@ -27,7 +25,8 @@ from orca.model.spec import (
     WasmWorld,
 )
 from orca.model.units import BYTES_MAX, CPU_MILLI_MAX
-from orca.specs.findings import shown
+from orca.specs.findings import Fault, shown
+from orca.specs.placement import find_placement_faults
 
 REPLICAS_MAX: Final = 10_000
 PORTS_MAX: Final = 1_000
@@ -54,19 +53,6 @@ _PORT_ALLOWED: Final = "1 to 65535"
 _REFERENCE_ALLOWED: Final = "${secrets.NAME}, where NAME has letters, digits, '_', '.' and '-'"
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong with a spec: `path` names the field (`routes[0].port`).
-
-    `is_about_ports` says that it compares with the service's ports, and means nothing
-    when those could not be read.
-    """
-
-    path: str
-    message: str
-    allowed: str = ""
-    is_about_ports: bool = False
-
-
 def find_limit_faults(spec: ServiceSpec) -> Iterator[Fault]:
     """Everything that is wrong with `spec` when looked at alone."""
     checks: tuple[Callable[[ServiceSpec], Iterator[Fault]], ...] = (
@@ -79,6 +65,7 @@ def find_limit_faults(spec: ServiceSpec) -> Iterator[Fault]:
         _resources,
         _files_and_mounts,
         _names,
+        find_placement_faults,
         _rollout,
     )
     for check in checks:
@@ -345,13 +332,6 @@ def _names(spec: ServiceSpec) -> Iterator[Fault]:
                 yield Fault(f"{path}[{index}]", f"{shown(name)} is no valid name", "letters, digits, '_', '.', '-'")
             if name in names[:index]:
                 yield Fault(f"{path}[{index}]", f"{shown(name)} is given twice", "each name once")
-    placement = spec.placement
-    for name, value in placement.labels.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}", name) or len(value) > 256:
-            yield Fault(f"placement.labels.{name}", f"{shown(name)} is no node label", 'a label such as disk = "ssd"')
-    for field, text in (("node", placement.node), ("spread", placement.spread)):
-        if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,252}", text):
-            yield Fault(f"placement.{field}", f"{shown(text)} is no valid name", "letters, digits, '_', '.', '-'")
 
 
 def _rollout(spec: ServiceSpec) -> Iterator[Fault]:

@@ -13,9 +13,8 @@ from orca.model.secrets import secret_id
 from orca.model.spec import ServiceSpec
 from orca.specs.compose import read_compose_file
 from orca.specs.document import Node
-from orca.specs.findings import Findings, in_order, to_error
+from orca.specs.findings import Fault, Findings, in_order, to_error
 from orca.specs.interpolation import Interpolator
-from orca.specs.limits import Fault
 from orca.specs.reading import Context, FileAccess, FileReading, ReadService
 from orca.specs.rules import find_faults
 from orca.specs.service_file import read_service_file

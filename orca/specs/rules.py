@@ -13,8 +13,8 @@ import msgspec
 from orca.errors import Problem
 from orca.model.ids import ServiceId, display_name, service_id
 from orca.model.spec import DependencyCondition, PortSpec, ServiceSpec
-from orca.specs.findings import shown
-from orca.specs.limits import Fault, find_limit_faults
+from orca.specs.findings import Fault, shown
+from orca.specs.limits import find_limit_faults
 from orca.specs.section import suggestion
 
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared, never bound

@@ -6,13 +6,16 @@ from typing import Any, Final
 from orca.model.build import BuildSpec
 from orca.model.ids import DEFAULT_PROJECT, BlobDigest, ProjectName, ServiceName, service_id
 from orca.model.spec import (
+    DEFAULT_PRIORITY,
     ContainerImage,
+    DisconnectSpec,
     LogSpec,
     PlacementSpec,
     PortSpec,
     PullPolicy,
     Resources,
     RestartSpec,
+    ServiceMode,
     ServiceSpec,
     WasmModule,
     WasmWorld,
@@ -21,6 +24,7 @@ from orca.model.spec import (
 from orca.specs.document import Node
 from orca.specs.findings import shown
 from orca.specs.ingress_parts import read_ingress
+from orca.specs.placement import read_disconnect, read_mode, read_placement
 from orca.specs.reading import SERVICES_MAX, Context, ReadService, note_origins
 from orca.specs.section import Item, Section
 from orca.specs.service_parts import (
@@ -30,7 +34,6 @@ from orca.specs.service_parts import (
     read_files,
     read_log,
     read_mounts,
-    read_placement,
     read_ports,
     read_probes,
     read_resources,
@@ -62,7 +65,7 @@ _COMMON_KEYS: Final = (
     *("name", "project", "runtime", "replicas", "port", "ports", "domain", "domains", "path", "routes", "triggers"),
     *("health", "readiness", "liveness", "startup", "env", "resources", "volumes", "mounts", "files", "networks"),
     *("aliases", "internal", "restart", "stop_timeout", "drain_timeout", "labels", "placement", "deploy"),
-    *("depends_on", "log", "ingress"),
+    *("depends_on", "log", "ingress", "mode", "priority", "disconnect"),
 )
 SERVICE_KEYS: Final = (*_COMMON_KEYS, "image", "build", *_CONTAINER_READERS, *_WASM_KEYS)
 _WASM_PORT: Final = 80
@@ -107,7 +110,7 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
     answers = not (isinstance(source, WasmModule) and source.world is WasmWorld.COMMAND)
     for field in ("name", "project", "replicas", "env", "resources", "labels", "networks", "aliases", "restart"):
         _note(origins, section, field, field)
-    for field in ("depends_on", "log", "placement", "deploy", "mounts"):
+    for field in ("depends_on", "log", "placement", "deploy", "mounts", "mode", "priority", "disconnect"):
         _note(origins, section, field, field)
     _note(origins, section, "stop_timeout_s", "stop_timeout")
     _note(origins, section, "drain_timeout_s", "drain_timeout")
@@ -136,6 +139,9 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
         ingress=read_ingress(section.get("ingress"), origins),
         labels=section.read("labels", Item.string_map, {}),
         placement=section.read("placement", read_placement, PlacementSpec()),
+        mode=section.read("mode", read_mode, ServiceMode.REPLICATED),
+        priority=section.read("priority", Item.integer, DEFAULT_PRIORITY),
+        disconnect=section.read("disconnect", read_disconnect, DisconnectSpec()),
         deploy=read_deploy(section.get("deploy"), replicas, publishes=publishes),
         depends_on=() if dependencies is None else read_dependencies(dependencies, origins),
         log=section.read("log", read_log, LogSpec()),

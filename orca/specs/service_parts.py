@@ -17,7 +17,6 @@ from orca.model.spec import (
     LogSpec,
     MountKind,
     MountSpec,
-    PlacementSpec,
     PortSpec,
     ProbeSpec,
     Protocol,
@@ -341,16 +340,6 @@ def read_restart(item: Item) -> RestartSpec | None:
     return RestartSpec(
         policy=table.read("policy", lambda one: one.choice(policies), RestartPolicy.ALWAYS),
         attempts_max=table.read("attempts_max", Item.integer, None),
-    )
-
-
-def read_placement(item: Item) -> PlacementSpec:
-    """`{ labels, node, spread }`."""
-    table = Section(item, ("labels", "node", "spread"))
-    return PlacementSpec(
-        labels=table.read("labels", Item.string_map, {}),
-        node=table.read("node", Item.text, None),
-        spread=table.read("spread", Item.text, None),
     )
 
 

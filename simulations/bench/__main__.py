@@ -4,7 +4,21 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from simulations.bench import cli, consensus, deploy, failover, gossip, heal, idle, join, mesh, partition, proxy, wasm
+from simulations.bench import (
+    cli,
+    consensus,
+    deploy,
+    failover,
+    gossip,
+    heal,
+    idle,
+    join,
+    mesh,
+    partition,
+    proxy,
+    schedule,
+    wasm,
+)
 from simulations.bench.report import Line, say, show
 
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
@@ -19,6 +33,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "gossip": gossip.main,
     "partition": partition.main,
     "proxy": proxy.main,
+    "schedule": schedule.main,
     "wasm": wasm.measure,
 }
 

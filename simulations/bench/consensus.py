@@ -61,6 +61,9 @@ class Group(Protocol):
         ...
 
 
+MEMBER: Final = "simulations.bench.consensus_member"
+
+
 class Worker:
     """A process that takes orders on its standard input."""
 
@@ -98,7 +101,8 @@ class Worker:
 class Orca:
     """Our three."""
 
-    def __init__(self, folder: Path, *, kept: int = KEPT) -> None:
+    def __init__(self, folder: Path, *, kept: int = KEPT, module: str = MEMBER) -> None:
+        self._module = module
         self._ports = {f"n{number}": free_port() for number in range(1, VOTERS + 1)}
         self._doors = {name: free_port() for name in self._ports}
         self._folder = folder
@@ -114,7 +118,7 @@ class Orca:
     def start(self, name: str) -> Worker:
         """Start a member; returns when it listens."""
         peers = [f"{peer}={port}" for peer, port in self._ports.items()]
-        words = ("simulations.bench.consensus_member", name, self._folder / name, self._doors[name], self._kept, *peers)
+        words = (self._module, name, self._folder / name, self._doors[name], self._kept, *peers)
         worker = self.workers[name] = Worker(tuple(map(str, words)))
         worker.hear()
         return worker

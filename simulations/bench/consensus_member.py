@@ -14,7 +14,7 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -93,7 +93,9 @@ class Quiet:
 class Member:
     """A voter and its door."""
 
-    def __init__(self, name: str, folder: Path, ports: dict[str, int], kept: int) -> None:
+    def __init__(
+        self, name: str, folder: Path, ports: dict[str, int], kept: int, beliefs: Callable[[], Beliefs] = Beliefs
+    ) -> None:
         self.node = NodeId(name)
         self._ports = ports
         self._clock = SystemClock()
@@ -111,7 +113,7 @@ class Member:
             self._clock,
             write=store.save,
             load=store.load,
-            beliefs=Beliefs,
+            beliefs=beliefs,
             listener=Quiet(),
             transport=transport,
         )
@@ -212,16 +214,21 @@ def _check(ends: Sequence[Outcome | OrcaError]) -> None:
         assert not end.error, end.message
 
 
-def main() -> None:
-    """Be a member."""
+def serve(make: Callable[..., Member]) -> None:
+    """Be the member that `make` makes of the command line."""
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
     name, folder, door, kept, *peers = sys.argv[1:]
     ports = {peer: int(port) for peer, _, port in (one.partition("=") for one in peers)}
-    member = Member(name, Path(folder), ports, int(kept))
+    member = make(name, Path(folder), ports, int(kept))
     trio.run(member.run, int(door))
+
+
+def main() -> None:
+    """Be a member."""
+    serve(Member)
 
 
 if __name__ == "__main__":

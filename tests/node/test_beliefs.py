@@ -6,6 +6,7 @@ import trio.testing
 from node.beliefs import BeliefTable
 from orca.model.allocation import AllocationStatus
 from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision
+from orca.model.units import WallMs
 from tests.consensus.scheduler.fake_world import make_node
 
 A = AllocationId("a")
@@ -68,3 +69,33 @@ async def test_everybody_who_waits_gets_the_news(autojump_clock: trio.testing.Mo
         assert sorted(seen) == [("first", 1), ("late", 1)]
         table.bump()
     assert sorted(seen) == [("first", 1), ("late", 1), ("second", 2)]
+
+
+def test_it_is_noted_since_when_a_node_is_silent_until_it_is_heard_again() -> None:
+    at_ms = [1_000]
+    table = BeliefTable(lambda: WallMs(at_ms[0]))
+    node = make_node("a")
+    table.drop_node(node.id)
+    assert not table.view().departed, "it was never heard of"
+    table.put_node(node)
+    table.drop_node(node.id)
+    at_ms[0] = 2_000
+    table.drop_node(node.id)
+    assert table.view().departed == {node.id: 1_000}
+    table.put_node(node)
+    assert not table.view().departed
+
+
+def test_the_number_of_a_service_changes_with_each_of_its_statuses_and_only_then() -> None:
+    table, seen = BeliefTable(), []
+    for change in (
+        lambda: table.put_status(status(1)),
+        lambda: table.put_status(status(1, reason="same")),
+        lambda: table.put_status(status(2)),
+        lambda: table.drop_status(A),
+        lambda: table.drop_status(A),
+    ):
+        change()
+        versions = table.view().status_versions
+        seen.append(None if versions is None else versions.get(ServiceId("default/web")))
+    assert seen == [1, 1, 2, 3, 3]

@@ -3,6 +3,7 @@
 import pytest
 
 from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.fleet import fleet_of
 from consensus.state.cluster import Outcome
 from node import changes
 from orca.errors import ConflictError, InvalidRequestError, InvalidSpecError, NotFoundError, OrcaError
@@ -24,7 +25,9 @@ def put(cluster: Cluster, *specs: ServiceSpec, prune: bool = False) -> Outcome:
 
 
 def plan(cluster: Cluster, *specs: ServiceSpec, prune: bool = False) -> list[tuple[str, ChangeAction, bool]]:
-    found = changes.plan_services(cluster.state, BELIEFS, DeployRequest(specs=specs, prune=prune))
+    found = changes.plan_services(
+        cluster.state, fleet_of(cluster.state, BELIEFS), DeployRequest(specs=specs, prune=prune)
+    )
     return [(str(one.service), one.action, one.replaces_copies) for one in found]
 
 
@@ -75,7 +78,9 @@ def test_more_copies_of_the_same_replace_nothing() -> None:
     cluster = Cluster()
     put(cluster, make_spec())
     assert plan(cluster, make_spec(replicas=3)) == [("default/web", ChangeAction.UPDATE, False)]
-    (found,) = changes.plan_services(cluster.state, BELIEFS, DeployRequest(specs=(make_spec(replicas=3),)))
+    (found,) = changes.plan_services(
+        cluster.state, fleet_of(cluster.state, BELIEFS), DeployRequest(specs=(make_spec(replicas=3),))
+    )
     assert [(one.node, one.copies) for one in found.placements] == [("n-a", 2)]
 
 
@@ -97,7 +102,7 @@ def test_the_plan_after_a_failure_says_that_it_is_tried_again() -> None:
 
 def test_what_does_not_fit_is_said_before_anything_is_changed() -> None:
     spec = make_spec(resources=Resources(cpu_milli=MilliCpu(10**6)))
-    (found,) = changes.plan_services(Cluster().state, BELIEFS, DeployRequest(specs=(spec,)))
+    (found,) = changes.plan_services(Cluster().state, fleet_of(Cluster().state, BELIEFS), DeployRequest(specs=(spec,)))
     assert found.placements[0].node is None
     assert "a copy wants 1000" in found.placements[0].reason
 

@@ -95,3 +95,15 @@ def test_requests_may_wait_for_a_service_that_is_to_run_and_never_for_one_that_i
     world.stop("default/web")
     (service,) = routed_services(world.state, world.statuses, OWN)
     assert service.queue_timeout_s == 0.0
+
+
+def test_a_node_that_is_not_heard_of_gets_no_requests_unless_nobody_else_could_answer() -> None:
+    world = World()
+    world.put(make_spec(replicas=2, **ROUTED))
+    world.think_all()
+    for one in world.state.allocations:
+        world.report(one, Phase.RUNNING, is_ready=True, endpoints=endpoints())
+    nodes = sorted(one.node for one in world.copies())
+    for alive, expected in ((nodes, nodes), (nodes[:1], nodes[:1]), ([], nodes)):
+        (service,) = routed_services(world.state, world.statuses, OWN, alive)
+        assert sorted(str(target.node) for target in service.targets) == expected

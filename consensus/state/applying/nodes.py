@@ -17,6 +17,7 @@ from consensus.state.applying.results import (
     touch_plans,
 )
 from consensus.state.applying.tokens import spend_join_token
+from consensus.state.applying.volumes import lose_volumes
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
     AdmitNode,
@@ -241,7 +242,7 @@ def _remove(state: ClusterState, at: StateRevision, command: LeaveNode | RemoveN
     record = _existing(state, command.node)
     if isinstance(command, RemoveNode):
         check_text("the reason", command.reason, length_max=TEXT_MAX, may_be_empty=True)
-    copies = [one for one in state.allocations.values() if one.node == record.id]
+    copies = list(state.copies.of_node(record.id).values())
     wanted = sum(one.desired is DesiredStatus.RUNNING for one in copies)
     if wanted and not command.is_forced:
         raise Refusal(
@@ -263,6 +264,7 @@ def _remove(state: ClusterState, at: StateRevision, command: LeaveNode | RemoveN
     for one in copies:
         del state.allocations[one.id]
     forget_removed(state)
+    lose_volumes(state, record.id)
     del state.nodes[record.id]
     if isinstance(command, RemoveNode):
         state.revoked[record.id] = RevokedNode(

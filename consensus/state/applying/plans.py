@@ -3,11 +3,12 @@
 import msgspec
 
 from consensus.state.applying.results import NOTHING, Done, Refusal, touch_plans
+from consensus.state.applying.volumes import settle_volumes
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import CommitPlan, RolloutUpdate
 from consensus.state.records import RemovedSpec
 from orca.model.allocation import DesiredStatus
-from orca.model.ids import ServiceId, SpecRevision, StateRevision
+from orca.model.ids import StateRevision
 from orca.model.units import WallMs
 from orca.model.view import RolloutState
 
@@ -17,6 +18,7 @@ def apply_plan(state: ClusterState, at: StateRevision, plan: CommitPlan) -> Done
     _check(state, plan)
     for placement in plan.placements:
         state.allocations[placement.id] = placement
+        settle_volumes(state, placement)
     for allocation in plan.stops:
         one = state.allocations[allocation]
         state.allocations[allocation] = msgspec.structs.replace(one, desired=DesiredStatus.STOPPED)
@@ -69,16 +71,13 @@ def forget_removed(state: ClusterState) -> None:
     """Drop what no copy needs any more of removed services."""
     if not state.removed:
         return
-    used: dict[ServiceId, dict[SpecRevision, None]] = {}
-    for one in state.allocations.values():
-        if one.service in state.removed:
-            used.setdefault(one.service, {})[one.revision] = None
     for service, removed in list(state.removed.items()):
+        used = {one.revision for one in state.copies.of_service(service).values()}
         record = state.services.get(service)
         # The newest says from where a service of the same name would count on.
         last = removed.revisions[-1] if record is None else None
-        kept = tuple(one for one in removed.revisions if one.revision in used.get(service, {}) or one is last)
-        if service in used and kept:
+        kept = tuple(one for one in removed.revisions if one.revision in used or one is last)
+        if used and kept:
             state.removed[service] = RemovedSpec(service=service, revisions=kept)
         else:
             del state.removed[service]

@@ -75,12 +75,8 @@ def _put_services(state: ClusterState, at: StateRevision, command: PutServices) 
         if record.spec.project in command.prune_projects and service not in ids
     ]
     _check_routes(state, command.entries, pruned)
-    # One pass over all copies, however many services the deploy names.
-    copies: dict[ServiceId, list[Allocation]] = {}
-    for one in state.allocations.values():
-        copies.setdefault(one.service, []).append(one)
-    changes = [_put(state, entry, command, copies.get(entry.spec.id, [])) for entry in command.entries]
-    changes += [_remove(state, service, copies.get(service, [])) for service in pruned]
+    changes = [_put(state, entry, command, state.allocations_of(entry.spec.id)) for entry in command.entries]
+    changes += [_remove(state, service, state.allocations_of(service)) for service in pruned]
     if any(change.action is not ChangeAction.NOTHING for change in changes):
         touch_plans(state, at)
     return Done(changes=tuple(changes))

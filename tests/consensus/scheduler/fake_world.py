@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
-from consensus.scheduler.plan import Plan, count_usage, make_plan
+from consensus.scheduler.feasible import misplacement
+from consensus.scheduler.fleet import Fleet, fleet_of
+from consensus.scheduler.plan import Plan, Planner, make_plan
 from consensus.scheduler.reconcile import effective_order, healthy_after_ms
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
 from orca.model.ids import AllocationId, NodeId, ServiceId
@@ -39,24 +41,44 @@ class World(Cluster):
     statuses: dict[AllocationId, AllocationStatus] = field(default_factory=dict)
     bad_images: set[str] = field(default_factory=set)
     plan: Plan | None = None
+    departed: dict[NodeId, WallMs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
         self.ids = CountingIds()
+        self.planner = Planner()
+        self.versions: dict[ServiceId, int] = {}
+        self._known: dict[AllocationId, AllocationStatus] = {}
 
     @property
     def beliefs(self) -> Beliefs:
-        return Beliefs(nodes={node.id: node for node in self.nodes}, statuses=self.statuses)
+        """As a node has them: with a number for each service that grows when a status of it changes."""
+        for name in {*self._known, *self.statuses}:
+            before, after = self._known.get(name), self.statuses.get(name)
+            one = before or after
+            if before is not after and one is not None:
+                self.versions[one.service] = self.versions.get(one.service, 0) + 1
+        self._known = dict(self.statuses)
+        return Beliefs(
+            nodes={node.id: node for node in self.nodes},
+            statuses=self.statuses,
+            departed=self.departed,
+            status_versions=self.versions,
+        )
+
+    def fleet(self) -> Fleet:
+        """What is reserved where."""
+        return fleet_of(self.state, self.beliefs)
 
     # -------------------------------------------------------------------- planning
 
     def think(self) -> bool:
         """Make a plan and apply it; False when there is nothing to do."""
         made = self.ids.made
-        self.plan = make_plan(self.state, self.beliefs, WallMs(self.at_ms), self.ids)
+        self.plan = self.planner.plan(self.state, self.beliefs, WallMs(self.at_ms), self.ids)
         again = CountingIds()
         again.made = made
-        assert make_plan(self.state, self.beliefs, WallMs(self.at_ms), again) == self.plan, "equal input, another plan"
+        assert make_plan(self.state, self.beliefs, WallMs(self.at_ms), again) == self.plan, "it remembers what is over"
         assert self.plan.wake_at_ms is None or self.plan.wake_at_ms > self.at_ms, "it would wake without a pause"
         if self.plan.command is None:
             return False
@@ -74,7 +96,9 @@ class World(Cluster):
     def _check(self, service: ServiceId, serving_before: int, stops: set[AllocationId]) -> None:
         record = self.state.services[service]
         deploy, wanted = record.spec.deploy, record.replicas
-        copies = self.copies(service)
+        if record.spec.is_global:
+            return
+        copies = [one for one in self.copies(service) if any(node.id == one.node for node in self.nodes)]
         running = [one for one in copies if one.desired is DesiredStatus.RUNNING]
         new = [one for one in self.placed() if one.service == service]
         stop_first = effective_order(record.spec) is UpdateOrder.STOP_FIRST
@@ -84,25 +108,38 @@ class World(Cluster):
             assert len(existing) <= wanted, f"{len(existing)} copies exist of {wanted}, and old ones stop first"
         if new:
             assert len(running) <= wanted + (0 if stop_first else surge), f"{len(running)} copies of {wanted}"
-        slots = [one.slot for one in running if one.template == record.current.template]
+        staying = [one for one in running if not self._leaves(one)]
+        slots = [one.slot for one in staying if one.template == record.current.template]
         assert len(set(slots)) == len(slots), f"two current copies in one slot: {slots}"
         is_frozen = record.rollout.state is RolloutState.FAILED
-        if not self._was_job(service) and any(self.state.allocations[one].service == service for one in stops):
+        is_forced = self._was_job(service) or self._is_forced()
+        if not is_forced and any(self.state.allocations[one].service == service for one in stops):
             unavailable = max(1, deploy.max_unavailable) if stop_first else deploy.max_unavailable
             floor = min(serving_before, wanted - unavailable)
             assert self.serving(service) >= floor, f"{self.serving(service)} of {wanted} serve, {floor} is the least"
         if is_frozen and new:
             assert all(one.template == record.current.template for one in running), "a failed rollout moved"
 
+    def _leaves(self, one: Allocation) -> bool:
+        """Whether its node is drained, or does not fit any more."""
+        site = next(site for site in self.fleet().sites if site.id == one.node)
+        return site.is_draining or bool(misplacement(self.state.services[one.service].spec, site))
+
+    def _is_forced(self) -> bool:
+        """Whether the deadline of a drain is over: then copies are stopped, whoever serves instead."""
+        drains = [one.drain for one in self.state.nodes.values() if one.drain is not None]
+        return any(one.deadline_at_ms is not None and one.deadline_at_ms <= self.at_ms for one in drains)
+
     def _was_job(self, service: ServiceId) -> bool:
         """Whether a copy of it may end by itself, and so need not serve."""
         return any(one.spec.is_job for one in self.state.services[service].revisions)
 
     def _check_room(self) -> None:
-        usages = count_usage(self.state, self.beliefs)
+        fleet = self.fleet()
         for node in self.nodes:
-            assert usages[node.id].cpu_milli <= node.cpu_milli, f"{node.name} has more cpu given than it has"
-            assert usages[node.id].memory_bytes <= node.memory_bytes, f"{node.name} has more memory given"
+            usage = fleet.usage(node.id)
+            assert usage.cpu_milli <= node.cpu_milli, f"{node.name} has more cpu given than it has"
+            assert usage.memory_bytes <= node.memory_bytes, f"{node.name} has more memory given"
         taken: dict[tuple[NodeId, int], AllocationId] = {}
         for one in self.state.allocations.values():
             if self.phase(one) in TERMINAL_PHASES:

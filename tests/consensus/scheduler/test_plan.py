@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from consensus.scheduler.beliefs import Beliefs
+from consensus.scheduler.fleet import fleet_of
 from consensus.scheduler.plan import make_plan, preview
 from consensus.scheduler.rollout import HOPELESS_RESTARTS
 from orca.model.allocation import DesiredStatus, Phase
@@ -409,12 +411,10 @@ def test_a_plan_is_cut_to_its_size_and_the_rest_follows() -> None:
 def test_a_preview_says_where_copies_would_go_and_why_the_rest_would_not() -> None:
     world = World(nodes=(make_node("a", cpu=1000), make_node("b", cpu=500)))
     spec = make_spec(resources=Resources(cpu_milli=MilliCpu(500)))
-    found = preview(world.state, world.beliefs, spec, 5)
+    found = preview(world.state, world.fleet(), spec, 5)
     assert [(one.node, one.copies) for one in found] == [("n-a", 2), ("n-b", 1), (None, 2)]
     assert "cpu left" in found[-1].reason
-    assert (
-        preview(world.state, msgspec.structs.replace(world.beliefs, nodes={}), spec, 1)[0].reason == "no node is alive"
-    )
+    assert preview(world.state, fleet_of(world.state, Beliefs()), spec, 1)[0].reason == "no node is alive"
 
 
 def test_a_thousand_services_are_planned_without_looking_at_all_copies_for_each() -> None:
@@ -434,3 +434,15 @@ def test_a_thousand_services_are_planned_without_looking_at_all_copies_for_each(
     state = msgspec.structs.replace(world.state, allocations=counted)
     make_plan(state, world.beliefs, WallMs(world.at_ms), CountingIds())
     assert counted.passes < 10
+
+
+def test_copies_of_an_image_that_is_on_no_node_are_spread_whatever_was_planned_and_dropped_before() -> None:
+    world = World()
+    world.put(make_spec(image="web:0"))
+    world.think()
+    world.remove("default/web")
+    world.put(make_spec(image="web:1", replicas=2))
+    world.at_ms += 200_000  # longer than the deadline: the first plan gives the rollout up, with what it placed
+    world.think()
+    world.think()
+    assert sorted(one.node for one in world.copies() if one.revision == 2) == ["n-a", "n-b"]

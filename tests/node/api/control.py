@@ -66,6 +66,7 @@ from tests.node.api.access import FakeTokens
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
 from tests.node.api.trust import FakeTrust
+from tests.node.scheduling import Admitted
 
 NODE = NodeId("n-test")
 WEB = ServiceId("default/web")
@@ -151,6 +152,7 @@ class FakeControl:
         self.secrets = FakeSecrets()
         self.access = FakeTokens()
         self.trust = FakeTrust()
+        self.upkeep = Admitted().upkeep
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()
         self.rollout = RolloutState.PROGRESSING

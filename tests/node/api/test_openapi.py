@@ -60,7 +60,10 @@ def test_the_agreed_surface_is_served() -> None:
         "POST /v1/builds", "GET /v1/nodes", "GET /v1/quorum", "POST /v1/quorum/recover", "GET /v1/gossip",
         "POST /v1/gossip/pause", "POST /v1/gossip/resume",
         "POST /v1/gossip/events", "GET /v1/gossip/keys", "GET /v1/gossip/key", "POST /v1/gossip/keys/rotate",
-        "GET /v1/tokens", "POST /v1/tokens", "DELETE /v1/tokens/{token}", "DELETE /v1/nodes/{node}", "POST /v1/leave",
+        "GET /v1/tokens", "POST /v1/tokens", "DELETE /v1/tokens/{token}",
+        "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/label", "POST /v1/nodes/{node}/cordon",
+        "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/services/{project}/{name}/why",
+        "DELETE /v1/nodes/{node}", "POST /v1/leave",
         "GET /v1/ca", "POST /v1/ca/rotate", "GET /v1/ready",
         "GET /v1/api-tokens", "POST /v1/api-tokens", "DELETE /v1/api-tokens/{id}", "GET /v1/audit",
     }  # fmt: skip

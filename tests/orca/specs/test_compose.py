@@ -247,7 +247,8 @@ def test_the_rollout_limits_and_placement_of_deploy_are_used() -> None:
         "deploy:\n  replicas: 4\n  resources: {limits: {cpus: '0.5', memory: 64M}, reservations: {memory: 32M}}\n"
         "  update_config: {parallelism: 2, delay: 5s, order: stop-first, failure_action: pause}\n"
         "  restart_policy: {condition: on-failure, max_attempts: 3, delay: 5s}\n"
-        "  placement:\n    constraints: ['node.labels.disk == ssd', node.hostname==n1]\n"
+        "  placement:\n    constraints: ['node.labels.disk == ssd', node.hostname==n1, node.labels.rack != r1]\n"
+        "    max_replicas_per_node: 2\n"
         "    preferences: [{spread: node.labels.zone}]\n"
         "  labels: {a: b}"
     )
@@ -257,7 +258,13 @@ def test_the_rollout_limits_and_placement_of_deploy_are_used() -> None:
     assert (deploy.order, deploy.max_surge, deploy.max_unavailable) == (UpdateOrder.STOP_FIRST, 0, 2)
     assert deploy.min_healthy_time_s == 5.0
     assert spec.restart == RestartSpec(policy=RestartPolicy.ON_FAILURE, attempts_max=3)
-    assert spec.placement == PlacementSpec(labels={"disk": "ssd"}, node="n1", spread="zone")
+    assert spec.placement == PlacementSpec(
+        labels={"disk": "ssd"},
+        node="n1",
+        spread="zone",
+        constraints=("node.labels.rack != r1",),
+        copies_per_node_max=2,
+    )
     assert spec.labels == {"a": "b"}
 
 
@@ -332,7 +339,7 @@ def test_harmless_keys_are_ignored_one_by_one_with_their_line() -> None:
         ("network_mode: host", "network_mode", "not supported"),
         ("devices: [/dev/x]", "devices", "not supported"),
         ("comand: x", "comand", "did you mean 'command'?"),
-        ("deploy: {mode: global}", "deploy.mode", "replicated"),
+        ("deploy: {mode: everywhere}", "deploy.mode", "replicated"),
         ("deploy: {replica: 1}", "deploy.replica", "did you mean 'replicas'?"),
         ("deploy: {replicas: many}", "deploy.replicas", "not a whole number"),
         ("deploy: {update_config: {failure_action: rollback}}", "deploy.update_config.failure_action", "pause"),
