@@ -211,13 +211,9 @@ class _Agent:
         self._wiring.replica, self._wiring.reconciler = self._replica, self._reconciler
         known.changed = self._wiring.peers_changed
         self._contents = self._wiring.contents = ContentSharing(self._blobs, self._mesh, others=self._other_nodes)
+        freshness, regrouped = Freshness(self._clock.now()), self._wiring.regrouped
         self._feed = IntentFeed(
-            self._replica,
-            self._mesh.connect,
-            self._clock,
-            Freshness(self._clock.now()),
-            others=self._nodes_to_ask,
-            regrouped=self._wiring.regrouped,
+            self._replica, self._mesh.connect, self._clock, freshness, others=self._nodes_to_ask, regrouped=regrouped
         )
         self._keeper = self._make_keeper()
         self._connect_trust(environment)
@@ -501,10 +497,7 @@ class _Agent:
     async def _sweep_blobs(self) -> None:
         """Remove contents that no kept revision names, now and every hour."""
         while True:
-            state = self._replica.state
-            kept = [one.spec for record in state.services.values() for one in record.revisions]
-            kept += [one.spec for removed in state.removed.values() for one in removed.revisions]
-            await self._blobs.remove_unused(frozenset(digest for spec in kept for digest in changes.blobs_of(spec)))
+            await self._blobs.remove_unused(changes.blobs_kept(self._replica.state))
             await trio.sleep(BLOBS_SWEEP_S)
 
 

@@ -94,6 +94,13 @@ def blobs_of(spec: ServiceSpec) -> tuple[BlobDigest, ...]:
     return (spec.source.module, *files) if isinstance(spec.source, WasmModule) else files
 
 
+def blobs_kept(state: ClusterState) -> frozenset[BlobDigest]:
+    """The contents that kept revisions name, those of removed services too."""
+    kept = [one.spec for record in state.services.values() for one in record.revisions]
+    kept += [one.spec for removed in state.removed.values() for one in removed.revisions]
+    return frozenset(digest for spec in kept for digest in blobs_of(spec))
+
+
 def put_command(request: DeployRequest, request_id: RequestId, by: Author, at_ms: WallMs) -> PutServices:
     """The command for a deploy."""
     entries = tuple(SpecEntry(spec=spec, template=template_hash(spec)) for spec in request.specs)
