@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
@@ -422,7 +421,12 @@ class _Agent:
         gate = Gate(
             control.tokens, self._clock.now, owner_uid=os.getuid(), trusts_loopback=self._config.trusts_loopback
         )
-        return Api(control, gate, self._trail, connect=partial(_connect_api, self._mesh))
+        return Api(
+            control,
+            gate,
+            self._trail,
+            connect=lambda node, subject: self._mesh.connect_stream(node, Purpose.API, subject=subject),
+        )
 
     def _make_control(self) -> Control:
         control = Control(
@@ -499,8 +503,3 @@ class _Agent:
         while True:
             await self._blobs.remove_unused(changes.blobs_kept(self._replica.state))
             await trio.sleep(BLOBS_SWEEP_S)
-
-
-def _connect_api(mesh: Mesh, node: NodeId, subject: bytes) -> AbstractAsyncContextManager[trio.abc.Stream]:
-    """The way to the API of another node."""
-    return mesh.connect_stream(node, Purpose.API, subject=subject)
