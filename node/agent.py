@@ -40,6 +40,7 @@ from node.group.quorum import Quorum
 from node.group.recovery import Recovery
 from node.group.transport import RaftTransport
 from node.health.probes import HealthDriver
+from node.introducing import introduce
 from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.carrier import FactCarrier
@@ -66,7 +67,6 @@ from node.wiring import Wiring
 from node.workload_files import WorkloadFiles, memory_places
 from orca.client.discover import SOCKET_NAME, default_data_dir
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
-from orca.errors import OrcaError
 from orca.model.event import EventKind
 from orca.model.ids import NodeId
 from orca.model.join_token import JoinOptions
@@ -76,7 +76,6 @@ from orca.version import VERSION
 
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
-ADMIT_RETRY_S = 1.0
 _ServeNode = Callable[..., Awaitable[None]]
 LEFT_LINGER_S = 0.5
 """For the answer to whoever told it to leave."""
@@ -468,18 +467,7 @@ class _Agent:
     async def _introduce(self) -> None:
         """Found the cluster, or note what is new about this node; tried until the group takes it."""
         await self._trust.found(self._introduction())
-        while True:
-            known = self._replica.state.nodes.get(self._identity.node)
-            wanted = self._introduction()
-            told = (wanted.name, wanted.schema, wanted.release, wanted.addresses)
-            if known is not None and (known.name, known.schema, known.release, known.addresses) == told:
-                return
-            try:
-                if known is not None:  # nobody lets himself in
-                    await self._replica.propose(wanted)
-            except OrcaError as error:
-                _log.debug("what is new about this node is not noted yet", reason=error.message)
-            await trio.sleep(ADMIT_RETRY_S)
+        await introduce(self._replica, self._introduction)
 
     def _introduction(self) -> AdmitNode:
         return AdmitNode(
