@@ -1,9 +1,16 @@
 """From intent and beliefs to a plan: a pure function, run by the leader.
 
 Four steps, each its own module. *reconcile* compares what a service wants with the
-copies that exist: which are missing, surplus, outdated, lost. *feasible* says which
-nodes may take a copy, and for every refusal the reason. *rank* orders them.
-*plan* puts it together, together with the state of each rollout.
+copies that exist: which are missing, surplus, outdated, lost (`whereabouts`; for one that runs on every node,
+`everywhere`). *feasible* says which nodes may take a copy, and for every refusal the reason; `volumes` binds a copy to
+its data. *rank* orders them. *plan* puts it together, together with the state of each rollout. `reasons` says all of
+that in words to whoever asks, on any node.
+
+What is reserved on each node (`fleet`), and which services had nothing to do, is kept from plan to plan, so a plan
+costs what changed; from 256 nodes on the same numbers stand in NumPy columns (`columns`), and choosing costs about
+the same a copy however many nodes there are. A planner that remembers and one that does not make the same plan.
+`python -m simulations.bench schedule` places a million copies of a thousand services on ten thousand nodes, through
+three real voters: 45 s on 2 cores, 0.9 GB a voter, and 13 ms to look ahead for one service more.
 
 A rollout replaces copies by these rules, and they are why a failed deploy costs
 nothing that works: a new copy counts once it has been ready for `min_healthy_time_s`;
