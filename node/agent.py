@@ -46,7 +46,7 @@ from node.membership import Membership
 from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
-from node.mesh.driver import Mesh, MeshAddress
+from node.mesh.driver import Handler, Mesh, MeshAddress
 from node.mesh.purpose import Purpose
 from node.proxy.remote import RemoteInstances
 from node.proxy.server import ProxyServer, open_listeners
@@ -342,7 +342,7 @@ class _Agent:
         """Mesh and gossip, which the replica needs to find its peers, and the keeper of the group."""
         config = self._config
         mesh_port = config.mesh_port and config.mesh_port + config.port_offset
-        handlers = {
+        handlers: dict[Purpose, Handler] = {
             Purpose.INTENT: self._feed.serve,
             Purpose.CONTENT: self._contents.serve,
             Purpose.STANDING: self._recovery.serve,
