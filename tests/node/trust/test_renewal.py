@@ -1,6 +1,7 @@
 """A node that was off until its certificate expired makes itself a new one, and its peers take it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -30,7 +31,7 @@ def keeper_of(member: Member, environment: Environment) -> TrustKeeper:
         service=absent,
         replica=cast("ReplicaDriver", member.replica),
         mesh=absent,
-        membership=absent,
+        membership=cast("Any", SimpleNamespace(ring=absent)),
         clock=member.clock,
         ids=CountingIds(),
         others=lambda: (),
