@@ -4,6 +4,17 @@ Three voters each, on this computer and the same disk; etcd and ours sync every 
 its own over one connection to the leader, with 1, 64 and 1,000 puts in flight; PySyncObj makes
 it inside its leader and does not sync. Then, for ours: what a quiet group costs, what
 100,000 commands leave in memory, and how fast a follower that missed them catches up.
+
+What the log file brought: the release before it (log in LMDB), this one, and etcd through grpcio, one after the other
+in three rounds on a computer with other work to do, so that only the proportions count; medians, 100 B.
+
+======================  ======  ======  =====
+in flight               before   after   etcd
+======================  ======  ======  =====
+1: p50, ms                4.77    3.42   1.70
+64: commits/s            4,864   7,757  3,456
+1,000: commits/s        10,800  13,600  5,152
+======================  ======  ======  =====
 """
 
 import os
