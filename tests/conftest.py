@@ -19,7 +19,13 @@ from tests.serf_agent import why_no_serf
 
 HERE = Path(__file__).parent
 INTEGRATION = HERE / "integration"
-REAL_TIME = (INTEGRATION, HERE / "cluster", HERE / "gossip" / "live")
+REAL_TIME = (
+    INTEGRATION,
+    HERE / "cluster",
+    HERE / "gossip" / "live",
+    HERE / "gossip" / "rpc",
+    HERE / "node" / "runtime" / "test_docker.py",
+)
 """What judges processes by the clock on the wall: a computer that stands still for seconds can fail it."""
 NO_ENGINE = "no Docker engine answers"
 NEEDS = ("docker", "serf")
@@ -41,13 +47,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Everything below `tests/integration`, and everything with Docker or Serf, is an integration test.
 
     What runs in real time has a second try, which the end of the run tells with the failure of the first.
     """
+    may_rerun = config.pluginmanager.hasplugin("rerunfailures")
     for item in items:
-        if any(place in item.path.parents for place in REAL_TIME):
+        if may_rerun and any(place in (item.path, *item.path.parents) for place in REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=1))
         if INTEGRATION in item.path.parents or any(map(item.get_closest_marker, NEEDS)):
             item.add_marker(pytest.mark.integration)
