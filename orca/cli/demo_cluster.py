@@ -149,6 +149,25 @@ class DemoCluster:
             await _until(self._all_list_all, "every node lists every other")
         self.result["joined_s"] = round(time.monotonic() - began, 3)
         self.say(f"  every node lists all {len(self.nodes)} after {self.result['joined_s']:.1f} s", "green")
+        await self._until_seated(began)
+
+    async def _until_seated(self, began: float) -> None:
+        """Wait until the group has all its voters: until then the first node's death is the end of decisions."""
+        from orca.client import open_client
+        from orca.model.quorum_view import QuorumRole
+
+        voting: list[str] = []
+
+        async def are_seated() -> bool:
+            async with open_client(self.nodes[0].address) as client:
+                quorum = await client.quorum()
+            seated = {QuorumRole.LEADER, QuorumRole.VOTER}
+            voting[:] = sorted(one.name for one in quorum.members if one.role in seated)
+            return len(voting) >= quorum.wanted
+
+        await _until(are_seated, "as many nodes vote as there are seats")
+        self.result["seated_s"] = round(time.monotonic() - began, 3)
+        self.say(f"  {', '.join(voting)} decide together after {self.result['seated_s']:.1f} s", "green")
 
     async def _all_list_all(self) -> bool:
         from orca.client import open_client

@@ -63,6 +63,8 @@ class Machine(Computer):
         until(lambda: Path(f"/proc/{self.init}/root/run").is_dir() and _is_mounted(self.init), "its /run", BOOT_S)
         for left in ("docker.sock", "docker.pid"):
             (self.directory / left).unlink(missing_ok=True)
+        # In memory on a real computer. A process id that it names may be another's by now, and the engine would wait.
+        shutil.rmtree(self.directory / "exec", ignore_errors=True)
         with (self.directory / "dockerd.log").open("ab") as log:
             self._engine = subprocess.Popen(
                 self.inside(

@@ -26,12 +26,29 @@ MORE = 'health = "/web/"\n[service.placement]\nspread = "zone"\n'
 
 
 @pytest.fixture(scope="module")
-def bed() -> Iterator[tuple[Sequence[Machine], Host]]:
+def cluster() -> Iterator[tuple[Sequence[Machine], Host]]:
     need_engines()
     with machines(3) as (found, client):
         join_all(found)
         deploy(found[0], "one")
         yield found, client
+
+
+@pytest.fixture
+def bed(cluster: tuple[Sequence[Machine], Host]) -> tuple[Sequence[Machine], Host]:
+    """The cluster with all its computers on, whatever the test before left."""
+    found, _ = cluster
+    off = [one for one in found if one.init == 0]
+    for one in off:
+        one.boot()
+    for one in off:
+        one.wait_engine()
+        one.spawn("up")
+    names = sorted(one.name for one in found)
+    for one in found:
+        until(lambda one=one: alive(one) == names, f"{one.name} lists all", SETTLE_S)  # type: ignore[misc] # bound now
+    until(lambda: is_well(found[0]), "all copies are ready", SETTLE_S)
+    return cluster
 
 
 def deploy(one: Machine, say: str, name: str = "web", more: str = MORE) -> None:
@@ -44,15 +61,17 @@ def urls(*found: Machine, name: str = "web") -> list[str]:
     return [f"http://{one.host.address}/{name}/" for one in found]
 
 
-def wanted(one: Machine, name: str = "web") -> list[Any]:
+def heard_of(one: Machine, name: str = "web") -> list[Any]:
+    """The copies that are to run on nodes that are heard: those of a silent one are kept until it is back."""
     reply = one.json("ps", name)
-    return [] if reply is None else [copy for copy in reply["allocations"] if copy["desired"] == "running"]
+    found = [] if reply is None else [copy for copy in reply["allocations"] if copy["desired"] == "running"]
+    return [copy for copy in found if copy["silent_ms"] is None]
 
 
 def is_well(one: Machine, *, without: str = "", name: str = "web") -> bool:
     """Whether as many copies as were asked for are ready, none of them on the node called `without`."""
-    found = wanted(one, name)
-    are_ready = all(copy["is_ready"] and copy["silent_ms"] is None for copy in found)
+    found = heard_of(one, name)
+    are_ready = all(copy["is_ready"] for copy in found)
     return len(found) == COPIES and are_ready and without not in {copy["node_name"] for copy in found}
 
 
