@@ -33,6 +33,10 @@ class EngineRefusedError(Exception):
         """Whether it says that there is no such container."""
         return self.status == 404 and "no such container" in self.message.lower()
 
+    def is_going_container(self) -> bool:
+        """Whether it says that the container is being removed, or could not be removed whole."""
+        return "dead or marked for removal" in self.message
+
     def is_missing_image(self) -> bool:
         """Whether it says that there is no such image."""
         return self.status == 404 and "no such image" in self.message.lower()
@@ -57,7 +61,7 @@ class EngineRefusedError(Exception):
 def as_error(refusal: EngineRefusedError, task: str) -> OrcaError:
     """The error of our tree for `refusal` of `task` ("start allocation a1 of shop/web")."""
     words = f"Docker could not {task}: {refusal.message}"
-    if refusal.is_missing_container():
+    if refusal.is_missing_container() or refusal.is_going_container():
         return InstanceNotFoundError(f"Docker could not {task}: its container is not there (any more)")
     if _PORT_TAKEN.search(refusal.message):
         found = _BIND.search(refusal.message)

@@ -266,6 +266,7 @@ def test_pull_progress_sums_the_layers() -> None:
     ("status", "message", "error"),
     [
         (404, "No such container: abc", InstanceNotFoundError),
+        (409, "can not get logs from container which is dead or marked for removal", InstanceNotFoundError),
         (404, "No such image: nginx:latest", ImageNotFoundError),
         (500, "driver failed: Bind for 0.0.0.0:8080 failed: port is already allocated", PortTakenError),
         (500, "listen tcp4 127.0.0.1:8080: bind: address already in use", PortTakenError),
