@@ -10,7 +10,7 @@ from tests.images import docker, ensure_image
 from tests.integration.node import ROOT, Node, fetch
 
 EXAMPLES = ROOT / "orca" / "examples"
-IMAGE = "orca-demo:local"
+IMAGE = "busybox:stable"
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_the_example_shows_most_keys_and_loads() -> None:
     (spec,) = loaded.specs
     assert spec.id == "web/web"
     assert isinstance(spec.source, ContainerImage)
-    assert spec.source.image == "orca-demo:local"
+    assert spec.source.image == "busybox:stable"
     assert spec.replicas == 2
     assert spec.routes == (RouteSpec(domain="web.localhost"),)
     assert spec.readiness is not None
