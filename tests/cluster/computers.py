@@ -26,6 +26,8 @@ class Computer:
     process: "subprocess.Popen[bytes] | None" = None
     options: tuple[str, ...] = ("--no-docker",)
     env: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("orca",)
+    """The module that its node runs, with what it takes before the words of the command line."""
 
     @property
     def data(self) -> Path:
@@ -43,7 +45,7 @@ class Computer:
     def spawn(self, *words: str, token: str = "") -> None:
         """`orca WORDS` with this computer's settings, left running."""
         options = ("--data-dir", str(self.data), "--name", self.name, "--label", f"zone={self.name}", *self.options)
-        command = self.inside(sys.executable, "-m", "orca", *words, *options)
+        command = self.inside(sys.executable, "-m", *self.program, *words, *options)
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.env, "ORCA_JOIN_TOKEN": token}

@@ -4,29 +4,33 @@ does to a cluster, and what happens to one, while its users are there. The tests
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.bed import (
+    COPIES,
+    MOVED_S,
+    ROUTED_AROUND_S,
+    Bed,
+    containers,
+    deploy,
+    is_well,
+    leader,
+    make_whole,
+    urls,
+)
 from tests.cluster.computers import SETTLE_S, alive, join_all, state_of
 from tests.cluster.load import constant_load
 from tests.cluster.machines import Machine, machines, need_engines
-from tests.cluster.namespaces import Host
 from tests.images import docker
 from tests.integration.node import until
-from tests.integration.services import container
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration, pytest.mark.slow]
-COPIES = 4
-ROUTED_AROUND_S = 3.0
-MOVED_S = 30.0
-"""DESIGN's 10 s, and what two cores need to start the containers of all beside everything else."""
-MORE = 'health = "/web/"\n[service.placement]\nspread = "zone"\n'
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[Sequence[Machine], Host]]:
+def cluster() -> Iterator[Bed]:
     need_engines()
     with machines(3) as (found, client):
         join_all(found)
@@ -35,66 +39,12 @@ def cluster() -> Iterator[tuple[Sequence[Machine], Host]]:
 
 
 @pytest.fixture
-def bed(cluster: tuple[Sequence[Machine], Host]) -> tuple[Sequence[Machine], Host]:
-    """The cluster with all its computers on, whatever the test before left."""
-    found, _ = cluster
-    off = [one for one in found if one.init == 0]
-    for one in off:
-        one.boot()
-    for one in off:
-        one.wait_engine()
-        one.spawn("up")
-    names = sorted(one.name for one in found)
-    for one in found:
-        until(lambda one=one: alive(one) == names, f"{one.name} lists all", SETTLE_S)  # type: ignore[misc] # bound now
-    until(lambda: is_well(found[0]), "all copies are ready", SETTLE_S)
+def bed(cluster: Bed) -> Bed:
+    make_whole(cluster[0])
     return cluster
 
 
-def deploy(one: Machine, say: str, name: str = "web", more: str = MORE) -> None:
-    path = one.directory / f"{name}.toml"
-    path.write_text(container(name, say=say, replicas=COPIES, more=more))
-    one.orca("deploy", str(path)).good()
-
-
-def urls(*found: Machine, name: str = "web") -> list[str]:
-    return [f"http://{one.host.address}/{name}/" for one in found]
-
-
-def heard_of(one: Machine, name: str = "web") -> list[Any]:
-    """The copies that are to run on nodes that are heard: those of a silent one are kept until it is back."""
-    reply = one.json("ps", name)
-    found = [] if reply is None else [copy for copy in reply["allocations"] if copy["desired"] == "running"]
-    return [copy for copy in found if copy["silent_ms"] is None]
-
-
-def is_well(one: Machine, *, without: str = "", name: str = "web") -> bool:
-    """Whether as many copies as were asked for are ready, none of them on the node called `without`."""
-    found = heard_of(one, name)
-    are_ready = all(copy["is_ready"] for copy in found)
-    return len(found) == COPIES and are_ready and without not in {copy["node_name"] for copy in found}
-
-
-def containers(one: Machine, name: str = "web") -> int:
-    """How many containers of the service the engine runs."""
-    return len(docker("ps", "-q", "--filter", f"label=orca.service=default/{name}", host=one.engine).split())
-
-
-def leader(found: Sequence[Machine]) -> Machine:
-    """Who leads, as all that run say."""
-
-    def look() -> str | None:
-        replies = [one.json("status") for one in found]
-        leaders = {None if reply is None else reply["leader"] for reply in replies}
-        names = {node["facts"]["id"]: node["facts"]["name"] for reply in replies if reply for node in reply["nodes"]}
-        name = leaders.pop() if len(leaders) == 1 else None
-        return names.get(name) if name else None
-
-    name = until(look, "one leader for all", SETTLE_S)
-    return next(one for one in found if one.name == name)
-
-
-def test_an_update_under_load_fails_no_request_on_any_node(bed: tuple[Sequence[Machine], Host]) -> None:
+def test_an_update_under_load_fails_no_request_on_any_node(bed: Bed) -> None:
     found, client = bed
     with constant_load(client.command(), urls(*found)) as load:
         deploy(found[1], "two")
@@ -104,7 +54,7 @@ def test_an_update_under_load_fails_no_request_on_any_node(bed: tuple[Sequence[M
         assert one.request("/web/") == "two\n"
 
 
-def test_an_engine_that_hangs_is_told_and_costs_no_request(bed: tuple[Sequence[Machine], Host]) -> None:
+def test_an_engine_that_hangs_is_told_and_costs_no_request(bed: Bed) -> None:
     found, client = bed
     hung = found[2]
     with constant_load(client.command(), urls(*found)) as load:
@@ -126,7 +76,7 @@ def refusal(one: Machine, name: str) -> str:
     return "" if not kinds or kinds["docker"]["is_available"] else str(kinds["docker"]["reason"])
 
 
-def test_a_node_that_is_killed_leaves_its_containers_which_serve_on(bed: tuple[Sequence[Machine], Host]) -> None:
+def test_a_node_that_is_killed_leaves_its_containers_which_serve_on(bed: Bed) -> None:
     found, client = bed
     one = found[1]
     others = [found[0], found[2]]
@@ -143,7 +93,7 @@ def test_a_node_that_is_killed_leaves_its_containers_which_serve_on(bed: tuple[S
     assert docker("ps", "-q", host=one.engine) == pid, "the very same containers, adopted"
 
 
-def test_the_leaders_computer_loses_its_power_and_users_hardly_notice(bed: tuple[Sequence[Machine], Host]) -> None:
+def test_the_leaders_computer_loses_its_power_and_users_hardly_notice(bed: Bed) -> None:
     found, client = bed
     lost = leader(found)
     left = [one for one in found if one is not lost]
@@ -165,7 +115,7 @@ def test_the_leaders_computer_loses_its_power_and_users_hardly_notice(bed: tuple
     assert lost.request("/web/") == "three\n"
 
 
-def test_all_is_there_again_after_all_lost_their_power(bed: tuple[Sequence[Machine], Host]) -> None:
+def test_all_is_there_again_after_all_lost_their_power(bed: Bed) -> None:
     found, client = bed
     deploy(found[0], "four")
     for one in found:
@@ -183,7 +133,7 @@ def test_all_is_there_again_after_all_lost_their_power(bed: tuple[Sequence[Machi
         assert one.request("/web/") == "four\n"
 
 
-def test_a_deploy_goes_through_while_the_leader_is_paused(bed: tuple[Sequence[Machine], Host]) -> None:
+def test_a_deploy_goes_through_while_the_leader_is_paused(bed: Bed) -> None:
     found, client = bed
     paused = leader(found)
     left = [one for one in found if one is not paused]
