@@ -176,3 +176,15 @@ def test_forbidden_words_are_found_where_they_stand() -> None:
 def test_the_top_level_rule_finds_strangers_and_gaps() -> None:
     names = [*sorted(tidy.TOP_LEVEL - {"gossip"}), "docs", ".git", "orca.egg-info"]
     assert [finding.partition(":")[0] for finding in tidy.wrong_top_level(names)] == ["docs", "gossip"]
+
+
+def test_what_breaks_is_shown_by_tests_that_exist() -> None:
+    import re
+
+    import tests.cluster
+
+    table = tests.cluster.__doc__ or ""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", table)
+    assert len(named) == table.count("\n- ")
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / path).read_text(), f"{path} has no {name}"

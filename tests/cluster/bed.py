@@ -1,6 +1,7 @@
 """What people do and see on computers with engines of their own: a service of `COPIES` copies on all of them, the load
 of its users, and what the command line says of it."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,3 +81,9 @@ def leader(found: Sequence[Machine]) -> Machine:
 
     name = until(look, "one leader for all", SETTLE_S)
     return next(one for one in found if one.name == name)
+
+
+def for_a_while(seconds: float) -> None:
+    """Let users go on for so long: what they meet is looked at, and there is no event to wait for."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() > end, "the time is over", seconds + 1)

@@ -16,6 +16,7 @@ from tests.cluster.bed import (
     Bed,
     containers,
     deploy,
+    for_a_while,
     heard_of,
     is_well,
     leader,
@@ -91,7 +92,7 @@ def test_two_that_do_not_hear_each_other_serve_through_the_third_and_nothing_mov
     with constant_load(client.command(), urls(*found)) as load:
         deaf.host.refuse("-s", other.host.address)
         began = time.monotonic()
-        time.sleep(ROUTED_AROUND_S + 6)  # a load of some length is what is looked at
+        for_a_while(ROUTED_AROUND_S + 6)
     assert load.failures(after=began + ROUTED_AROUND_S) == []
     for one in found:
         assert state_of(lead, one.name) == "alive"
@@ -107,7 +108,7 @@ def test_a_clock_that_jumps_changes_nothing(bed: Bed) -> None:
     with constant_load(client.command(), urls(*found)) as load:
         for one, wrong_s in ((lead, HOUR_S), (other, -HOUR_S), (lead, -HOUR_S), (lead, 0), (other, 0)):
             (one.directory / "clock").write_text(str(wrong_s))
-            time.sleep(1.5)  # longer than an election would take to begin
+            for_a_while(1.5)  # longer than an election would take to begin
         assert leader(found) is lead
     assert load.failures() == []
     assert started(*found) == before
