@@ -195,6 +195,7 @@ class Serf:
         self._membership.merge(decoded, now)
         if is_join and self._ignores_old and self._events.clock.is_credible(decoded.event_ltime):
             self._events.ring.minimum = max(self._events.ring.minimum, decoded.event_ltime)
+            self._events.release(now)
         self._events.replay(decoded.events, now)
         self._plan_persisting(now)
 
@@ -303,8 +304,11 @@ class Serf:
         match event:
             case JoinStarted(ignores_old=ignores_old):
                 self._ignores_old = ignores_old
+                if ignores_old and self._membership.group_size <= 1:
+                    self._events.hold()
             case JoinEnded(joined=joined):
                 self._ignores_old = False
+                self._events.release(now)
                 if joined and self._stage is Stage.MEMBER:
                     self._membership.announce_join(now)
             case LeaveRequested():

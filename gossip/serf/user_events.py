@@ -12,6 +12,8 @@ from orca.errors import InvalidRequestError
 from orca.model.units import Instant
 
 _NEVER = Instant(float("inf"))
+HELD_MAX = 64
+"""So many events wait for the answer to a join; further ones are judged as they come."""
 
 
 class UserEvents:
@@ -22,6 +24,8 @@ class UserEvents:
         self.ring = Ring(self.clock)
         self._config = config
         self._outbox = outbox
+        self._is_holding = False
+        self._held: list[tuple[UserEvent, bytes]] = []
         self._coalescer: EventCoalescer | None = None
         if config.event_coalesce_s > 0:
             self._coalescer = EventCoalescer(config.event_coalesce_s, config.event_quiet_s)
@@ -40,10 +44,27 @@ class UserEvents:
                 f" at most {limit} travel"
             )
         self.clock.stamp()
-        self.receive(event, encoded, now)
+        self._take(event, encoded, now)
 
     def receive(self, event: UserEvent, encoded: bytes, now: Instant) -> None:
         """One came in as `encoded`: deliver it and pass it on unless it is known."""
+        if self._is_holding and len(self._held) < HELD_MAX:
+            self._held.append((event, encoded))
+        else:
+            self._take(event, encoded, now)
+
+    def hold(self) -> None:
+        """Keep what comes until it is known which events are old: a packet may be faster than the answer to a join."""
+        self._is_holding = True
+
+    def release(self, now: Instant) -> None:
+        """What was held is judged now, in the order in which it came."""
+        self._is_holding = False
+        held, self._held = self._held, []
+        for event, encoded in held:
+            self._take(event, encoded, now)
+
+    def _take(self, event: UserEvent, encoded: bytes, now: Instant) -> None:
         if self._deliver(event, now):
             self._outbox.events.put(None, encoded)
 

@@ -197,6 +197,30 @@ def test_events_are_replayed_to_a_joiner_unless_it_ignores_the_old() -> None:
     assert ignoring.stage is Stage.MEMBER
 
 
+def test_an_event_that_is_faster_than_the_answer_to_a_join_is_judged_by_that_answer() -> None:
+    world = World(2)
+    world.step("n0", EventRequested(name="old"))
+    world.start("n6", is_known=False)
+    world.step("n6", JoinStarted(ignores_old=True))
+    say(world, "n6", UserEvent(ltime=1, name="old", payload=b""))
+    say(world, "n6", UserEvent(ltime=9, name="new", payload=b""))
+    assert events(world, "n6") == []
+    world.push_pull("n6", "n0", is_join=True)
+    assert events(world, "n6") == [("new", b"")]
+    world.step("n6", JoinEnded(joined=1))
+    assert events(world, "n6") == [("new", b"")]
+
+
+def test_events_that_waited_for_a_join_that_reached_nobody_are_delivered() -> None:
+    world = World()
+    world.start("n6")
+    world.step("n6", JoinStarted(ignores_old=True))
+    say(world, "n6", UserEvent(ltime=1, name="stray", payload=b""))
+    assert events(world, "n6") == []
+    world.step("n6", JoinEnded(joined=0))
+    assert events(world, "n6") == [("stray", b"")]
+
+
 def test_a_join_that_reached_somebody_is_announced_with_the_time_of_the_cluster() -> None:
     world = World(2)
     say(world, "n0", JoinIntent(ltime=100, node="n1"))
