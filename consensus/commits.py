@@ -1,12 +1,16 @@
-"""How much of what is committed the store knows to be. Pure."""
+"""Who knows how much of what is committed to be: the store of this node, and its peers. Pure."""
 
 import math
 from typing import Final
 
-from orca.model.ids import LogIndex
+from consensus.raft import Message
+from consensus.raft.messages import AppendEntries, Heartbeat
+from orca.model.ids import LogIndex, NodeId
 from orca.model.units import Instant
 
 SAVE_S: Final = 0.25
+WORD_S: Final = 0.001
+"""A follower applies what is committed so much later when nothing else is sent to it meanwhile."""
 
 
 class KnownCommits:
@@ -27,3 +31,39 @@ class KnownCommits:
     def due_at(self, index: LogIndex) -> float:
         """When `index` is to be written by itself; never, when it was."""
         return self._saved_at + SAVE_S if index > self._saved else math.inf
+
+
+class CommitWords:
+    """Messages that only tell a peer what is committed, kept for a moment.
+
+    Whoever waits for a change on this node is answered first, and often proposes the next one, whose append tells
+    the same: under load no such message is sent at all.
+    """
+
+    def __init__(self) -> None:
+        self._words: dict[NodeId, Heartbeat] = {}
+        self._due_at = math.inf
+
+    @property
+    def due_at(self) -> float:
+        """When the words are to be sent; never, when there are none."""
+        return self._due_at
+
+    def takes(self, to: NodeId, message: Message, now: Instant) -> bool:
+        """Whether `message` is such a word, and kept. Any other that tells `to` as much takes its word's place."""
+        if isinstance(message, Heartbeat) and not message.round:
+            self._words[to] = message
+            self._due_at = min(self._due_at, now + WORD_S)
+            return True
+        word = self._words.get(to)
+        if word is not None and isinstance(message, AppendEntries | Heartbeat):
+            if message.commit_index >= word.commit_index:
+                del self._words[to]
+            if not self._words:
+                self._due_at = math.inf
+        return False
+
+    def take(self) -> dict[NodeId, Heartbeat]:
+        """All words that are kept; none is afterwards."""
+        words, self._words, self._due_at = self._words, {}, math.inf
+        return words

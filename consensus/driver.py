@@ -16,7 +16,7 @@ import trio
 
 from consensus.answers import Answers
 from consensus.asking import Asking
-from consensus.commits import KnownCommits
+from consensus.commits import CommitWords, KnownCommits
 from consensus.outside import Alone, Listener, NewLife, Offload, Transport
 from consensus.raft import (
     EntriesLearned,
@@ -103,6 +103,7 @@ class ReplicaDriver(Asking):
         self._load = load
         self._new_life: NewLife | None = None
         self._commits = KnownCommits(replica.raft.commit_index, clock.now())
+        self._words = CommitWords()
         self._transport = transport or Alone()
         self._inbox: deque[MessageReceived] = deque()
         self.dropped_messages = 0
@@ -265,6 +266,7 @@ class ReplicaDriver(Asking):
             until,
             self._replica.deadline() or math.inf,
             self._commits.due_at(self._replica.raft.commit_index),
+            self._words.due_at,
             max(self._pause_until, self._replica.duty_at()),
         )
         timeout_s = max(0.0, deadline - self._clock.now())
@@ -296,6 +298,7 @@ class ReplicaDriver(Asking):
         while batch:
             await self._step(ProposedMany(proposals=tuple(batch)))
             batch = self._take_batch()
+        self._send_words()
         if self._clock.now() >= self._commits.due_at(self._replica.raft.commit_index):
             await self._save_commit()
         if self._clock.now() >= self._pause_until and self._replica.is_compaction_due and not self._is_compacting:
@@ -330,7 +333,7 @@ class ReplicaDriver(Asking):
         effects = self._replica.step(event, self._clock.now())
         before, write, rest = collect_write(effects, self._replica.raft.commit_index)
         for message in before:
-            self._transport.send(message.to, message.message)
+            self._send(message.to, message.message)
         if write is not None:
             self._transport.flush()
             try:
@@ -345,10 +348,21 @@ class ReplicaDriver(Asking):
                 self._pause()
                 rest = self._replica.step(SaveFailed(detail=error.message), self._clock.now())
         for effect in rest:
+            if isinstance(effect, Apply):
+                self._transport.flush()  # who waits for an answer does not wait for what this node does with it
             self._perform(effect)
             if isinstance(effect, Apply):
                 # A long log comes in pieces, so that others run between them.
                 await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _send(self, to: NodeId, message: Message) -> None:
+        if not self._words.takes(to, message, self._clock.now()):
+            self._transport.send(to, message)
+
+    def _send_words(self) -> None:
+        if self._clock.now() >= self._words.due_at:
+            for peer, word in self._words.take().items():
+                self._transport.send(peer, word)
 
     async def _save_commit(self) -> None:
         """Write how far the log is committed, when nothing else is written: who restarts without a leader needs it."""
@@ -364,7 +378,7 @@ class ReplicaDriver(Asking):
     def _perform(self, effect: Effect) -> None:
         match effect:
             case SendMessage():
-                self._transport.send(effect.to, effect.message)
+                self._send(effect.to, effect.message)
             case Accepted() | ProposalRejected() | ProposalLost() | ReadReady() | ReadRejected():
                 self._answer(effect)
             case Apply():
