@@ -22,7 +22,6 @@ def append(commit_index: int) -> Message:
         epoch=0,
         prev_index=LogIndex(9),
         prev_term=Term(1),
-        epoch=0,
         commit_index=LogIndex(commit_index),
         entries=(),
     )
