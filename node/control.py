@@ -9,7 +9,17 @@ from contextlib import AbstractAsyncContextManager
 
 from consensus.driver import ReplicaDriver
 from consensus.state.cluster import ServiceRecord
-from consensus.state.commands import Command, RemoveService, RestartService, ScaleService, StartService, StopService
+from consensus.state.commands import (
+    Command,
+    PauseService,
+    PromoteService,
+    RemoveService,
+    RestartService,
+    ResumeService,
+    ScaleService,
+    StartService,
+    StopService,
+)
 from node import changes
 from node.access import ApiTokens, audit_page
 from node.beliefs import BeliefTable
@@ -64,6 +74,8 @@ from orca.model.view import (
 from orca.sources import Clock, IdSource
 
 REPLICAS_MAX = 10_000
+
+_Simple = StopService | StartService | PromoteService | PauseService | ResumeService
 
 
 class Control:
@@ -251,20 +263,17 @@ class Control:
 
     async def stop(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Keep the service, stop its copies."""
-        return await self._change(
-            StopService(
-                request_id=self.request_id(request.request_id),
-                at_ms=self._clock.wall(),
-                actor=by.actor,
-                origin=by.origin,
-                service=service,
-            )
-        )
+        return await self._simple(StopService, service, request, by)
 
     async def start(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         """Undo `stop`."""
+        return await self._simple(StartService, service, request, by)
+
+    async def _simple(
+        self, kind: Callable[..., _Simple], service: ServiceId, request: ChangeRequest, by: Author
+    ) -> ChangeReply:
         return await self._change(
-            StartService(
+            kind(
                 request_id=self.request_id(request.request_id),
                 at_ms=self._clock.wall(),
                 actor=by.actor,
@@ -286,6 +295,18 @@ class Control:
                 template=f"{changes.template_hash(record.spec)}+{self._ids.fresh()}",
             )
         )
+
+    async def promote(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        """Let the new revision replace the one that it stands beside."""
+        return await self._simple(PromoteService, service, request, by)
+
+    async def pause(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        """Leave the rollout where it is."""
+        return await self._simple(PauseService, service, request, by)
+
+    async def resume(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        """Undo `pause`."""
+        return await self._simple(ResumeService, service, request, by)
 
     async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         """Make an earlier revision the newest again."""

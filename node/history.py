@@ -7,11 +7,15 @@ from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
     Command,
     CommitPlan,
+    PauseService,
+    PromoteService,
     PutSecrets,
     PutServices,
     RemoveService,
     RestartService,
+    ResumeService,
     RollbackService,
+    RolloutUpdate,
     ScaleService,
     ServiceCommand,
     StartService,
@@ -28,6 +32,9 @@ _KINDS: dict[type[Command], tuple[EventKind, str]] = {
     StartService: (EventKind.SERVICE_STARTED, "was told to start"),
     RestartService: (EventKind.SERVICE_RESTARTED, "was told to restart"),
     RollbackService: (EventKind.SERVICE_ROLLED_BACK, "was rolled back"),
+    PromoteService: (EventKind.ROLLOUT_PROMOTED, "was promoted"),
+    PauseService: (EventKind.ROLLOUT_PAUSED, "was paused"),
+    ResumeService: (EventKind.ROLLOUT_RESUMED, "was resumed"),
     RemoveService: (EventKind.SERVICE_REMOVED, "was removed"),
 }
 
@@ -92,13 +99,34 @@ def _of_plan(state: ClusterState, plan: CommitPlan) -> list[Happening]:
             kind, severity, message = EventKind.ROLLOUT_COMPLETED, Severity.INFO, f"{name} is as wanted"
         elif update.state is RolloutState.FAILED:
             kind, severity, message = EventKind.ROLLOUT_FAILED, Severity.ERROR, f"{name}: {update.message}"
+        elif update.state is RolloutState.AWAITING:
+            kind, severity, message = EventKind.ROLLOUT_AWAITING, Severity.INFO, f"{name}: {update.message}"
+        elif update.promotes:
+            kind, severity, message = EventKind.ROLLOUT_PROMOTED, Severity.INFO, f"{name} was promoted, as it was due"
         else:
             continue
         text = f"{message} (revision {update.revision})"
         found.append(
             Happening(kind=kind, message=text, severity=severity, service=update.service, revision=update.revision)
         )
+        found += _of_way_back(state, update)
     return found
+
+
+def _of_way_back(state: ClusterState, update: RolloutUpdate) -> list[Happening]:
+    """What the cluster did by itself about a rollout that failed."""
+    record = state.services.get(update.service)
+    if record is None or update.state is not RolloutState.FAILED or record.current.revision == update.revision:
+        return []
+    return [
+        Happening(
+            kind=EventKind.SERVICE_ROLLED_BACK,
+            message=f"{display_name(record.id)} was rolled back by itself, revision {record.current.revision}",
+            severity=Severity.WARNING,
+            service=record.id,
+            revision=record.current.revision,
+        )
+    ]
 
 
 def _node_name(state: ClusterState, node: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from consensus.scheduler.stages import weights_of
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
 from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus
@@ -58,6 +59,7 @@ def _routed(record: ServiceRecord, targets: list[Target]) -> RoutedService:
         routes=record.spec.routes,
         main_port=record.spec.main_port,
         targets=tuple(targets),
+        weights=weights_of(record),
         drain_timeout_s=record.spec.drain_timeout_s,
         queue_timeout_s=record.spec.ingress.queue_timeout_s if record.replicas else 0.0,
         queue_max=record.spec.ingress.queue_max,

@@ -97,6 +97,8 @@ def service_view(
             started_at_ms=rollout.started_at_ms,
             message=rollout.message or (blocked if rollout.state is RolloutState.PROGRESSING else ""),
             ended_at_ms=rollout.ended_at_ms,
+            is_paused=rollout.is_paused,
+            is_way_back=rollout.is_way_back,
         ),
         updated_at_ms=record.updated_at_ms,
         allocations=copies,

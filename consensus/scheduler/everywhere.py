@@ -87,7 +87,7 @@ def _turnover(
 ) -> tuple[list[Allocation], list[NodeId]]:
     """Which older copies go now, and which nodes get a new one."""
     empty = [node for node in nodes if node not in current and node not in outdated]
-    if record.rollout.state is RolloutState.FAILED and outdated:
+    if outdated and (record.rollout.is_paused or record.rollout.state is RolloutState.FAILED):
         return [], empty
     deploy = record.spec.deploy
     done = [one for node, found in outdated.items() if node in well for one in found]

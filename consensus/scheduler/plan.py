@@ -4,7 +4,7 @@
 nothing to do: it costs what changed. `make_plan` is a planner that remembers nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -19,6 +19,7 @@ from consensus.scheduler.rollout import judge_rollout
 from consensus.scheduler.volumes import volume_bounds, writes_volume
 from consensus.state.cluster import ClusterState, ServiceRecord
 from consensus.state.commands import CommitPlan, RolloutUpdate
+from consensus.state.records import RevisionRecord
 from orca.model.allocation import Allocation
 from orca.model.ids import AllocationId, NodeId, ServiceId, service_id
 from orca.model.spec import ServiceSpec
@@ -152,6 +153,10 @@ class Planner:
         need = reconcile_everywhere(situation, record) if record.spec.is_global else reconcile(situation, record)
         room = max(0, changes_max - draft.size())
         placed, obstacle = place(situation, self.fleet, record, need, ids, room)
+        if need.base is not None and need.base_slots:  # what serves comes first, and is no part of the rollout
+            again, lack = place_slots(situation, self.fleet, record, need.base, need.base_slots[:room], ids)
+            draft.placements += again
+            obstacle = Obstacle(reason=lack.reason) if lack.reason else obstacle
         draft.forgets += need.forgets
         if need.blocked:
             obstacle = Obstacle(reason=need.blocked)
@@ -167,7 +172,8 @@ class Planner:
             draft.stops += need.stops
         wakes = [at for at in (wake, need.matures_at_ms, need.changes_at_ms) if at is not None]
         draft.wakes += wakes
-        acts = need.slots or need.stops or need.forgets or obstacle.reason or need.is_moving or update is not None
+        changes = need.slots or need.base_slots or need.stops or need.forgets
+        acts = changes or obstacle.reason or need.is_moving or update is not None
         if acts or inputs is None:
             return None
         return _Rest(record, inputs, min(wakes, default=None))
@@ -209,34 +215,47 @@ def place(
     situation: Situation, fleet: Fleet, record: ServiceRecord, need: Need, ids: IdSource, room: int
 ) -> tuple[list[Allocation], Obstacle]:
     """Copies for the slots that `need` names, at most `room`, as far as nodes can take them; and why not the rest."""
-    slots = need.slots[:room]
+    return place_slots(situation, fleet, record, record.current, need.slots[:room], ids, need.pinned)
+
+
+def place_slots(
+    situation: Situation,
+    fleet: Fleet,
+    record: ServiceRecord,
+    revision: RevisionRecord,
+    slots: Sequence[int],
+    ids: IdSource,
+    pinned: Mapping[int, NodeId] | None = None,
+) -> tuple[list[Allocation], Obstacle]:
+    """The same for `slots` and any `revision` of the service."""
     placed: list[Allocation] = []
     obstacle = Obstacle()
-    for chunk, bounds in _alike(situation.state, record.spec, need, slots):
-        nodes = choose_nodes(record.spec, fleet, len(chunk), bounds)
+    spec = revision.spec
+    for chunk, bounds in _alike(situation.state, spec, pinned or {}, slots):
+        nodes = choose_nodes(spec, fleet, len(chunk), bounds)
         for slot, node in zip(chunk, nodes, strict=False):
             placed.append(
                 Allocation(
                     id=AllocationId(ids.fresh()),
                     service=record.id,
-                    revision=record.current.revision,
-                    template=record.current.template,
+                    revision=revision.revision,
+                    template=revision.template,
                     slot=slot,
                     node=node,
                     created_at_ms=situation.now_ms,
                 )
             )
         if len(nodes) < len(chunk) and not obstacle.reason:
-            obstacle = why_not(record.spec, fleet, bounds)
+            obstacle = why_not(spec, fleet, bounds)
     return placed, obstacle
 
 
 def _alike(
-    state: ClusterState, spec: ServiceSpec, need: Need, slots: Sequence[int]
+    state: ClusterState, spec: ServiceSpec, pinned: Mapping[int, NodeId], slots: Sequence[int]
 ) -> Iterable[tuple[Sequence[int], Bounds | None]]:
     """Slots that may go to the same nodes, together: mostly all of them."""
-    if need.pinned:
-        return [((slot,), Bounds(frozenset({need.pinned[slot]}), "has its own copy")) for slot in slots]
+    if pinned:
+        return [((slot,), Bounds(frozenset({pinned[slot]}), "has its own copy")) for slot in slots]
     if writes_volume(spec):
         return [((slot,), volume_bounds(state, spec, slot)) for slot in slots]
     return [(slots, None)] if slots else []

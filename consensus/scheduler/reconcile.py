@@ -8,9 +8,10 @@ import msgspec
 
 from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.fleet import Fleet, fleet_of
+from consensus.scheduler.stages import Stage, copies_wanted, keeps_old_until_ms, stage_of
 from consensus.scheduler.whereabouts import HeardStatuses, Standing, Whereabouts, away_nodes
 from consensus.state.cluster import ClusterState, ServiceRecord
-from consensus.state.records import volume_ids
+from consensus.state.records import RevisionRecord, volume_ids
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
 from orca.model.ids import AllocationId, NodeId, ServiceId, display_name
 from orca.model.spec import DependencyCondition, MountKind, RestartPolicy, ServiceSpec, UpdateOrder
@@ -55,10 +56,14 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     a node might take them; `awaits` is the service that it waits for, if it is that.
     `matures_at_ms` is when the next ready copy will have been ready for long enough, `changes_at_ms` when a
     copy will be lost or ousted. `pinned`: slots that belong on a certain node. `is_moving`: copies are to
-    leave their nodes.
+    leave their nodes. `base_slots` want a copy of `base`, the revision that the newest one stands beside.
+    `is_awaiting`: the copies that stand beside it are healthy, and that is all for now.
     """
 
     slots: tuple[int, ...] = ()
+    base: RevisionRecord | None = None
+    base_slots: tuple[int, ...] = ()
+    is_awaiting: bool = False
     stops: tuple[AllocationId, ...] = ()
     forgets: tuple[AllocationId, ...] = ()
     healthy: int = 0
@@ -82,6 +87,7 @@ class _Copies(msgspec.Struct, kw_only=True):
     spent: list[Allocation]
     outdated: list[Allocation]
     stopping: list[Allocation]
+    movers: set[AllocationId]
     is_moving: bool = False
 
 
@@ -179,11 +185,17 @@ def reconcile(situation: Situation, record: ServiceRecord) -> Need:
     statuses, now_ms = situation.statuses, situation.now_ms
     copies = _sort_copies(situation, record)
     forgets = tuple(one.id for one in copies.stopping if _is_over(statuses.get(one.id)))
-    wanted = record.replicas
+    wanted = copies_wanted(record)
     kept, surplus = _most_useful(situation, record, copies.current, wanted)
     healthy = sum(is_healthy(statuses.get(one.id), record.spec, now_ms) for one in kept)
     wait = _unmet_dependency(situation, record) if not kept and wanted else None
-    outdated_stops = _outdated_stops(situation, record, copies.outdated, healthy, is_waiting=wait is not None)
+    stage = stage_of(record, copies.outdated, frozenset(copies.movers), lambda one: _is_over(statuses.get(one.id)))
+    if stage is not None:
+        return _staged_need(situation, record, copies, stage, kept, surplus, wait)
+    keeps_old = _keeps_old(situation, record)
+    outdated_stops: list[Allocation] = []
+    if not keeps_old:
+        outdated_stops = _outdated_stops(situation, record, copies, healthy, is_waiting=wait is not None)
     slots, blocked = _missing(situation, record, copies, kept, outdated_stops)
     if slots and wait is not None:
         slots, blocked = (), wait.reason
@@ -192,13 +204,64 @@ def reconcile(situation: Situation, record: ServiceRecord) -> Need:
         stops=tuple(one.id for one in (*copies.spent, *surplus, *outdated_stops)),
         forgets=forgets,
         healthy=healthy,
-        is_settled=len(kept) == healthy == wanted and not copies.outdated,
+        is_settled=len(kept) == healthy == wanted and (keeps_old or not copies.outdated),
         blocked=blocked,
         awaits=wait.service if wait is not None else None,
         matures_at_ms=matures_at(situation, record, kept),
+        changes_at_ms=_earliest(next_change(situation, record), _old_kept_until(situation, record)),
+        is_moving=copies.is_moving,
+    )
+
+
+def _staged_need(
+    situation: Situation,
+    record: ServiceRecord,
+    copies: _Copies,
+    stage: Stage,
+    kept: list[Allocation],
+    surplus: list[Allocation],
+    wait: _Wait | None,
+) -> Need:
+    """The new revision gets its few copies, or all; the one that serves is kept whole, whatever becomes of the new."""
+    statuses, now_ms = situation.statuses, situation.now_ms
+    wanted = copies_wanted(record)
+    well = {one.id for one in kept if is_healthy(statuses.get(one.id), record.spec, now_ms)}
+    serving = sum(is_healthy(statuses.get(one.id), stage.base.spec, now_ms) for one in stage.staying)
+    missing = stage.free_slots(record.replicas)
+    stays = max(0, record.replicas - serving)
+    stops = [*copies.spent, *surplus, *stage.strays, *stage.leaving[stays:]]
+    is_frozen = record.rollout.is_paused or record.rollout.state is RolloutState.FAILED
+    taken = {one.slot for one in kept}
+    slots = tuple(slot for slot in range(wanted + len(taken)) if slot not in taken)[: wanted - len(kept)]
+    return Need(
+        slots=() if is_frozen or wait is not None else slots,
+        base=stage.base,
+        base_slots=missing,
+        stops=tuple(one.id for one in stops),
+        forgets=tuple(one.id for one in copies.stopping if _is_over(statuses.get(one.id))),
+        healthy=len(well),
+        is_awaiting=len(kept) == len(well) == wanted,
+        blocked="" if wait is None else wait.reason,
+        awaits=None if wait is None else wait.service,
+        matures_at_ms=_earliest(
+            matures_at(situation, record, kept), matures_at(situation, record, stage.staying, stage.base.spec)
+        ),
         changes_at_ms=next_change(situation, record),
         is_moving=copies.is_moving,
     )
+
+
+def _keeps_old(situation: Situation, record: ServiceRecord) -> bool:
+    until_ms = keeps_old_until_ms(record)
+    return until_ms is not None and situation.now_ms < until_ms and record.base is not None
+
+
+def _old_kept_until(situation: Situation, record: ServiceRecord) -> WallMs | None:
+    return keeps_old_until_ms(record) if _keeps_old(situation, record) else None
+
+
+def _earliest(*times: WallMs | None) -> WallMs | None:
+    return min((at for at in times if at is not None), default=None)
 
 
 def next_change(situation: Situation, record: ServiceRecord) -> WallMs | None:
@@ -225,7 +288,7 @@ def _is_over(status: AllocationStatus | None) -> bool:
 
 
 def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
-    copies = _Copies(current=[], spent=[], outdated=[], stopping=[])
+    copies = _Copies(current=[], spent=[], outdated=[], stopping=[], movers=set())
     places, stop_first = situation.places, effective_order(record.spec) is UpdateOrder.STOP_FIRST
     is_calm, standing = places.is_calm(record), Standing.THERE
     for one in situation.copies.get(record.id, ()):
@@ -245,6 +308,8 @@ def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
             copies.spent.append(one)
         elif standing is Standing.LEAVING or one.template != record.current.template:
             copies.outdated.append(one)
+            if standing is Standing.LEAVING:
+                copies.movers.add(one.id)
         elif not record.spec.is_job and _is_over(situation.statuses.get(one.id)):
             copies.spent.append(one)
         else:
@@ -281,11 +346,14 @@ def _usefulness(one: Allocation, spec: ServiceSpec, situation: Situation) -> tup
 
 
 def _outdated_stops(
-    situation: Situation, record: ServiceRecord, outdated: list[Allocation], healthy: int, *, is_waiting: bool
+    situation: Situation, record: ServiceRecord, copies: _Copies, healthy: int, *, is_waiting: bool
 ) -> list[Allocation]:
     """Copies of older revisions that may go now; those that serve least go first."""
     if record.rollout.state is RolloutState.FAILED:
         return []
+    outdated = copies.outdated
+    if record.rollout.is_paused:  # only those go that cannot stay where they are
+        outdated = [one for one in outdated if one.id in copies.movers]
     if record.spec.is_job and not is_waiting:
         return outdated
     useless = [one for one in outdated if never_served(situation.statuses.get(one.id))]
@@ -296,7 +364,7 @@ def _outdated_stops(
     if is_waiting:
         # No new copy may start yet: stopping an old one would only take it away.
         unavailable = 0
-    keep = max(0, record.replicas - unavailable - healthy)
+    keep = max(0, record.replicas - unavailable - healthy - (len(copies.outdated) - len(outdated)))
     serving.sort(key=lambda one: _usefulness(one, record.spec, situation))
     return useless + serving[keep:]
 
@@ -316,6 +384,8 @@ def _missing(
     if record.rollout.state is RolloutState.FAILED and copies.outdated:
         return (), record.rollout.message
     stop_first = effective_order(record.spec) is UpdateOrder.STOP_FIRST
+    if record.rollout.is_paused:  # what is lost is made again, and no more
+        lacking -= sum(one.id not in copies.movers for one in copies.outdated)
     if copies.outdated or stop_first:
         leaving = [*copies.stopping, *outdated_stops] if stop_first else []
         still_there = sum(not _is_over(situation.statuses.get(one.id)) for one in leaving)
@@ -364,11 +434,14 @@ def _unmet_dependency(situation: Situation, record: ServiceRecord) -> _Wait | No
     return None
 
 
-def matures_at(situation: Situation, record: ServiceRecord, kept: list[Allocation]) -> WallMs | None:
-    """When the next ready copy will have been ready for long enough."""
-    if counts_by_its_end(record.spec):
+def matures_at(
+    situation: Situation, record: ServiceRecord, kept: list[Allocation], spec: ServiceSpec | None = None
+) -> WallMs | None:
+    """When the next ready copy will have been ready for long enough; `spec` is that of `kept`, if not the newest."""
+    spec = spec or record.spec
+    if counts_by_its_end(spec):
         return None
-    needed_ms = healthy_after_ms(record.spec)
+    needed_ms = healthy_after_ms(spec)
     pending = [
         WallMs(status.ready_since_ms + needed_ms)
         for one in kept

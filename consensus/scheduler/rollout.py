@@ -2,8 +2,11 @@
 
 from typing import Final
 
+import msgspec
+
 from consensus.scheduler.feasible import Obstacle
 from consensus.scheduler.reconcile import Need, Situation, counts_by_its_end, healthy_after_ms
+from consensus.scheduler.stages import describe, promotes_at_ms
 from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import RolloutUpdate
 from orca.model.allocation import AllocationStatus, DesiredStatus, Phase
@@ -32,12 +35,31 @@ def judge_rollout(
         return _update(record, RolloutState.COMPLETED, need.healthy, rollout.deadline_at_ms, ""), None
     verdict = "" if rollout.state is RolloutState.FAILED else _hopeless(situation, record)
     # A job that ran when its rollout was called complete may fail later, and nothing heals it.
-    may_fail = rollout.state is RolloutState.PROGRESSING or record.spec.is_job
+    may_fail = rollout.state in {RolloutState.PROGRESSING, RolloutState.AWAITING} or record.spec.is_job
     if verdict and may_fail:
         return _update(record, RolloutState.FAILED, need.healthy, rollout.deadline_at_ms, verdict), None
+    if rollout.state is RolloutState.AWAITING:
+        return _judge_wait(situation, record, need)
     if rollout.state is not RolloutState.PROGRESSING:
         return None, None
+    if need.is_awaiting:
+        return _update(record, RolloutState.AWAITING, need.healthy, rollout.deadline_at_ms, describe(record)), None
+    if rollout.is_paused:
+        return None, None
     return _judge_progress(situation, record, need, obstacle)
+
+
+def _judge_wait(situation: Situation, record: ServiceRecord, need: Need) -> tuple[RolloutUpdate | None, WallMs | None]:
+    """What is healthy is promoted when its time has come, unless somebody paused it or it is not well just then."""
+    at_ms = promotes_at_ms(record)
+    if at_ms is None or record.rollout.is_paused:
+        return None, None
+    if situation.now_ms < at_ms:
+        return None, at_ms
+    if not need.is_awaiting:
+        return None, None
+    update = _update(record, RolloutState.PROGRESSING, need.healthy, record.rollout.deadline_at_ms, "")
+    return msgspec.structs.replace(update, promotes=True), None
 
 
 def _judge_progress(

@@ -20,7 +20,7 @@ from orca.model.ids import (
     WebhookId,
 )
 from orca.model.node import NodeAddresses, NodeAvailability
-from orca.model.spec import MountKind, ServiceSpec
+from orca.model.spec import DeployStrategy, MountKind, ServiceSpec
 from orca.model.trust import ApiRole, AuthorityState, NodeRole
 from orca.model.units import WallMs
 from orca.model.view import RolloutState, ServiceChange
@@ -50,7 +50,8 @@ class RolloutRecord(Record, frozen=True, kw_only=True):
     """How the newest revision is doing, as the leader last recorded it.
 
     `healthy` is the largest number of healthy new copies so far; each time it grows
-    `deadline_at_ms` moves on.
+    `deadline_at_ms` moves on. `base` is the last revision that was complete before. `promoted_at_ms`: since when a
+    revision that stood beside it replaces it. `is_way_back`: the cluster went back to it by itself.
     """
 
     revision: SpecRevision
@@ -60,6 +61,10 @@ class RolloutRecord(Record, frozen=True, kw_only=True):
     healthy: int = 0
     message: str = ""
     ended_at_ms: WallMs | None = None
+    base: SpecRevision | None = None
+    promoted_at_ms: WallMs | None = None
+    is_paused: bool = False
+    is_way_back: bool = False
 
 
 class ServiceRecord(Record, frozen=True, kw_only=True):
@@ -90,9 +95,29 @@ class ServiceRecord(Record, frozen=True, kw_only=True):
         """How many copies are wanted now."""
         return 0 if self.is_stopped else self.spec.replicas
 
+    @property
+    def base(self) -> RevisionRecord | None:
+        """The last complete revision, when the present one is another and not complete itself."""
+        base = None if self.rollout.base is None else self.find(self.rollout.base)
+        return None if base is None or base.template == self.current.template else base
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether the present revision stands beside the one before it, and has not been promoted."""
+        spec, base = self.spec, self.base
+        if base is None or spec.deploy.strategy is DeployStrategy.ROLLING or self.rollout.promoted_at_ms is not None:
+            return False
+        # What only starts afresh (a restart, another secret) is what runs already.
+        is_afresh = _hash_of(base.template) == _hash_of(self.current.template)
+        return self.replicas > 0 and not (is_afresh or spec.is_job or spec.is_global)
+
     def find(self, revision: SpecRevision) -> RevisionRecord | None:
         """The record of `revision`, or None when it is not kept."""
         return next((record for record in self.revisions if record.revision == revision), None)
+
+
+def _hash_of(template: str) -> str:
+    return template.partition("+")[0]
 
 
 class RemovedSpec(Record, frozen=True, kw_only=True):

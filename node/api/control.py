@@ -338,6 +338,18 @@ class Control(Protocol):
         """Replace all copies by new ones of the same spec."""
         ...
 
+    async def promote(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        """Let the new revision replace the one that it stands beside."""
+        ...
+
+    async def pause(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        """Leave the rollout where it is."""
+        ...
+
+    async def resume(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        """Go on with it."""
+        ...
+
     async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         """Make an older revision's spec the newest one."""
         ...

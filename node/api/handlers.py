@@ -186,6 +186,21 @@ async def restart(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
     return await call.control.restart(_service(call), call.body, by=call.author)
 
 
+async def promote(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
+    """`POST …/promote`."""
+    return await call.control.promote(_service(call), call.body, by=call.author)
+
+
+async def pause_rollout(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
+    """`POST …/pause`."""
+    return await call.control.pause(_service(call), call.body, by=call.author)
+
+
+async def resume_rollout(call: Call[NoQuery, ChangeRequest]) -> ChangeReply:
+    """`POST …/resume`."""
+    return await call.control.resume(_service(call), call.body, by=call.author)
+
+
 async def rollback(call: Call[NoQuery, RollbackRequest]) -> ChangeReply:
     """`POST …/rollback`."""
     return await call.control.rollback(_service(call), call.body, by=call.author)

@@ -294,6 +294,15 @@ _SERVICES: Final = (
     _change("stop", handlers.stop, "Stop all copies, keep the service", ChangeRequest, BodyKind.JSON_OR_EMPTY),
     _change("start", handlers.start, "Start a stopped service", ChangeRequest, BodyKind.JSON_OR_EMPTY),
     _change("restart", handlers.restart, "Replace all copies by new ones", ChangeRequest, BodyKind.JSON_OR_EMPTY),
+    _change(
+        "promote",
+        handlers.promote,
+        "Let what stands beside the old copies replace them",
+        ChangeRequest,
+        BodyKind.JSON_OR_EMPTY,
+    ),
+    _change("pause", handlers.pause_rollout, "Leave its rollout where it is", ChangeRequest, BodyKind.JSON_OR_EMPTY),
+    _change("resume", handlers.resume_rollout, "Go on with a rollout", ChangeRequest, BodyKind.JSON_OR_EMPTY),
     _change("rollback", handlers.rollback, "Go back to an older revision", RollbackRequest, BodyKind.JSON_OR_EMPTY),
     Route(
         method="GET",

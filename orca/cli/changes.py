@@ -131,6 +131,44 @@ async def restart_command(session: Session, names: Sequence[str], is_detached: b
     )
 
 
+_ONE_SERVICE = argument("name", metavar="SERVICE", shell_complete=complete_service)
+
+
+@verb(
+    "promote",
+    _ONE_SERVICE,
+    *wait_options(),
+    more='For services whose deploy section has strategy = "canary" or "blue-green".',
+)
+async def promote_command(session: Session, name: str, is_detached: bool, timeout_s: float | None) -> int:
+    """Go on."""
+    from orca.commands.promote import promote_service
+
+    return await carry_out(
+        session,
+        lambda client, report: promote_service(client, name, report, is_detached=is_detached, timeout_s=timeout_s),
+    )
+
+
+@verb("pause", _ONE_SERVICE, more="What runs is still healed. Go on with: orca resume SERVICE")
+async def pause_command(session: Session, name: str) -> int:
+    """Leave it where it is."""
+    from orca.commands.promote import pause_service
+
+    return await carry_out(session, lambda client, report: pause_service(client, name, report))
+
+
+@verb("resume", _ONE_SERVICE, *wait_options())
+async def resume_command(session: Session, name: str, is_detached: bool, timeout_s: float | None) -> int:
+    """Go on."""
+    from orca.commands.promote import resume_service
+
+    return await carry_out(
+        session,
+        lambda client, report: resume_service(client, name, report, is_detached=is_detached, timeout_s=timeout_s),
+    )
+
+
 @verb(
     "rollback",
     argument("name", metavar="SERVICE", shell_complete=complete_service),

@@ -19,14 +19,14 @@ from orca.commands.rollout import CopyChanged, GoalKind, ServiceProgress
 from orca.model.allocation import Phase
 from orca.model.ids import display_name
 from orca.model.units import format_bytes, format_duration
-from orca.model.view import ChangeAction, ServiceChange
+from orca.model.view import ChangeAction, RolloutState, ServiceChange
 
 if TYPE_CHECKING:
     from orca.cli.console import Console
     from orca.commands.changes import ChangeOutcome
     from orca.commands.waiting import WaitOutcome
     from orca.model.allocation import PrepareProgress
-    from orca.model.view import AllocationView
+    from orca.model.view import AllocationView, ServiceView
 
 BAR_CELLS: Final = 20
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -163,7 +163,18 @@ def done_text(progress: ServiceProgress) -> str:
     if view.is_job:
         done = sum(copy.phase is Phase.COMPLETED for copy in view.allocations)
         return f"completed {done}/{view.replicas}"
+    if view.rollout.is_paused:
+        return "is paused"
+    if view.rollout.state is RolloutState.AWAITING:
+        return "waits to be promoted"
     return f"is healthy, {view.ready}/{view.replicas} ready"
+
+
+def _waiting_line(view: "ServiceView") -> str:
+    """What a rollout waits for that only a person can do; empty when there is nothing."""
+    if view.rollout.is_paused:
+        return f"is paused; `orca resume {display_name(view.id)}` goes on"
+    return f"waits to be promoted: {view.rollout.message}" if view.rollout.state is RolloutState.AWAITING else ""
 
 
 def copy_line(change: CopyChanged, *, is_coloured: bool) -> str:
@@ -216,6 +227,9 @@ def summary(outcome: "ChangeOutcome", console: "Console", elapsed_s: float) -> N
         view = views.get(change.service)
         if change.action is ChangeAction.REMOVE or view is None:
             console.line(f"{display_name(change.service)} is gone", "green")
+            continue
+        if not view.is_stopped and (waiting := _waiting_line(view)):
+            console.line(f"{display_name(view.id)} {clean(waiting)}, revision {view.revision}", "yellow")
             continue
         if view.is_stopped:
             text = "is stopped"

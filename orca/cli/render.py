@@ -82,6 +82,8 @@ def service_state(service: "ServiceView") -> Cell:
         return Cell("stopped", "dim")
     if service.rollout.state is RolloutState.FAILED:
         return Cell("failed", "red")
+    if service.rollout.is_paused or service.rollout.state is RolloutState.AWAITING:
+        return Cell("paused" if service.rollout.is_paused else "awaiting", "yellow")
     if service.blocked:
         return Cell("waiting", "yellow")
     if service.rollout.state is RolloutState.PROGRESSING:
@@ -136,6 +138,10 @@ def why_lines(service: "ServiceView", now_ms: int) -> list[str]:
     lines = []
     if service.rollout.state is RolloutState.FAILED:
         lines.append(f"! {name}: revision {service.revision} failed: {clean(service.rollout.message)}")
+    if service.rollout.is_paused:
+        lines.append(f"! {name}: the rollout of revision {service.revision} is paused; `orca resume {name}` goes on")
+    elif service.rollout.message and (service.rollout.state is RolloutState.AWAITING or service.rollout.is_way_back):
+        lines.append(f"! {name}: {clean(service.rollout.message)}")
     if service.blocked:
         lines.append(f"! {name}: {clean(service.blocked)}")
     for copy in current_copies(service):

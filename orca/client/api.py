@@ -141,6 +141,18 @@ class NodeClient(NodeReads):
         """Replace all copies by new ones of the same revision."""
         return await self._change(service, "/restart")
 
+    async def promote(self, service: ServiceId) -> ChangeReply:
+        """Let the new revision replace the one that it stands beside."""
+        return await self._change(service, "/promote")
+
+    async def pause(self, service: ServiceId) -> ChangeReply:
+        """Leave its rollout where it is."""
+        return await self._change(service, "/pause")
+
+    async def resume(self, service: ServiceId) -> ChangeReply:
+        """Go on with its rollout."""
+        return await self._change(service, "/resume")
+
     async def rollback(self, service: ServiceId, revision: SpecRevision | None = None) -> ChangeReply:
         """Go back to `revision`; None: the one before the present one."""
         request = RollbackRequest(revision=revision, request_id=self._new_request_id())

@@ -166,19 +166,13 @@ class Rollout:
         if view is None:
             return self._missing(goal)
         if view.revision > goal.revision:
-            return _lost(goal, view, f"revision {goal.revision} was replaced by revision {view.revision} meanwhile")
+            replaced = f"revision {goal.revision} was replaced by revision {view.revision} meanwhile"
+            return _lost(goal, view, view.rollout.message if view.rollout.is_way_back else replaced)
         if view.revision < goal.revision or view.rollout.revision != goal.revision:
             return ServiceProgress(goal=goal, view=view, message="waiting for the node to see the change")
         if view.is_stopped:
             return ServiceProgress(goal=goal, view=view, is_done=True, message="stopped")
-        match view.rollout.state:
-            case RolloutState.COMPLETED:
-                return _judge_completed(goal, view)
-            case RolloutState.FAILED:
-                message = view.rollout.message or f"revision {goal.revision} did not become healthy"
-                return ServiceProgress(goal=goal, view=view, failure=_failure(goal, view, message), message=message)
-            case RolloutState.PROGRESSING:
-                return ServiceProgress(goal=goal, view=view, message=view.blocked or view.rollout.message)
+        return _judge_rollout(goal, view)
 
     def _missing(self, goal: Goal) -> ServiceProgress:
         if goal.service in self._seen:
@@ -228,6 +222,22 @@ def serving_revision(view: ServiceView, revision: SpecRevision) -> SpecRevision 
     """The newest revision before `revision` with a copy that takes requests."""
     older = [copy.revision for copy in view.allocations if copy.is_ready and copy.revision < revision]
     return max(older, default=None)
+
+
+def _judge_rollout(goal: Goal, view: ServiceView) -> ServiceProgress:
+    """What the cluster says of the rollout; one that waits for a person is as far as it gets without one."""
+    rollout = view.rollout
+    match rollout.state:
+        case RolloutState.COMPLETED:
+            return _judge_completed(goal, view)
+        case RolloutState.FAILED:
+            message = rollout.message or f"revision {goal.revision} did not become healthy"
+            return ServiceProgress(goal=goal, view=view, failure=_failure(goal, view, message), message=message)
+        case RolloutState.AWAITING:
+            return ServiceProgress(goal=goal, view=view, is_done=True, message=rollout.message)
+        case RolloutState.PROGRESSING:
+            message = "paused; `orca resume` goes on" if rollout.is_paused else view.blocked or rollout.message
+            return ServiceProgress(goal=goal, view=view, is_done=rollout.is_paused, message=message)
 
 
 def _judge_completed(goal: Goal, view: ServiceView) -> ServiceProgress:

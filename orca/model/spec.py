@@ -310,15 +310,36 @@ DEFAULT_PRIORITY = 50
 """Of 0 to 100: when there is not room for all, copies of services with a higher one are placed first."""
 
 
+class DeployStrategy(enum.Enum):
+    """What a new revision does beside the old one before it replaces it."""
+
+    ROLLING = "rolling"
+    """Nothing: it replaces it copy by copy."""
+    CANARY = "canary"
+    """A few copies take a small share of the requests, until it is promoted; then it replaces it copy by copy."""
+    BLUE_GREEN = "blue-green"
+    """As many copies as are wanted run and take no request, until it is promoted; then they take all at once."""
+
+
 class DeploySpec(_Value, frozen=True):
     """How a new revision replaces the old one.
 
     At most `max_surge` copies above and `max_unavailable` below `replicas` exist
     meanwhile; a new copy counts once it has been ready for `min_healthy_time_s`. When
     no copy became ready for `deadline_s` the rollout has failed: it stops where it is
-    and the old copies keep serving.
+    and the old copies keep serving; with `auto_rollback` the revision that they are of is made the newest again.
+
+    Of a canary `canary_copies` run and take `canary_percent` of the requests. What stands beside the old revision is
+    promoted by a person, or by itself `auto_promote_s` after it became healthy. After the promotion of a blue-green
+    rollout the old copies are kept for `keep_old_s`, without requests, for the way back.
     """
 
+    strategy: DeployStrategy = DeployStrategy.ROLLING
+    canary_copies: int = 1
+    canary_percent: int = 10
+    auto_promote_s: float | None = None
+    keep_old_s: float = 0.0
+    auto_rollback: bool = False
     order: UpdateOrder = UpdateOrder.START_FIRST
     max_surge: int = 1
     max_unavailable: int = 0

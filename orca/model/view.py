@@ -49,6 +49,8 @@ class RolloutState(enum.Enum):
     """How a service's newest revision is doing."""
 
     PROGRESSING = "progressing"
+    AWAITING = "awaiting"
+    """It stands beside the old revision, is healthy, and waits to be promoted."""
     COMPLETED = "completed"
     FAILED = "failed"
 
@@ -82,13 +84,18 @@ class AllocationView(_View, frozen=True):
 
 
 class RolloutView(_View, frozen=True):
-    """The rollout of `revision`: its state, and in words what it waits for or died of."""
+    """The rollout of `revision`: its state, and in words what it waits for or died of.
+
+    `is_way_back`: the cluster itself went back to it, because the revision before had failed; `message` says why.
+    """
 
     revision: SpecRevision
     state: RolloutState
     started_at_ms: WallMs
     message: str = ""
     ended_at_ms: WallMs | None = None
+    is_paused: bool = False
+    is_way_back: bool = False
 
 
 class ServiceView(_View, frozen=True):

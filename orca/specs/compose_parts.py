@@ -280,7 +280,8 @@ def read_deploy(update: Item | None, replicas: int, *, publishes: bool) -> Deplo
         if order is not None:
             plain["order"] = order
         if (action := table.get("failure_action")) is not None:
-            action.choice({"pause": True})
+            action.choice({"pause": True, "rollback": True})
+            plain["auto_rollback"] = action.node.value == "rollback"
         if (delay := table.read("delay", Item.duration, None)) is not None:
             plain["min_healthy_time_s"] = delay
             plain["deadline_s"] = DeploySpec().deadline_s + delay

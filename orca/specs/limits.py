@@ -12,6 +12,7 @@ from typing import Final
 from orca.model.secrets import SECRET_NAME, named_in
 from orca.model.spec import (
     ContainerImage,
+    DeployStrategy,
     ExecCheck,
     HttpCheck,
     MountKind,
@@ -21,6 +22,7 @@ from orca.model.spec import (
     Protocol,
     RouteSpec,
     ServiceSpec,
+    UpdateOrder,
     WasmModule,
     WasmWorld,
 )
@@ -334,6 +336,30 @@ def _names(spec: ServiceSpec) -> Iterator[Fault]:
                 yield Fault(f"{path}[{index}]", f"{shown(name)} is given twice", "each name once")
 
 
+def _stages(spec: ServiceSpec) -> Iterator[Fault]:
+    deploy = spec.deploy
+    yield from _within("deploy.canary_copies", deploy.canary_copies, 1, REPLICAS_MAX)
+    yield from _within("deploy.canary_percent", deploy.canary_percent, 0, 100)
+    if deploy.auto_promote_s is not None:
+        yield from _within("deploy.auto_promote_s", deploy.auto_promote_s, 0, 7 * 86400, " s")
+    yield from _within("deploy.keep_old_s", deploy.keep_old_s, 0, 7 * 86400, " s")
+    if deploy.strategy is DeployStrategy.ROLLING:
+        return
+    way = deploy.strategy.value
+    publishes = any(port.host_port is not None for port in spec.ports)
+    writes = any(mount.kind is MountKind.VOLUME and not mount.read_only for mount in spec.mounts)
+    if spec.is_job or spec.is_global:
+        what = "a job" if spec.is_job else "a service with a copy on each node"
+        yield Fault("deploy.strategy", f"{what} has no {way} rollout", '"rolling"')
+    elif publishes or writes:
+        what = "publishes a port of the node" if publishes else "writes to a volume"
+        message = f"a {way} rollout runs two revisions side by side, and this service {what}"
+        yield Fault("deploy.strategy", message, '"rolling"')
+    elif deploy.order is UpdateOrder.STOP_FIRST:
+        message = f"a {way} rollout runs two revisions side by side, and stops none of the old one first"
+        yield Fault("deploy.order", message, '"start-first"')
+
+
 def _rollout(spec: ServiceSpec) -> Iterator[Fault]:
     deploy = spec.deploy
     yield from _within("deploy.max_surge", deploy.max_surge, 0, REPLICAS_MAX)
@@ -346,6 +372,7 @@ def _rollout(spec: ServiceSpec) -> Iterator[Fault]:
     if deploy.min_healthy_time_s >= deploy.deadline_s:
         message = "a copy could never count as healthy before the deadline"
         yield Fault("deploy.min_healthy_time_s", message, f"less than the deadline of {deploy.deadline_s:g} s")
+    yield from _stages(spec)
     yield from _within("stop_timeout_s", spec.stop_timeout_s, 0, 3600, " s")
     yield from _within("drain_timeout_s", spec.drain_timeout_s, 0, 3600, " s")
     yield from _within("ingress.queue_timeout_s", spec.ingress.queue_timeout_s, 0, 300, " s")

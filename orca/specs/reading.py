@@ -73,6 +73,8 @@ _FIELDS: Final = {
     "pids": "pids_max",
     "min_healthy_time": "min_healthy_time_s",
     "deadline": "deadline_s",
+    "auto_promote": "auto_promote_s",
+    "keep_old": "keep_old_s",
     "interval": "interval_s",
     "timeout": "timeout_s",
     "initial_delay": "initial_delay_s",

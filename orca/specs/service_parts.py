@@ -10,6 +10,7 @@ from orca.model.spec import (
     DependencyCondition,
     DependencySpec,
     DeploySpec,
+    DeployStrategy,
     ExecCheck,
     FileSpec,
     HealthCheck,
@@ -350,13 +351,20 @@ def read_deploy(item: Item | None, replicas: int, *, publishes: bool) -> DeployS
     otherwise: two copies cannot hold one port of a node. Stop-first alone means one copy
     less meanwhile and none above.
     """
-    keys = ("strategy", "order", "max_surge", "max_unavailable", "min_healthy_time", "deadline")
+    keys = (
+        *("strategy", "order", "max_surge", "max_unavailable", "min_healthy_time", "deadline"),
+        *("canary_copies", "canary_percent", "auto_promote", "keep_old", "auto_rollback"),
+    )
     plain: dict[str, Any] = {}
     if item is not None:
         table = Section(item, keys)
-        if (strategy := table.get("strategy")) is not None:
-            strategy.choice({"rolling": True})
         readers: dict[str, tuple[str, Callable[[Item], Any]]] = {
+            "strategy": ("strategy", lambda one: one.choice({way.value: way for way in DeployStrategy})),
+            "canary_copies": ("canary_copies", lambda one: _share(one, replicas, math.ceil)),
+            "canary_percent": ("canary_percent", Item.integer),
+            "auto_promote": ("auto_promote_s", Item.duration),
+            "keep_old": ("keep_old_s", Item.duration),
+            "auto_rollback": ("auto_rollback", Item.boolean),
             "order": ("order", lambda one: one.choice({order.value: order for order in UpdateOrder})),
             "max_surge": ("max_surge", lambda one: _share(one, replicas, math.ceil)),
             "max_unavailable": ("max_unavailable", lambda one: _share(one, replicas, math.floor)),

@@ -28,7 +28,11 @@ class NodeProcess:
 
     def call(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
         """The reply of one API call. Raises RuntimeError when it is refused."""
-        self._api.request(method, path, body, {} if body is None else {"content-type": kind})
+        try:
+            self._api.request(method, path, body, {} if body is None else {"content-type": kind})
+        except ConnectionError:  # the node has closed what was silent for long
+            self._api.close()
+            self._api.request(method, path, body, {} if body is None else {"content-type": kind})
         answer = self._api.getresponse()
         content = answer.read()
         if answer.status >= 400:

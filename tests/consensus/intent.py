@@ -8,9 +8,12 @@ from consensus.state.apply import apply
 from consensus.state.cluster import ClusterState, Outcome, ServiceRecord
 from consensus.state.commands import (
     Command,
+    PauseService,
+    PromoteService,
     PutServices,
     RemoveService,
     RestartService,
+    ResumeService,
     RollbackService,
     ScaleService,
     SpecEntry,
@@ -97,6 +100,15 @@ class Cluster:
 
     def roll_back(self, service: str, to: int) -> Outcome:
         return self.apply(RollbackService(service=ServiceId(service), to=SpecRevision(to), **self._stamp()))
+
+    def promote(self, service: str = "default/web") -> Outcome:
+        return self.apply(PromoteService(service=ServiceId(service), **self._stamp()))
+
+    def pause(self, service: str = "default/web") -> Outcome:
+        return self.apply(PauseService(service=ServiceId(service), **self._stamp()))
+
+    def resume(self, service: str = "default/web") -> Outcome:
+        return self.apply(ResumeService(service=ServiceId(service), **self._stamp()))
 
     def remove(self, service: str) -> Outcome:
         return self.apply(RemoveService(service=ServiceId(service), **self._stamp()))

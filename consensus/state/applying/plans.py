@@ -3,6 +3,7 @@
 import msgspec
 
 from consensus.state.applying.results import NOTHING, Done, Refusal, touch_plans
+from consensus.state.applying.services import go_back, promote
 from consensus.state.applying.volumes import settle_volumes
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import CommitPlan, RolloutUpdate
@@ -56,15 +57,22 @@ def _update_rollout(state: ClusterState, update: RolloutUpdate, at_ms: WallMs) -
     record = state.services.get(update.service)
     if record is None or record.current.revision != update.revision:
         return
+    if update.promotes:
+        promote(state, record, at_ms)
+        return
+    is_complete = update.state is RolloutState.COMPLETED
     rollout = msgspec.structs.replace(
         record.rollout,
         state=update.state,
         healthy=update.healthy,
         deadline_at_ms=update.deadline_at_ms,
-        message=update.message,
+        message=update.message or (record.rollout.message if record.rollout.is_way_back else ""),
         ended_at_ms=None if update.state is RolloutState.PROGRESSING else at_ms,
+        is_paused=record.rollout.is_paused and not is_complete,
     )
     state.services[record.id] = msgspec.structs.replace(record, rollout=rollout)
+    if update.state is RolloutState.FAILED:
+        go_back(state, state.services[record.id], update.message, at_ms)
 
 
 def forget_removed(state: ClusterState) -> None:

@@ -8,9 +8,12 @@ import msgspec
 from consensus.state.applying.results import Done, Refusal, touch_plans
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
+    PauseService,
+    PromoteService,
     PutServices,
     RemoveService,
     RestartService,
+    ResumeService,
     RollbackService,
     ScaleService,
     ServiceCommand,
@@ -47,6 +50,10 @@ def apply_service(state: ClusterState, at: StateRevision, command: ServiceComman
             return _renew(state, at, record, record.spec, command.template, "restart", command)
         case RollbackService():
             return _roll_back(state, at, command)
+        case PromoteService():
+            return _promote(state, at, command)
+        case PauseService() | ResumeService():
+            return _set_paused(state, at, command)
         case RemoveService():
             change = _remove(state, command.service, state.allocations_of(command.service))
             touch_plans(state, at)
@@ -194,13 +201,27 @@ def _create(state: ClusterState, entry: SpecEntry, command: PutServices) -> Serv
     return ServiceChange(service=spec.id, action=ChangeAction.CREATE, revision=revision)
 
 
-def _new_rollout(spec: ServiceSpec, revision: SpecRevision, at_ms: WallMs) -> RolloutRecord:
+def _new_rollout(
+    spec: ServiceSpec, revision: SpecRevision, at_ms: WallMs, base: SpecRevision | None = None
+) -> RolloutRecord:
     return RolloutRecord(
         revision=revision,
         state=RolloutState.PROGRESSING,
         started_at_ms=at_ms,
-        deadline_at_ms=WallMs(at_ms + int(spec.deploy.deadline_s * 1000)),
+        deadline_at_ms=deadline_of(spec, at_ms),
+        base=base,
     )
+
+
+def deadline_of(spec: ServiceSpec, at_ms: WallMs) -> WallMs:
+    """When a rollout that begins or goes on now has failed, unless a copy becomes healthy before."""
+    return WallMs(at_ms + int(spec.deploy.deadline_s * 1000))
+
+
+def _base_of(record: ServiceRecord) -> SpecRevision | None:
+    """The last revision that was complete: what a next one stands beside, and where the way back leads."""
+    is_complete = record.rollout.state is RolloutState.COMPLETED
+    return record.current.revision if is_complete else record.rollout.base
 
 
 def _revision(
@@ -222,20 +243,34 @@ def _revision(
 
 
 def _append(
-    state: ClusterState, record: ServiceRecord, new: RevisionRecord, copies: list[Allocation], *, is_stopped: bool
+    state: ClusterState,
+    record: ServiceRecord,
+    new: RevisionRecord,
+    copies: list[Allocation],
+    *,
+    is_stopped: bool,
+    is_promoted: bool = False,
 ) -> ServiceChange:
     # Copies whose template did not change belong to the new revision as they are.
     for one in copies:
         if one.template == new.template and one.desired is DesiredStatus.RUNNING:
             state.allocations[one.id] = msgspec.structs.replace(one, revision=new.revision)
-    used = {state.allocations[one.id].revision for one in copies}
+    base = _base_of(record)
+    used = {base, *(state.allocations[one.id].revision for one in copies)}
     newest = new.revision - REVISIONS_KEPT
     kept = (one for one in (*record.revisions, new) if one.revision > newest or one.revision in used)
+    rollout = _new_rollout(new.spec, new.revision, new.at_ms, base)
+    if new.template == record.current.template:  # the same copies, in another number: as far as they were
+        rollout = msgspec.structs.replace(
+            rollout, promoted_at_ms=record.rollout.promoted_at_ms, is_paused=record.rollout.is_paused
+        )
+    elif is_promoted:  # the way back is not tried out
+        rollout = msgspec.structs.replace(rollout, promoted_at_ms=new.at_ms)
     state.services[record.id] = msgspec.structs.replace(
         record,
         updated_at_ms=new.at_ms,
         revisions=tuple(kept),
-        rollout=_new_rollout(new.spec, new.revision, new.at_ms),
+        rollout=rollout,
         is_stopped=is_stopped,
     )
     return ServiceChange(service=record.id, action=ChangeAction.UPDATE, revision=new.revision)
@@ -251,7 +286,8 @@ def _renew(
     command: RestartService | RollbackService,
 ) -> Done:
     new = _revision(record, spec, template, cause, command)
-    change = _append(state, record, new, state.allocations_of(record.id), is_stopped=False)
+    is_back = isinstance(command, RollbackService)
+    change = _append(state, record, new, state.allocations_of(record.id), is_stopped=False, is_promoted=is_back)
     touch_plans(state, at)
     return Done(changes=(change,))
 
@@ -285,11 +321,85 @@ def _set_stopped(state: ClusterState, at: StateRevision, command: StopService | 
         record,
         updated_at_ms=command.at_ms,
         is_stopped=stop,
-        rollout=_new_rollout(record.spec, record.current.revision, command.at_ms),
+        rollout=_new_rollout(record.spec, record.current.revision, command.at_ms, _base_of(record)),
     )
     touch_plans(state, at)
     change = ServiceChange(service=record.id, action=ChangeAction.UPDATE, revision=record.current.revision)
     return Done(changes=(change,))
+
+
+def _promote(state: ClusterState, at: StateRevision, command: PromoteService) -> Done:
+    record = _existing(state, command.service)
+    if not record.is_staged or record.rollout.state is not RolloutState.AWAITING:
+        why = {
+            RolloutState.PROGRESSING: "it is not healthy yet" if record.is_staged else "it replaces the one before",
+            RolloutState.FAILED: f"it failed: {record.rollout.message}",
+            RolloutState.COMPLETED: "it is complete",
+            RolloutState.AWAITING: "it does not stand beside another",
+        }[record.rollout.state]
+        number = record.current.revision
+        raise Refusal("conflict", f"revision {number} of {display_name(record.id)} cannot be promoted: {why}")
+    promote(state, record, command.at_ms)
+    return _changed(state, at, record)
+
+
+def promote(state: ClusterState, record: ServiceRecord, at_ms: WallMs) -> None:
+    """From now on the present revision replaces the one that it stood beside."""
+    rollout = msgspec.structs.replace(
+        record.rollout,
+        state=RolloutState.PROGRESSING,
+        promoted_at_ms=at_ms,
+        deadline_at_ms=deadline_of(record.spec, at_ms),
+        message="",
+        ended_at_ms=None,
+    )
+    state.services[record.id] = msgspec.structs.replace(record, updated_at_ms=at_ms, rollout=rollout)
+
+
+def _set_paused(state: ClusterState, at: StateRevision, command: PauseService | ResumeService) -> Done:
+    record = _existing(state, command.service)
+    pauses = isinstance(command, PauseService)
+    if record.rollout.is_paused == pauses:
+        return _nothing(record)
+    if pauses and record.rollout.state in {RolloutState.COMPLETED, RolloutState.FAILED}:
+        how = "is complete" if record.rollout.state is RolloutState.COMPLETED else "has failed"
+        name = display_name(record.id)
+        raise Refusal("conflict", f"{name} has no rollout to pause: that of revision {record.current.revision} {how}")
+    # What it waited for meanwhile is not held against it.
+    rollout = msgspec.structs.replace(
+        record.rollout, is_paused=pauses, deadline_at_ms=deadline_of(record.spec, command.at_ms)
+    )
+    state.services[record.id] = msgspec.structs.replace(record, updated_at_ms=command.at_ms, rollout=rollout)
+    return _changed(state, at, record)
+
+
+def _changed(state: ClusterState, at: StateRevision, record: ServiceRecord) -> Done:
+    touch_plans(state, at)
+    change = ServiceChange(service=record.id, action=ChangeAction.UPDATE, revision=record.current.revision)
+    return Done(changes=(change,))
+
+
+def go_back(state: ClusterState, record: ServiceRecord, message: str, at_ms: WallMs) -> None:
+    """Make the last complete revision the newest again, because the present one failed with `message`.
+
+    Once: a revision that was come back to and fails as well stays where it is.
+    """
+    base = record.base
+    if base is None or record.rollout.is_way_back or not record.spec.deploy.auto_rollback:
+        return
+    failed = record.current.revision
+    new = RevisionRecord(
+        revision=SpecRevision(failed + 1),
+        spec=base.spec,
+        template=base.template,
+        at_ms=at_ms,
+        cause=f"automatic rollback to {base.revision}",
+    )
+    _append(state, record, new, state.allocations_of(record.id), is_stopped=False, is_promoted=True)
+    after = state.services[record.id]
+    why = f"revision {failed} failed: {message}; back to revision {base.revision}"
+    rollout = msgspec.structs.replace(after.rollout, is_way_back=True, message=why)
+    state.services[record.id] = msgspec.structs.replace(after, rollout=rollout)
 
 
 def _roll_back(state: ClusterState, at: StateRevision, command: RollbackService) -> Done:

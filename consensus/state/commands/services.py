@@ -64,6 +64,24 @@ class RollbackService(Change, frozen=True, kw_only=True, tag="rollback_service")
     to: SpecRevision
 
 
+class PromoteService(Change, frozen=True, kw_only=True, tag="promote_service"):
+    """Let the newest revision, which stands beside the one before, replace it."""
+
+    service: ServiceId
+
+
+class PauseService(Change, frozen=True, kw_only=True, tag="pause_service"):
+    """Leave the rollout where it is until it is resumed, promoted or replaced by another."""
+
+    service: ServiceId
+
+
+class ResumeService(Change, frozen=True, kw_only=True, tag="resume_service"):
+    """Undo `PauseService`; nothing when it is not paused."""
+
+    service: ServiceId
+
+
 class RemoveService(Change, frozen=True, kw_only=True, tag="remove_service"):
     """Forget the service with its webhooks, and stop its copies."""
 
@@ -71,7 +89,7 @@ class RemoveService(Change, frozen=True, kw_only=True, tag="remove_service"):
 
 
 class RolloutUpdate(Part, frozen=True, kw_only=True):
-    """What the leader saw of the rollout of `revision`."""
+    """What the leader saw of the rollout of `revision`; with `promotes`, that its time to be promoted has come."""
 
     service: ServiceId
     revision: SpecRevision
@@ -79,6 +97,7 @@ class RolloutUpdate(Part, frozen=True, kw_only=True):
     healthy: int
     deadline_at_ms: WallMs
     message: str = ""
+    promotes: bool = False
 
 
 class CommitPlan(Duty, frozen=True, kw_only=True, tag="commit_plan"):
@@ -95,5 +114,14 @@ class CommitPlan(Duty, frozen=True, kw_only=True, tag="commit_plan"):
 
 
 ServiceCommand: TypeAlias = (
-    PutServices | ScaleService | StopService | StartService | RestartService | RollbackService | RemoveService
+    PutServices
+    | ScaleService
+    | StopService
+    | StartService
+    | RestartService
+    | RollbackService
+    | PromoteService
+    | PauseService
+    | ResumeService
+    | RemoveService
 )

@@ -10,6 +10,7 @@ from consensus.scheduler.feasible import misplacement
 from consensus.scheduler.fleet import Fleet, fleet_of
 from consensus.scheduler.plan import Plan, Planner, make_plan
 from consensus.scheduler.reconcile import effective_order, healthy_after_ms
+from consensus.scheduler.stages import copies_wanted
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
 from orca.model.ids import AllocationId, NodeId, ServiceId
 from orca.model.node import NodeFacts, RuntimeState
@@ -83,6 +84,7 @@ class World(Cluster):
         if self.plan.command is None:
             return False
         serving = {service: self.serving(service) for service in self.state.services}
+        of_base = {service: self.serving_base(service) for service in self.state.services}
         stops = set(self.plan.command.stops)
         stopped = [self.state.allocations[one] for one in self.plan.command.stops]
         assert all(one.desired is DesiredStatus.RUNNING for one in stopped), "it stops what is stopped"
@@ -90,6 +92,7 @@ class World(Cluster):
         assert not outcome.error, outcome
         for service in self.state.services:
             self._check(service, serving[service], stops)
+            self._check_stage(service, of_base[service], stops)
         self._check_room()
         return True
 
@@ -106,12 +109,15 @@ class World(Cluster):
         if new and stop_first:
             existing = [one for one in copies if self.phase(one) not in TERMINAL_PHASES]
             assert len(existing) <= wanted, f"{len(existing)} copies exist of {wanted}, and old ones stop first"
-        if new:
+        if new and record.is_staged:
+            leaving = sum(self._leaves(one) for one in running)
+            assert len(running) <= wanted + copies_wanted(record) + leaving, f"{len(running)} copies of {wanted}"
+        elif new:
             assert len(running) <= wanted + (0 if stop_first else surge), f"{len(running)} copies of {wanted}"
         staying = [one for one in running if not self._leaves(one)]
         slots = [one.slot for one in staying if one.template == record.current.template]
         assert len(set(slots)) == len(slots), f"two current copies in one slot: {slots}"
-        is_frozen = record.rollout.state is RolloutState.FAILED
+        is_frozen = record.rollout.state is RolloutState.FAILED and not record.is_staged
         is_forced = self._was_job(service) or self._is_forced()
         if not is_forced and any(self.state.allocations[one].service == service for one in stops):
             unavailable = max(1, deploy.max_unavailable) if stop_first else deploy.max_unavailable
@@ -119,6 +125,23 @@ class World(Cluster):
             assert self.serving(service) >= floor, f"{self.serving(service)} of {wanted} serve, {floor} is the least"
         if is_frozen and new:
             assert all(one.template == record.current.template for one in running), "a failed rollout moved"
+
+    def _check_stage(self, service: ServiceId, base_before: int, stops: set[AllocationId]) -> None:
+        """What stands beside a revision that serves costs it nothing."""
+        record = self.state.services[service]
+        is_forced = self._was_job(service) or self._is_forced()
+        if record.is_staged and not is_forced and any(self.state.allocations[one].service == service for one in stops):
+            floor = min(base_before, record.replicas)
+            assert self.serving_base(service) >= floor, f"{self.serving_base(service)} of the base serve, not {floor}"
+
+    def serving_base(self, service: str = "default/web") -> int:
+        """Wanted copies of the revision that the newest one stands beside, that take requests."""
+        record = self.state.services[ServiceId(service)]
+        return sum(
+            one.desired is DesiredStatus.RUNNING and one.id in self.statuses and self.statuses[one.id].is_ready
+            for one in self.copies(service)
+            if record.base is not None and one.template == record.base.template
+        )
 
     def _leaves(self, one: Allocation) -> bool:
         """Whether its node is drained, or does not fit any more."""

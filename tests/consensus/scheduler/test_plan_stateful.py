@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from orca.model.allocation import TERMINAL_PHASES, Allocation, DesiredStatus, Phase
 from orca.model.ids import AllocationId
 from orca.model.spec import (
+    DeployStrategy,
     HttpCheck,
     MountSpec,
     PortSpec,
@@ -34,6 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "big": {"resources": Resources(cpu_milli=MilliCpu(700))},
     "job": {"restart": RestartSpec(policy=RestartPolicy.ON_FAILURE)},
 }
+COMMANDS = ("scale", "stop", "start", "restart", "rollback", "promote", "pause", "resume", "remove")
 DEPLOYS = st.fixed_dictionaries(
     {
         "order": st.sampled_from(UpdateOrder),
@@ -41,6 +43,11 @@ DEPLOYS = st.fixed_dictionaries(
         "max_unavailable": st.integers(0, 2),
         "min_healthy_time_s": st.sampled_from([0.0, 0.0015, 3.0]),
         "deadline_s": st.sampled_from([5.0, 120.0]),
+        "strategy": st.sampled_from(DeployStrategy),
+        "canary_copies": st.integers(1, 3),
+        "auto_promote_s": st.sampled_from([None, None, 0.0, 7.0]),
+        "keep_old_s": st.sampled_from([0.0, 9.0]),
+        "auto_rollback": st.booleans(),
     }
 )
 
@@ -59,10 +66,14 @@ class Planning(RuleBasedStateMachine):
 
     @rule(image=st.integers(0, 3), replicas=st.integers(0, 4), kind=st.sampled_from(sorted(KINDS)), deploy=DEPLOYS)
     def deploy(self, image: int, replicas: int, kind: str, deploy: dict[str, Any]) -> None:
+        if kind in {"published", "writes", "job"}:  # a node refuses these: two revisions cannot run side by side
+            deploy = deploy | {"strategy": DeployStrategy.ROLLING}
+        if deploy["strategy"] is not DeployStrategy.ROLLING:
+            deploy = deploy | {"order": UpdateOrder.START_FIRST}
         self.world.put(make_spec(image=f"web:{image}", replicas=replicas, deploy=deploy, **KINDS[kind]))
 
     @precondition(lambda self: WEB in self.world.state.services)
-    @rule(data=st.data(), what=st.sampled_from(["scale", "stop", "start", "restart", "rollback", "remove"]))
+    @rule(data=st.data(), what=st.sampled_from(COMMANDS))
     def command(self, data: st.DataObject, what: str) -> None:
         world = self.world
         match what:
@@ -77,6 +88,12 @@ class Planning(RuleBasedStateMachine):
                 world.start(WEB)
             case "restart":
                 world.restart(WEB)
+            case "promote":
+                world.promote(WEB)
+            case "pause":
+                world.pause(WEB)
+            case "resume":
+                world.resume(WEB)
             case _:
                 world.remove(WEB)
 
@@ -122,6 +139,10 @@ class Planning(RuleBasedStateMachine):
             assert not world.state.allocations
             assert not world.state.removed
             return
+        for _ in range(3):
+            world.resume(WEB)
+            world.promote(WEB)
+            world.settle()
         record = world.record()
         fits = record.replicas <= 2 or not any(port.host_port for port in record.spec.ports)
         if record.rollout.state is RolloutState.FAILED or self._is_bad(record.spec) or not fits:

@@ -26,6 +26,8 @@ from consensus.state.commands import (
     LabelNode,
     LeaseRef,
     LeaveNode,
+    PauseService,
+    PromoteService,
     PutAuthority,
     PutDataKey,
     PutSecrets,
@@ -41,6 +43,7 @@ from consensus.state.commands import (
     RenewLeases,
     ResealSecrets,
     RestartService,
+    ResumeService,
     RevokeApiToken,
     RevokeJoinToken,
     RollbackService,
@@ -70,7 +73,7 @@ from orca.model.ids import (
     WebhookId,
 )
 from orca.model.node import NodeAddresses
-from orca.model.spec import RouteSpec
+from orca.model.spec import DeployStrategy, RouteSpec
 from orca.model.trust import ApiRole, NodeRole
 from orca.model.units import WallMs
 from orca.model.view import RolloutState
@@ -120,7 +123,11 @@ SPECS = st.builds(
     st.sampled_from(["i:1", "i:2", "i:3"]),
     replicas=mostly(st.integers(0, 3), -1, 2**40),
     routes=ROUTES,
-    deploy=mostly(st.just({}), {"deadline_s": float("inf")}, {"deadline_s": float("nan")}),
+    deploy=mostly(
+        st.sampled_from([{}, {"strategy": DeployStrategy.CANARY}, {"auto_rollback": True}]),
+        {"deadline_s": float("inf")},
+        {"deadline_s": float("nan")},
+    ),
 )
 ENTRIES = st.lists(SPECS, max_size=3).map(
     lambda specs: tuple(SpecEntry(spec=spec, template=template(spec)) for spec in specs)
@@ -162,6 +169,9 @@ OF_SERVICES: list[Drawn] = [
     st.builds(StopService, service=SERVICES, **STAMP),
     st.builds(StartService, service=SERVICES, **STAMP),
     st.builds(RestartService, service=SERVICES, template=st.sampled_from(["t+1", "t+2"]), **STAMP),
+    st.builds(PromoteService, service=SERVICES, **STAMP),
+    st.builds(PauseService, service=SERVICES, **STAMP),
+    st.builds(ResumeService, service=SERVICES, **STAMP),
     st.builds(RollbackService, service=SERVICES, to=REVISIONS, **STAMP),
     st.builds(RemoveService, service=SERVICES, **STAMP),
     st.builds(

@@ -1,7 +1,6 @@
 """A small node in memory: what the API and the client are tested against."""
 
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
@@ -16,7 +15,6 @@ from orca.model.doctor import DoctorReply
 from orca.model.event import CLUSTER_KINDS, EventKind, NodeEvent
 from orca.model.ids import (
     AllocationId,
-    BlobDigest,
     ClusterId,
     LogIndex,
     NodeId,
@@ -63,6 +61,7 @@ from orca.model.view import (
     StatusReply,
 )
 from tests.node.api.access import FakeTokens
+from tests.node.api.blobs import FakeBlobs
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
 from tests.node.api.trust import FakeTrust
@@ -142,10 +141,11 @@ class FakeMembership:
         return (await self.list_keys(),), end
 
 
-class FakeControl:
+class FakeControl(FakeBlobs):
     """Keeps specs, events and contents; `crash` makes the next status call fail as a bug would."""
 
     def __init__(self, node: NodeId = NODE) -> None:
+        super().__init__()
         self.id = node
         self.copy = COPY
         self.membership = FakeMembership()
@@ -159,7 +159,6 @@ class FakeControl:
         self.specs: dict[ServiceId, ServiceSpec] = {}
         self.revisions: dict[ServiceId, int] = {}
         self.recorded: list[NodeEvent] = []
-        self.blobs: dict[BlobDigest, bytes] = {}
         self.calls: list[tuple[str, str, object]] = []
         self.open_logs = 0
         self.open_execs = 0
@@ -324,6 +323,15 @@ class FakeControl:
     async def restart(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
         return await self._change("restart", service, request, by)
 
+    async def promote(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("promote", service, request, by)
+
+    async def pause(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("pause", service, request, by)
+
+    async def resume(self, service: ServiceId, request: ChangeRequest, *, by: Author) -> ChangeReply:
+        return await self._change("resume", service, request, by)
+
     async def rollback(self, service: ServiceId, request: RollbackRequest, *, by: Author) -> ChangeReply:
         if request.revision == 99:
             raise ConflictError("there is no revision 99")
@@ -482,14 +490,3 @@ class FakeControl:
         self.calls.append(("build", request.tag, request))
         if request.target == "broken":
             raise RuntimeFailedError("step 2 failed")
-
-    async def put_blob(self, digest: BlobDigest, chunks: AsyncIterator[bytes]) -> bool:
-        content = b"".join([chunk async for chunk in chunks])
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
-            raise InvalidRequestError(f"the content is not {digest}")
-        is_new = digest not in self.blobs
-        self.blobs[digest] = content
-        return is_new
-
-    def has_blob(self, digest: BlobDigest) -> bool:
-        return digest in self.blobs

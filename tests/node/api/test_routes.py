@@ -71,7 +71,7 @@ async def test_health_and_page_are_served_without_anything_from_elsewhere(addres
     assert b"https://" not in page.body
 
 
-@pytest.mark.parametrize("verb", ["stop", "start", "restart", "rollback"])
+@pytest.mark.parametrize("verb", ["stop", "start", "restart", "promote", "pause", "resume", "rollback"])
 async def test_a_change_takes_an_empty_body_or_a_request_id(address: Address, control: FakeControl, verb: str) -> None:
     target = f"/v1/services/default/web/{verb}"
     assert (await ask(address, "POST", target)).status == 200

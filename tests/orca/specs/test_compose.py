@@ -342,7 +342,7 @@ def test_harmless_keys_are_ignored_one_by_one_with_their_line() -> None:
         ("deploy: {mode: everywhere}", "deploy.mode", "replicated"),
         ("deploy: {replica: 1}", "deploy.replica", "did you mean 'replicas'?"),
         ("deploy: {replicas: many}", "deploy.replicas", "not a whole number"),
-        ("deploy: {update_config: {failure_action: rollback}}", "deploy.update_config.failure_action", "pause"),
+        ("deploy: {update_config: {failure_action: continue}}", "deploy.update_config.failure_action", "pause"),
         (
             "deploy: {placement: {constraints: [node.role == manager]}}",
             "deploy.placement.constraints[0]",

@@ -1,0 +1,236 @@
+"""Revisions that stand beside the one before: canaries, blue and green, the way back, and pauses."""
+
+from typing import Any
+
+import pytest
+
+from consensus.scheduler.stages import weights_of
+from orca.model.allocation import Allocation, DesiredStatus, Phase
+from orca.model.spec import DeployStrategy
+from orca.model.view import RolloutState
+from tests.consensus.intent import make_spec
+from tests.consensus.scheduler.fake_world import World
+from tests.consensus.scheduler.rollouts import PROBED, rolled_out
+
+CANARY: dict[str, Any] = {"strategy": DeployStrategy.CANARY, "canary_percent": 20}
+BLUE_GREEN: dict[str, Any] = {"strategy": DeployStrategy.BLUE_GREEN}
+
+
+def of_revision(world: World, revision: int) -> list[Allocation]:
+    """The copies of a revision that are to run."""
+    return [one for one in world.copies() if one.revision == revision and one.desired is DesiredStatus.RUNNING]
+
+
+def staged(deploy: dict[str, Any], image: str = "web:2", replicas: int = 3) -> World:
+    """`web:1` serves, and `image` stands beside it as far as it gets by itself."""
+    world = rolled_out(replicas=replicas)
+    world.bad_images.add("web:bad")
+    world.put(make_spec(image=image, replicas=replicas, deploy=deploy, **PROBED))
+    world.settle()
+    return world
+
+
+def test_a_canary_takes_its_share_beside_all_that_served_and_waits() -> None:
+    world = staged(CANARY)
+    assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (3, 1)
+    record = world.record()
+    assert record.rollout.state is RolloutState.AWAITING
+    assert record.rollout.message.startswith("1 new copy takes 20 % of requests; `orca promote web` goes on")
+    assert weights_of(record) == {1: 80, 2: 20}
+    world.at_ms += 3_600_000
+    world.settle()
+    assert world.record().rollout.state is RolloutState.AWAITING, "no deadline runs while it waits"
+
+
+def test_a_promoted_canary_replaces_the_old_copies_one_by_one() -> None:
+    world = staged(CANARY)
+    assert not world.promote().error
+    assert weights_of(world.record()) == {}
+    world.think_all()
+    assert len(of_revision(world, 1)) >= 2
+    world.settle()
+    assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (0, 3)
+    assert world.record().rollout.state is RolloutState.COMPLETED
+
+
+def test_a_canary_that_never_gets_healthy_costs_no_old_copy_and_gets_no_request() -> None:
+    world = staged(CANARY, image="web:bad")
+    record = world.record()
+    assert record.rollout.state is RolloutState.FAILED
+    assert world.serving_base() == 3
+    assert weights_of(record) == {1: 100, 2: 0}
+    assert world.promote().error == "conflict"
+    world.roll_back("default/web", 1)
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert [one.revision for one in world.copies()] == [3, 3, 3], "the copies that served belong to the way back"
+
+
+def test_what_is_not_healthy_yet_is_not_promoted() -> None:
+    world = rolled_out(replicas=2)
+    assert "it is complete" in world.promote().message
+    world.put(make_spec(image="web:2", replicas=2, deploy=CANARY, **PROBED))
+    world.think_all()
+    assert "it is not healthy yet" in world.promote().message
+    assert world.serving_base() == 2
+
+
+def test_a_copy_that_serves_beside_a_canary_is_made_again_when_it_is_lost() -> None:
+    world = staged(CANARY)
+    lost = of_revision(world, 1)[0]
+    world.report(lost.id, Phase.FAILED)
+    world.settle()
+    alive = [one for one in of_revision(world, 1) if one.id != lost.id]
+    assert len(alive) == 3, "of the revision that serves, not of the canary"
+    assert len(of_revision(world, 2)) == 1
+
+
+def test_a_next_canary_takes_the_place_of_the_one_before() -> None:
+    world = staged(CANARY)
+    world.put(make_spec(image="web:3", replicas=3, deploy=CANARY, **PROBED))
+    world.settle()
+    assert [len(of_revision(world, number)) for number in (1, 2, 3)] == [3, 0, 1]
+    assert weights_of(world.record()) == {1: 80, 3: 20}
+
+
+def test_scaling_beside_a_canary_scales_what_serves() -> None:
+    world = staged(CANARY)
+    world.scale("default/web", 5)
+    world.settle()
+    assert (len(of_revision(world, 1)), len(of_revision(world, 3))) == (5, 1)
+    assert world.record().rollout.state is RolloutState.AWAITING
+
+
+def test_a_restart_is_no_canary() -> None:
+    world = staged(CANARY)
+    world.promote()
+    world.settle()
+    world.restart("default/web")
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+
+
+def test_green_runs_whole_without_requests_and_takes_them_all_at_once() -> None:
+    world = staged(BLUE_GREEN)
+    assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (3, 3)
+    assert weights_of(world.record()) == {1: 100, 2: 0}
+    world.promote()
+    assert weights_of(world.record()) == {2: 100}
+    world.settle()
+    assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (0, 3)
+
+
+def test_blue_is_kept_for_the_way_back_and_is_there_at_once() -> None:
+    world = staged({**BLUE_GREEN, "keep_old_s": 600.0})
+    world.promote()
+    world.think_all()
+    record = world.record()
+    assert record.rollout.state is RolloutState.COMPLETED
+    assert len(of_revision(world, 1)) == 3
+    assert weights_of(record) == {2: 100}
+    assert world.plan is not None
+    assert world.plan.wake_at_ms == record.rollout.promoted_at_ms + 600_000  # type: ignore[operator] # it was
+    world.roll_back("default/web", 1)
+    assert sorted(one.revision for one in of_revision(world, 3)) == [3, 3, 3], "all that served is there"
+    world.think_all()
+    assert of_revision(world, 2) == []
+    assert world.record().rollout.state is RolloutState.COMPLETED
+
+
+def test_blue_goes_when_its_time_is_over() -> None:
+    world = staged({**BLUE_GREEN, "keep_old_s": 600.0})
+    world.promote()
+    world.settle()
+    assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (0, 3)
+
+
+@pytest.mark.parametrize("way", [CANARY, BLUE_GREEN])
+def test_what_is_healthy_promotes_itself_when_it_is_asked_to(way: dict[str, Any]) -> None:
+    world = rolled_out(replicas=2)
+    world.put(make_spec(image="web:2", replicas=2, deploy={**way, "auto_promote_s": 30.0}, **PROBED))
+    for _ in range(4):
+        world.think_all()
+        world.obey()
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.AWAITING
+    assert world.plan is not None
+    assert world.plan.wake_at_ms == world.at_ms + 30_000
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert len(of_revision(world, 2)) == 2
+
+
+def test_a_failed_revision_goes_back_by_itself_once() -> None:
+    world = staged({"auto_rollback": True}, image="web:bad")
+    record = world.record()
+    assert record.current.revision == 3
+    assert record.current.cause == "automatic rollback to 1"
+    assert record.rollout.state is RolloutState.COMPLETED
+    assert "revision 2 failed: web.1 does not stay up: exit code 1; back to revision 1" in record.rollout.message
+    assert [one.revision for one in world.copies()] == [3, 3, 3]
+    assert world.serving("default/web") == 3
+
+
+def test_a_revision_that_was_come_back_to_and_fails_stays_where_it_is() -> None:
+    world = staged({"auto_rollback": True}, image="web:2")
+    world.bad_images |= {"web:3", "web:2"}
+    for one in list(world.statuses):
+        del world.statuses[one]
+    world.put(make_spec(image="web:3", replicas=3, deploy={"auto_rollback": True}, **PROBED))
+    world.settle()
+    record = world.record()
+    assert record.current.cause == "automatic rollback to 2"
+    assert record.current.revision == 4
+
+
+def test_a_first_revision_that_fails_has_nowhere_to_go_back_to() -> None:
+    world = World()
+    world.bad_images.add("web:bad")
+    world.put(make_spec(image="web:bad", deploy={"auto_rollback": True}, **PROBED))
+    world.settle()
+    assert (world.record().current.revision, world.record().rollout.state) == (1, RolloutState.FAILED)
+
+
+def test_a_paused_rollout_starts_and_stops_nothing_and_its_deadline_waits() -> None:
+    world = rolled_out(replicas=3)
+    world.put(make_spec(image="web:2", replicas=3, **PROBED))
+    world.think_all()
+    world.obey()
+    assert not world.pause().error
+    world.settle()
+    before = {one.id for one in world.copies()}
+    world.at_ms += 3_600_000
+    world.settle()
+    assert {one.id for one in world.copies()} == before
+    assert world.record().rollout.state is RolloutState.PROGRESSING
+    world.resume()
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert not world.record().rollout.is_paused
+
+
+def test_what_runs_is_healed_while_a_rollout_is_paused() -> None:
+    world = rolled_out(replicas=3)
+    world.put(make_spec(image="web:2", replicas=3, **PROBED))
+    world.think_all()
+    world.pause()
+    world.settle()
+    lost = of_revision(world, 1)[0]
+    world.report(lost.id, Phase.FAILED)
+    world.settle()
+    running = [one for one in world.copies() if world.phase(one) is Phase.RUNNING]
+    assert len(running) >= 3
+
+
+def test_a_pause_ends_with_the_next_deploy() -> None:
+    world = staged(CANARY)
+    world.pause()
+    world.put(make_spec(image="web:3", replicas=3, **PROBED))
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+
+
+def test_there_is_nothing_to_pause_in_a_rollout_that_is_over() -> None:
+    world = rolled_out()
+    refused = world.pause()
+    assert (refused.error, "that of revision 1 is complete" in refused.message) == ("conflict", True)

@@ -1,0 +1,25 @@
+"""Contents that were put, in memory."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+from orca.errors import InvalidRequestError
+from orca.model.ids import BlobDigest
+
+
+class FakeBlobs:
+    """Keeps what it was given under its digest, and nothing else."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[BlobDigest, bytes] = {}
+
+    async def put_blob(self, digest: BlobDigest, chunks: AsyncIterator[bytes]) -> bool:
+        content = b"".join([chunk async for chunk in chunks])
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise InvalidRequestError(f"the content is not {digest}")
+        is_new = digest not in self.blobs
+        self.blobs[digest] = content
+        return is_new
+
+    def has_blob(self, digest: BlobDigest) -> bool:
+        return digest in self.blobs
