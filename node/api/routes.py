@@ -23,6 +23,7 @@ from node.api.call import (
 from node.api.events import list_events
 from node.api.exec import open_exec
 from node.api.gossip import KEY_ROUTES
+from node.api.locks import LOCK_ROUTES
 from node.api.openapi import make_document
 from node.api.page import PAGE_HEADERS, page
 from node.api.params import (
@@ -475,6 +476,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
+    *LOCK_ROUTES,
     *_GOSSIP,
     *_SERVICES,
     *READY_ROUTES,

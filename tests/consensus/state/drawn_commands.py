@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from consensus.state.cluster import CertificateRecord, ClusterState
 from consensus.state.commands import (
     AcquireLease,
+    AcquireLock,
     AdmitNode,
     BeginEpoch,
     ChangeSettings,
@@ -37,6 +38,7 @@ from consensus.state.commands import (
     RecordDeed,
     RedeemJoinToken,
     ReleaseLeases,
+    ReleaseLock,
     RemoveNode,
     RemoveService,
     RemoveWebhook,
@@ -274,6 +276,19 @@ OF_TRUST: list[Drawn] = [
     st.builds(RemoveWebhook, webhook=st.sampled_from(["h1", "h2"]).map(WebhookId), **STAMP),
 ]
 OF_GROUP: list[Drawn] = [
+    st.builds(
+        AcquireLock,
+        projects=few(st.sampled_from(["default", "other", "", "default"]).map(ProjectName)),
+        note=TEXTS,
+        expires_at_ms=st.one_of(st.none(), TIMES),
+        **STAMP,
+    ),
+    st.builds(
+        ReleaseLock,
+        project=mostly(st.just(ProjectName("default")), "other"),
+        lock=st.sampled_from(["", "", "r1"]),
+        **STAMP,
+    ),
     st.builds(
         AcquireLease,
         lease=LEASES,
