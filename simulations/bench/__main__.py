@@ -17,6 +17,7 @@ from simulations.bench import (
     partition,
     proxy,
     schedule,
+    shell,
     wasm,
 )
 from simulations.bench.report import Line, say, show
@@ -34,6 +35,7 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "partition": partition.main,
     "proxy": proxy.main,
     "schedule": schedule.main,
+    "shell": shell.main,
     "wasm": wasm.measure,
 }
 
