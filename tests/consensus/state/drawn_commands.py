@@ -278,14 +278,14 @@ OF_TRUST: list[Drawn] = [
 OF_GROUP: list[Drawn] = [
     st.builds(
         AcquireLock,
-        projects=few(st.sampled_from(["default", "other", "", "default"]).map(ProjectName)),
+        projects=few(st.sampled_from(["other", "shop", "other", "shop", "default", ""]).map(ProjectName)),
         note=TEXTS,
         expires_at_ms=st.one_of(st.none(), TIMES),
         **STAMP,
     ),
     st.builds(
         ReleaseLock,
-        project=mostly(st.just(ProjectName("default")), "other"),
+        project=st.sampled_from(["other", "shop", "default"]).map(ProjectName),
         lock=st.sampled_from(["", "", "r1"]),
         **STAMP,
     ),
