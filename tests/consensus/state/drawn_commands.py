@@ -327,6 +327,12 @@ STARTED: tuple[Command, ...] = (
         expires_at_ms=WallMs(1000),
         uses=2,
     ),
+    PutServices(
+        request_id=RequestId("p"),
+        at_ms=WallMs(1),
+        actor="ann",
+        entries=(SpecEntry(spec=make_spec("web", "i:1"), template="t"),),
+    ),
 )
 """What most clusters have: drawn commands have something to meet."""
 
