@@ -48,6 +48,7 @@ from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
 from node.mesh.driver import Handler, Mesh, MeshAddress
 from node.mesh.purpose import Purpose
+from node.metrics.scrape import metrics_of
 from node.proxy.farewell import Farewells
 from node.proxy.remote import RemoteInstances
 from node.proxy.server import ProxyServer, open_listeners
@@ -157,7 +158,7 @@ class _Agent:
     """One node, from its data directory up."""
 
     def __init__(self, config: NodeConfig, directory: DataDirectory, log: FileLogStore, started: StartedTrust) -> None:
-        environment = log.environment
+        environment = self._environment = log.environment
         self._config = config
         self._path = directory.path
         self._clock = SystemClock()
@@ -448,6 +449,8 @@ class _Agent:
             describe_node=self._describe,
         )
         control.trust = self._trust.control(control.observation, lambda: self._node_addresses.mesh, self._stop.set)
+        parts = (self._replica, self._beliefs, self._proxy, self._mesh, self._environment)
+        control.metrics = metrics_of(control, self._identity.name, *parts)
         return control
 
     def _describe(self) -> NodeView:

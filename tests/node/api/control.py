@@ -61,7 +61,7 @@ from orca.model.view import (
     StatusReply,
 )
 from tests.node.api.access import FakeTokens
-from tests.node.api.blobs import FakeBlobs
+from tests.node.api.blobs import FakeBlobs, FakeMetrics
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
 from tests.node.api.trust import FakeTrust
@@ -154,6 +154,7 @@ class FakeControl(FakeBlobs):
         self.trust = FakeTrust()
         admitted = Admitted()
         self.upkeep, self.locks = admitted.upkeep, admitted.locks
+        self.metrics = FakeMetrics()
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()
         self.rollout = RolloutState.PROGRESSING

@@ -54,7 +54,7 @@ def test_the_agreed_surface_is_served() -> None:
         "GET /v1/services/{project}/{name}", "DELETE /v1/services/{project}/{name}",
         "GET /v1/services/{project}/{name}/history", "POST /v1/services/{project}/{name}/scale",
         "POST /v1/services/{project}/{name}/stop", "POST /v1/services/{project}/{name}/start",
-        "POST /v1/services/{project}/{name}/promote", "POST /v1/services/{project}/{name}/pause",
+        "GET /metrics", "POST /v1/services/{project}/{name}/promote", "POST /v1/services/{project}/{name}/pause",
         "POST /v1/services/{project}/{name}/resume",
         "POST /v1/services/{project}/{name}/restart", "POST /v1/services/{project}/{name}/rollback",
         "GET /v1/locks", "POST /v1/locks", "DELETE /v1/locks/{project}",
