@@ -22,7 +22,7 @@ from node.api.call import (
 )
 from node.api.events import list_events
 from node.api.exec import open_exec
-from node.api.gossip import KEY_ROUTES
+from node.api.gossip import GOSSIP_ROUTES
 from node.api.locks import LOCK_ROUTES
 from node.api.openapi import make_document
 from node.api.page import PAGE_HEADERS, page
@@ -69,7 +69,6 @@ from orca.model.view import (
     ChangeRequest,
     DeployRequest,
     EventsReply,
-    GossipReply,
     HistoryReply,
     LogRecord,
     NodesReply,
@@ -81,7 +80,6 @@ from orca.model.view import (
     ServicesReply,
     StatsReply,
     StatusReply,
-    UserEventRequest,
 )
 
 SSE: Final = "text/event-stream"
@@ -222,45 +220,6 @@ _CLUSTER: Final = (
         reply=EventsReply,
         query=EventsQuery,
     ),
-)
-_GOSSIP: Final = (
-    Route(
-        method="GET",
-        path="/v1/gossip",
-        handler=gossip.show_gossip,
-        summary="How gossip is doing on this node: counters, drops by cause, queues",
-        tag="gossip",
-        reply=GossipReply,
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/pause",
-        handler=gossip.pause,
-        summary="Stop the exchange of facts with this node; membership goes on",
-        tag="gossip",
-        reply=GossipReply,
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/resume",
-        handler=gossip.resume,
-        summary="Let the exchange of facts go on",
-        tag="gossip",
-        reply=GossipReply,
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/events",
-        handler=gossip.send_event,
-        summary="Tell every member an event; answered when it is on its way",
-        tag="gossip",
-        status=202,
-        body=BodyKind.JSON,
-        request=UserEventRequest,
-        errors=(PayloadTooLargeError, UnsupportedMediaTypeError),
-        reply_media="",
-    ),
-    *KEY_ROUTES,
 )
 _SERVICES: Final = (
     Route(
@@ -491,7 +450,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
     *LOCK_ROUTES,
-    *_GOSSIP,
+    *GOSSIP_ROUTES,
     *_SERVICES,
     *READY_ROUTES,
     *_DEPLOYS,
