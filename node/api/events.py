@@ -44,7 +44,7 @@ async def list_events(call: Call[EventsQuery, NoBody]) -> EventsReply | StreamRe
             query = msgspec.structs.replace(query, after=last)
         return sse_response(partial(_follow, call.control, call.caller, query))
     if query.everywhere:
-        return await _page_of_all(call)
+        return await page_of_all(call)
     return await _page(call.control, call.caller, query, query.after, query.limit)
 
 
@@ -117,7 +117,7 @@ def _last_event_id(request: Request) -> int | None:
 # Those of all nodes
 
 
-async def _page_of_all(call: Call[EventsQuery, Any]) -> EventsReply:
+async def page_of_all(call: Call[EventsQuery, Any]) -> EventsReply:
     """The newest events of all nodes, below the cursor where there is one."""
     query, observation = call.query, call.control.observation()
     cursor = read_cursor(query.earlier)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from node.api import access, gossip, handlers
+from node.api.alerts import ALERT_ROUTES
 from node.api.call import (
     BLOB_BYTES_MAX,
     BUILD_BYTES_MAX,
@@ -473,6 +474,7 @@ _ACCESS: Final = (
 )
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
+    *ALERT_ROUTES,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
     *_GOSSIP,
