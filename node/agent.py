@@ -28,7 +28,7 @@ from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.building import SpooledBuilder
 from node.control import Control
-from node.describing import announce, bracketed, own_facts
+from node.describing import announce, api_url, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
 from node.group.contents import ContentSharing
@@ -48,6 +48,7 @@ from node.membership.facts import KnownFacts
 from node.mesh.credentials import Credentials
 from node.mesh.driver import Handler, Mesh, MeshAddress
 from node.mesh.purpose import Purpose
+from node.metrics.scrape import metrics_of
 from node.proxy.farewell import Farewells
 from node.proxy.remote import RemoteInstances
 from node.proxy.server import ProxyServer, open_listeners
@@ -157,7 +158,7 @@ class _Agent:
     """One node, from its data directory up."""
 
     def __init__(self, config: NodeConfig, directory: DataDirectory, log: FileLogStore, started: StartedTrust) -> None:
-        environment = log.environment
+        environment = self._environment = log.environment
         self._config = config
         self._path = directory.path
         self._clock = SystemClock()
@@ -341,6 +342,7 @@ class _Agent:
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._sweep_blobs)
             nursery.start_soon(self._end_when_left)
+            self._wiring.tell_api(self._api_url())
             view = self._describe()
             announce(view, self._node_addresses.mesh)
             task_status.started(view)
@@ -447,22 +449,27 @@ class _Agent:
             describe_node=self._describe,
         )
         control.trust = self._trust.control(control.observation, lambda: self._node_addresses.mesh, self._stop.set)
+        parts = (self._replica, self._beliefs, self._proxy, self._mesh, self._environment)
+        control.metrics = metrics_of(control, self._identity.name, *parts)
         return control
 
     def _describe(self) -> NodeView:
         state = self._replica.state
-        tcp = self._addresses.tcp
         return NodeView(
             facts=self._wiring.facts(),
             is_leader=self._replica.is_leader,
             allocations=len(state.copies.of_node(self._identity.node)),
             started_at_ms=self._started_at_ms,
-            api=f"{'https' if self._config.has_api_tls else 'http'}://{bracketed(tcp[0][0])}:{tcp[0][1]}"
-            if tcp
-            else "",
+            api=self._api_url(),
             ingress=self._ingress,
             data_dir=str(self._path),
         )
+
+    def _api_url(self) -> str:
+        """Where it listens, empty when only its socket is there."""
+        config = self._config
+        listens = [api_url(*one[:2], config.gossip.advertise, is_tls=config.has_api_tls) for one in self._addresses.tcp]
+        return listens[0] if listens else ""
 
     async def _introduce(self) -> None:
         """Found the cluster, or note what is new about this node; tried until the group takes it."""

@@ -22,6 +22,7 @@ from consensus.state.commands import (
 )
 from node import changes
 from node.access import ApiTokens, audit_page
+from node.api.control import MetricsControl
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
 from node.copies import LocalCopies
@@ -79,9 +80,10 @@ _Simple = StopService | StartService | PromoteService | PauseService | ResumeSer
 
 
 class Control:
-    """Everything that a request can ask of this node. `trust` is set before any of it is asked."""
+    """Everything that a request can ask of this node. `trust` and `metrics` are set before any of it is asked."""
 
     trust: TrustControl
+    metrics: MetricsControl
     upkeep: Upkeep
 
     def __init__(  # noqa: PLR0913 - the door to all parts

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from ipaddress import ip_address
 
 import psutil
 import structlog
@@ -28,6 +29,12 @@ def own_facts(identity: Identity, config: NodeConfig) -> NodeFacts:
         memory_bytes=Bytes(psutil.virtual_memory().total),
         labels=config.labels,
     )
+
+
+def api_url(host: str, port: int, advertise: str, *, is_tls: bool) -> str:
+    """Where the API is that listens at `host` and `port`; one that listens everywhere is at the address `advertise`."""
+    shown = advertise if ip_address(host).is_unspecified and advertise else host
+    return f"{'https' if is_tls else 'http'}://{bracketed(shown)}:{port}"
 
 
 def bracketed(host: str) -> str:

@@ -347,6 +347,10 @@ class Wiring:
         """What this node says of itself."""
         return self._facts
 
+    def tell_api(self, url: str) -> None:
+        """The API is served at `url`."""
+        self._put_facts(api=url)
+
     def _put_facts(self, **changes: Any) -> None:
         self._facts = msgspec.structs.replace(self._facts, **changes)
         self.membership.tell_node(self._facts)

@@ -176,6 +176,14 @@ class CopiesControl(Protocol):
         ...
 
 
+class MetricsControl(Protocol):
+    """What the node's parts have counted."""
+
+    async def scrape(self) -> tuple[bytes, str]:
+        """All of it in the text format of Prometheus, and the media type of that."""
+        ...
+
+
 class TrustControl(Protocol):
     """Who belongs to the cluster, and what proves it, as the API drives it."""
 
@@ -228,6 +236,11 @@ class Control(Protocol):
     @property
     def trust(self) -> TrustControl:
         """Who belongs to the cluster."""
+        ...
+
+    @property
+    def metrics(self) -> MetricsControl:
+        """Its counters."""
         ...
 
     @property

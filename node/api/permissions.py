@@ -68,6 +68,7 @@ _SERVICE: Final = "/v1/services/{project}/{name}"
 RULES: Final[Mapping[str, Rule]] = {
     "GET /healthz": _may(None),
     "GET /": _may(None),
+    "GET /metrics": _may(VIEWER, Scope.CLUSTER),
     "GET /v1/openapi.json": _may(None),
     "GET /v1/status": _may(VIEWER, Scope.LIST),
     "GET /v1/node": _may(VIEWER),

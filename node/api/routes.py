@@ -107,6 +107,12 @@ async def show_page(call: Call[NoQuery, NoBody]) -> Response:
     return Response(headers=PAGE_HEADERS, body=page())
 
 
+async def show_metrics(call: Call[NoQuery, NoBody]) -> Response:
+    """`GET /metrics`: for Prometheus, and what reads as it does."""
+    text, media = await call.control.metrics.scrape()
+    return Response(headers=(("content-type", media),), body=text)
+
+
 @functools.cache
 def _document() -> bytes:
     return msgspec.json.encode(make_document(ROUTES)) + b"\n"
@@ -129,6 +135,14 @@ def _change(verb: str, handler: Handler, summary: str, request: type[msgspec.Str
 
 _DOCUMENTS: Final = (
     Route(method="GET", path="/", handler=show_page, summary="This API as a page", tag="documents", reply_media=HTML),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=show_metrics,
+        summary="What the node has counted, in the text format of Prometheus",
+        tag="documents",
+        reply_media=TEXT,
+    ),
     Route(
         method="GET",
         path="/v1/openapi.json",

@@ -188,7 +188,7 @@ class Carriage:
                 self._begin_answer(head, answer[size:])
 
     def _begin_answer(self, head: PlainResponse, body: bytes) -> None:
-        self._tools.traffic.counters.responses[head.status // 100] += 1
+        self._tools.traffic.answered(self._route.service, head.status, self._tools.reactor.now - self._since)
         lines = head.lines
         if not head.has_request_id:
             lines.append(b"X-Request-Id: " + self._request.request_id)

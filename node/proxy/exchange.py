@@ -26,7 +26,7 @@ from node.proxy.routes import Route, Target
 from node.proxy.traffic import Traffic
 from node.proxy.tunnel import run_tunnel
 from node.proxy.wires import Wire
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, ServiceId
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -59,6 +59,8 @@ class Exchange:
         self._head_scope = trio.CancelScope()
         self._watch_scope = trio.CancelScope()
         self._queue_deadline = math.inf
+        self._since = traffic.clock.now()
+        self._service = ServiceId("")
 
     @property
     def is_request_read(self) -> bool:
@@ -157,6 +159,7 @@ class Exchange:
     async def _send_and_relay(self, wire: Wire, route: Route, target: Target) -> bool:
         pilot = h11.Connection(h11.CLIENT)
         self._head_scope, self._watch_scope = trio.CancelScope(), trio.CancelScope()
+        self._service = route.service
         payload = self._request_bytes(pilot, route, target)
         begun, self.handover = self.handover, None
         if begun is not None:
@@ -322,7 +325,7 @@ class Exchange:
         """Send `answer` and its body to the client; True when `wire` is fit for another request."""
         fields = response_fields(answer, self._head, request_id=self._request_id)
         self.has_answered = True
-        self._traffic.counters.responses[answer.status // 100] += 1
+        self._traffic.answered(self._service, answer.status, self._traffic.clock.now() - self._since)
         if answer.status == 101:
             switch = h11.InformationalResponse(status_code=101, headers=fields, reason=answer.reason)
             await self._client.send(self._judge.send(switch))

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import Final
 
@@ -14,13 +14,14 @@ from node.proxy.carriage import Handover
 from node.proxy.connection import ClientConnection
 from node.proxy.faults import ClientGoneError
 from node.proxy.lane import Lane
+from node.proxy.latency import ServiceTraffic
 from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
 from node.proxy.traffic import ProxyStats, Traffic
 from node.proxy.upstream import Dial, dial_through
 from node.proxy.wires import Wire
 from orca.errors import AddressInUseError
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, ServiceId
 from orca.sources import Clock, Rng
 
 _log = structlog.get_logger(__name__)
@@ -88,6 +89,10 @@ class ProxyServer:
     async def wait_unrouted(self, allocation: AllocationId) -> None:
         """Return when the table has no target of `allocation`."""
         await self._traffic.wait_unrouted(allocation)
+
+    def services(self) -> Mapping[ServiceId, ServiceTraffic]:
+        """What each service has answered, to look at."""
+        return self._traffic.latencies.all()
 
     def stats(self) -> ProxyStats:
         """The counters of this moment; the caller may keep the object."""

@@ -12,12 +12,13 @@ from node.proxy.balancer import pick_target
 from node.proxy.drain import InFlight
 from node.proxy.faults import RefusedRequestError
 from node.proxy.heads import RequestHead
+from node.proxy.latency import Latencies
 from node.proxy.limits import ProxyLimits
 from node.proxy.queue import RequestQueue
 from node.proxy.routes import Route, RouteTable, Target, build_route_table
 from node.proxy.shares import TurnCounter
 from node.proxy.upstream import UpstreamPool
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, ServiceId
 from orca.sources import Clock, Rng
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -67,6 +68,7 @@ class Traffic:
         self.rng = rng
         self.limits = limits
         self.counters = ProxyStats()
+        self.latencies = Latencies()
         self.pool = UpstreamPool(clock, limits)
         self.queue = RequestQueue()
         self._turns = TurnCounter()
@@ -165,6 +167,11 @@ class Traffic:
             emptied = self._emptied.pop(allocation, None)
             if emptied is not None:
                 emptied.set()
+
+    def answered(self, service: ServiceId, status: int, seconds: float) -> None:
+        """Count a final answer, whose head came so long after its request."""
+        self.counters.responses[status // 100] += 1
+        self.latencies.add(service, status, seconds)
 
     async def wait_unrouted(self, allocation: AllocationId) -> None:
         """Return when the table has no target of `allocation`."""

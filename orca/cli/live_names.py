@@ -1,4 +1,7 @@
-"""Names of services, copies and nodes that a shell completes, asked of the node while Tab is pressed."""
+"""Names of services, copies and nodes that a shell completes, asked of the node while Tab is pressed.
+
+`orca shell` knows them already, and hands them in with the context.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -6,6 +9,7 @@ import asyncclick as click
 
 if TYPE_CHECKING:
     from orca.client import NodeReads
+    from orca.repl.known import Known
 
 ANSWER_S_MAX: Final = 1.0
 
@@ -29,6 +33,9 @@ def complete_node(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
 
 def complete_member(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of nodes that begin with what is written."""
+    known: Known | None = ctx.find_root().obj
+    if known is not None:
+        return [name for name in known.nodes if name.startswith(incomplete)]
     from orca.cli.program import finished
     from orca.errors import OrcaError
 
@@ -44,7 +51,7 @@ def complete_token(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     words = tuple(ctx.params.get("words") or ())
     if not words:
         return [word for word in ("create", "ls", "revoke") if word.startswith(incomplete)]
-    if words[0] != "revoke":
+    if words[0] != "revoke" or ctx.find_root().obj is not None:
         return []
     from orca.cli.program import finished
     from orca.errors import OrcaError
@@ -67,6 +74,9 @@ def _reads(ctx: click.Context) -> "NodeReads":
 
 
 def _names(ctx: click.Context, *, with_copies: bool) -> list[str]:
+    known: Known | None = ctx.find_root().obj
+    if known is not None:
+        return sorted((*known.services, *known.copies) if with_copies else known.services)
     from orca.cli.program import finished
     from orca.commands.names import current_copies, slot_name
     from orca.errors import OrcaError

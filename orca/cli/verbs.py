@@ -16,6 +16,7 @@ VERBS = (
     Verb("token", "Start", "orca.cli.trust", "Make, list and revoke tokens that let nodes join."),
     Verb("leave", "Start", "orca.cli.trust", "Take the node out of its cluster, and stop it."),
     Verb("demo", "Start", "orca.cli.demo", "Show a node, two services and their healing, then clean up."),
+    Verb("shell", "Start", "orca.cli.shell", "All commands at a prompt, with completion and live names."),
     Verb("deploy", "Change", "orca.cli.deploys", "Put services from files and wait until they are healthy."),
     Verb("plan", "Change", "orca.cli.deploys", "Show what a deploy would change; changes nothing."),
     Verb("scale", "Change", "orca.cli.changes", "Set the number of copies: orca scale web=3 api=2."),

@@ -19,7 +19,10 @@ class RuntimeState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A node as the scheduler and people see it; only the node itself writes it."""
+    """A node as the scheduler and people see it; only the node itself writes it.
+
+    `api` is where its API listens, as a URL; often only the node's own computer can knock there.
+    """
 
     id: NodeId
     name: str
@@ -31,6 +34,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: tuple[RuntimeState, ...] = ()
     accepts_work: bool = True
     refusal: str = ""
+    api: str = ""
 
 
 class NodeAvailability(enum.Enum):

@@ -14,9 +14,11 @@ from simulations.bench import (
     idle,
     join,
     mesh,
+    metrics,
     partition,
     proxy,
     schedule,
+    shell,
     wasm,
 )
 from simulations.bench.report import Line, say, show
@@ -30,10 +32,12 @@ BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "consensus": consensus.main,
     "mesh": mesh.main,
     "join": join.main,
+    "metrics": metrics.main,
     "gossip": gossip.main,
     "partition": partition.main,
     "proxy": proxy.main,
     "schedule": schedule.main,
+    "shell": shell.main,
     "wasm": wasm.measure,
 }
 

@@ -7,6 +7,13 @@ from orca.errors import InvalidRequestError
 from orca.model.ids import BlobDigest
 
 
+class FakeMetrics:
+    """Has counted one thing."""
+
+    async def scrape(self) -> tuple[bytes, str]:
+        return b"orca_up 1.0\n", "text/plain; version=0.0.4; charset=utf-8"
+
+
 class FakeBlobs:
     """Keeps what it was given under its digest, and nothing else."""
 

@@ -61,7 +61,7 @@ from orca.model.view import (
     StatusReply,
 )
 from tests.node.api.access import FakeTokens
-from tests.node.api.blobs import FakeBlobs
+from tests.node.api.blobs import FakeBlobs, FakeMetrics
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
 from tests.node.api.trust import FakeTrust
@@ -153,6 +153,7 @@ class FakeControl(FakeBlobs):
         self.access = FakeTokens()
         self.trust = FakeTrust()
         self.upkeep = Admitted().upkeep
+        self.metrics = FakeMetrics()
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()
         self.rollout = RolloutState.PROGRESSING

@@ -55,7 +55,7 @@ def test_the_agreed_surface_is_served() -> None:
         "GET /v1/services/{project}/{name}", "DELETE /v1/services/{project}/{name}",
         "GET /v1/services/{project}/{name}/history", "POST /v1/services/{project}/{name}/scale",
         "POST /v1/services/{project}/{name}/stop", "POST /v1/services/{project}/{name}/start",
-        "POST /v1/services/{project}/{name}/promote", "POST /v1/services/{project}/{name}/pause",
+        "GET /metrics", "POST /v1/services/{project}/{name}/promote", "POST /v1/services/{project}/{name}/pause",
         "POST /v1/services/{project}/{name}/resume",
         "POST /v1/services/{project}/{name}/restart", "POST /v1/services/{project}/{name}/rollback",
         "POST /v1/deploys", "POST /v1/plan", "GET /v1/allocations", "GET /v1/watch", "GET /v1/events", "GET /v1/logs",
