@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from node.api.call import Call, NoBody
+from node.api.call import Call, NoBody, Route
 from node.api.caller import Caller
 from node.api.control import Control
 from node.api.event_pages import NodePage, Repetitions, merge_pages, read_cursor
@@ -249,3 +249,16 @@ class _Follower:
                     await self._send.send(far.silence(node, error))
             await trio.sleep(LOOK_S)
         del self._followed[node]
+
+
+EVENT_ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/events",
+        handler=list_events,
+        summary="What happened, by pages, or as it happens",
+        tag="cluster",
+        reply=EventsReply,
+        query=EventsQuery,
+    ),
+)

@@ -21,7 +21,7 @@ from node.api.call import (
     NoQuery,
     Route,
 )
-from node.api.events import list_events
+from node.api.events import EVENT_ROUTES
 from node.api.exec import open_exec
 from node.api.gossip import KEY_ROUTES
 from node.api.openapi import make_document
@@ -30,7 +30,6 @@ from node.api.params import (
     AllocationsQuery,
     AuditQuery,
     BuildQuery,
-    EventsQuery,
     ExecQuery,
     LogsQuery,
     ReadQuery,
@@ -68,7 +67,6 @@ from orca.model.view import (
     ChangeReply,
     ChangeRequest,
     DeployRequest,
-    EventsReply,
     GossipReply,
     HistoryReply,
     LogRecord,
@@ -212,15 +210,6 @@ _CLUSTER: Final = (
         summary="Who reaches whom, clocks, disks, certificates; what is wrong and what mends it",
         tag="cluster",
         reply=DoctorReply,
-    ),
-    Route(
-        method="GET",
-        path="/v1/events",
-        handler=list_events,
-        summary="What happened, by pages, or as it happens",
-        tag="cluster",
-        reply=EventsReply,
-        query=EventsQuery,
     ),
 )
 _GOSSIP: Final = (
@@ -488,6 +477,7 @@ _ACCESS: Final = (
 )
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
+    *EVENT_ROUTES,
     *ALERT_ROUTES,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
