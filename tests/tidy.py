@@ -34,7 +34,7 @@ CORES = (
     "node/proxy/drain.py",
     "node/proxy/heads.py",
     "node/doctor/judge.py",
-    "node/alerts/rules.py",
+    "node/alerts/",
     "node/api/caller.py",
     "node/api/event_pages.py",
     "node/api/passport.py",

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from node.api.call import Call, NoBody
+from node.api.call import Call, NoBody, Route
 from node.api.caller import Caller
 from node.api.control import Control
 from node.api.event_pages import NodePage, Repetitions, merge_pages, read_cursor
@@ -44,7 +44,7 @@ async def list_events(call: Call[EventsQuery, NoBody]) -> EventsReply | StreamRe
             query = msgspec.structs.replace(query, after=last)
         return sse_response(partial(_follow, call.control, call.caller, query))
     if query.everywhere:
-        return await _page_of_all(call)
+        return await page_of_all(call)
     return await _page(call.control, call.caller, query, query.after, query.limit)
 
 
@@ -117,7 +117,7 @@ def _last_event_id(request: Request) -> int | None:
 # Those of all nodes
 
 
-async def _page_of_all(call: Call[EventsQuery, Any]) -> EventsReply:
+async def page_of_all(call: Call[EventsQuery, Any]) -> EventsReply:
     """The newest events of all nodes, below the cursor where there is one."""
     query, observation = call.query, call.control.observation()
     cursor = read_cursor(query.earlier)
@@ -249,3 +249,16 @@ class _Follower:
                     await self._send.send(far.silence(node, error))
             await trio.sleep(LOOK_S)
         del self._followed[node]
+
+
+EVENT_ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/events",
+        handler=list_events,
+        summary="What happened, by pages, or as it happens",
+        tag="cluster",
+        reply=EventsReply,
+        query=EventsQuery,
+    ),
+)

@@ -123,6 +123,13 @@ class EventsQuery(_Params, frozen=True):
     later: Annotated[str, Meta(max_length=CURSOR_MAX, description="of a reply: follow what comes after it")] = ""
 
 
+class AlertsQuery(_Params, frozen=True):
+    """Of `GET /v1/alerts`."""
+
+    service: _Service | None = None
+    resolved: Annotated[bool, Meta(description="those that are over, too")] = False
+
+
 class AuditQuery(ReadQuery, frozen=True):
     """Of `GET /v1/audit`."""
 

@@ -76,6 +76,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /v1/quorum": _may(VIEWER),
     "POST /v1/quorum/recover": _deed(ADMIN, Scope.CLUSTER, "recover_quorum"),
     "GET /v1/doctor": _may(VIEWER, Scope.CLUSTER),
+    "GET /v1/alerts": _may(VIEWER, Scope.LIST),
     "GET /v1/events": _may(VIEWER, Scope.LIST),
     "GET /v1/gossip": _may(VIEWER),
     "POST /v1/gossip/pause": _deed(ADMIN, Scope.CLUSTER, "pause_gossip"),

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from node.api import access, gossip, handlers
+from node.api.alerts import ALERT_ROUTES
 from node.api.call import (
     BLOB_BYTES_MAX,
     BUILD_BYTES_MAX,
@@ -20,7 +21,7 @@ from node.api.call import (
     NoQuery,
     Route,
 )
-from node.api.events import list_events
+from node.api.events import EVENT_ROUTES
 from node.api.exec import open_exec
 from node.api.gossip import GOSSIP_ROUTES
 from node.api.locks import LOCK_ROUTES
@@ -30,7 +31,6 @@ from node.api.params import (
     AllocationsQuery,
     AuditQuery,
     BuildQuery,
-    EventsQuery,
     ExecQuery,
     LogsQuery,
     ReadQuery,
@@ -68,7 +68,6 @@ from orca.model.view import (
     ChangeReply,
     ChangeRequest,
     DeployRequest,
-    EventsReply,
     HistoryReply,
     LogRecord,
     NodesReply,
@@ -210,15 +209,6 @@ _CLUSTER: Final = (
         summary="Who reaches whom, clocks, disks, certificates; what is wrong and what mends it",
         tag="cluster",
         reply=DoctorReply,
-    ),
-    Route(
-        method="GET",
-        path="/v1/events",
-        handler=list_events,
-        summary="What happened, by pages, or as it happens",
-        tag="cluster",
-        reply=EventsReply,
-        query=EventsQuery,
     ),
 )
 _SERVICES: Final = (
@@ -447,6 +437,8 @@ _ACCESS: Final = (
 )
 ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
+    *EVENT_ROUTES,
+    *ALERT_ROUTES,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
     *LOCK_ROUTES,

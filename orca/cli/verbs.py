@@ -43,6 +43,7 @@ VERBS = (
     Verb("logs", "Look", "orca.cli.streams", "Output of a service or of one copy."),
     Verb("stats", "Look", "orca.cli.reads", "CPU, memory and traffic of copies."),
     Verb("events", "Look", "orca.cli.streams", "What happened, in order."),
+    Verb("alerts", "Look", "orca.cli.alerts", "What is wrong, the evidence, and what it may come from."),
     Verb("history", "Look", "orca.cli.reads", "Revisions of a service and what each changed."),
     Verb("audit", "Look", "orca.cli.reads", "Who changed or tried to change what, and from where."),
     Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),

@@ -8,6 +8,7 @@ from orca.client.answers import Answer, decoded
 from orca.client.discover import NodeAddress
 from orca.errors import NotFoundError
 from orca.model.access import ApiTokensReply, AuditReply
+from orca.model.alert import AlertsReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
 from orca.model.lock_view import LocksReply
 from orca.model.placement_view import NodeCareReply, WhyReply
@@ -90,6 +91,11 @@ class NodeReads:
     async def authorities(self) -> AuthoritiesReply:
         """The cluster's CAs."""
         return await self._get("/v1/ca", AuthoritiesReply)
+
+    async def alerts(self, *, service: ServiceId | None = None, has_resolved: bool = False) -> AlertsReply:
+        """What is wrong; with `has_resolved` also what was."""
+        query: Query = (("service", service), ("resolved", has_resolved or None))
+        return await self._get(target_of("/v1/alerts", query), AlertsReply)
 
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""

@@ -1,0 +1,17 @@
+"""What is wrong, worked out of the histories of all nodes when somebody asks.
+
+An alert is a function of events and of now, so nothing is kept beside the events: every node that sees the same
+history names the same alerts, a restart loses none, two halves of a cluster that find together again have no
+duplicates to settle, and a node whose alerts nobody asks for spends nothing on them. The price is the length of the
+history: what happened before the newest thousand events is not looked at, and the answer says so.
+
+A rule (`rules.py`) names the kinds of event that raise it and those that clear it, how many within which window it
+takes, how long they have to hold, and after how long a calm it is over by itself. It counts for each copy, and
+groups by service or by member, so that forty copies or forty observers make one alert. A copy that is killed for want
+of memory is counted by that rule and not as a crash loop too.
+
+Sentences (`wording.py`, `causes.py`) are templates over counts, names and exit codes. Words that come from elsewhere,
+the messages of runtimes and engines, are only ever quoted, and pass `evidence.py` first.
+
+Left out: what is no event (disks, certificates, clocks, quorum) is judged by `orca doctor`.
+"""

@@ -1,0 +1,378 @@
+"""From events to alerts: which rules there are, when each fires and when it is over. Pure.
+
+Events come in the order of time. Before each one, and at the end for `now_ms`, every open case is brought to that
+moment: holds end, and calms are over. So the answer for a moment does not depend on when anybody asked before.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from node.alerts.causes import possible_causes
+from node.alerts.evidence import quotable
+from node.alerts.findings import Finding
+from node.alerts.wording import facts_of
+from orca.model.alert import AlertRule, AlertState, AlertView
+from orca.model.event import EventKind, NodeEvent, Severity
+from orca.model.ids import AllocationId, NodeId, ServiceId, display_name
+from orca.model.units import WallMs
+
+QUOTES_MAX: Final = 5
+EVENTS_KEPT_MAX: Final = 100
+"""Of one copy in one case, the newest."""
+DEPLOYED_LATELY_S: Final = 600
+_OUT_OF_MEMORY: Final = "out of memory"
+_MINUTE: Final = 60
+
+
+class SubjectKind(enum.Enum):
+    """By what a rule groups: the service, the node whose event it is, or the member that gossip names."""
+
+    SERVICE = "service"
+    NODE = "node"
+    MEMBER = "member"
+
+
+class RuleSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """When a rule fires.
+
+    It takes `count` events of `raised_by` about one copy (or member) within `window_s`, not cleared for `hold_s`.
+    `clears_copy` takes back what was counted for that copy, `clears` all of the subject. With `calm_s` it is over when
+    for so long none came.
+    """
+
+    rule: AlertRule
+    severity: Severity
+    subject: SubjectKind
+    raised_by: frozenset[EventKind]
+    clears: frozenset[EventKind] = frozenset()
+    clears_copy: frozenset[EventKind] = frozenset()
+    count: int = 1
+    window_s: int = 10 * _MINUTE
+    hold_s: int = 0
+    calm_s: int | None = None
+    is_out_of_memory: bool | None = None
+
+
+_K = EventKind
+_GONE: Final = frozenset({_K.SERVICE_REMOVED, _K.SERVICE_STOPPED})
+_MENDED: Final = _GONE | {_K.ROLLOUT_COMPLETED}
+_COPY_GONE: Final = frozenset({_K.ALLOCATION_STOPPED, _K.ALLOCATION_FAILED, _K.ALLOCATION_COMPLETED})
+_SERVICE, _NODE, _MEMBER = SubjectKind.SERVICE, SubjectKind.NODE, SubjectKind.MEMBER
+
+RULES: Final = (
+    RuleSpec(
+        rule=AlertRule.OUT_OF_MEMORY,
+        severity=Severity.ERROR,
+        subject=_SERVICE,
+        raised_by=frozenset({_K.ALLOCATION_EXITED}),
+        clears=_MENDED,
+        clears_copy=frozenset({_K.ALLOCATION_STOPPED}),
+        calm_s=30 * _MINUTE,
+        is_out_of_memory=True,
+    ),
+    RuleSpec(
+        rule=AlertRule.CRASH_LOOP,
+        severity=Severity.ERROR,
+        subject=_SERVICE,
+        raised_by=frozenset({_K.ALLOCATION_RESTARTING}),
+        clears=_MENDED,
+        clears_copy=_COPY_GONE,
+        count=3,
+        calm_s=10 * _MINUTE,
+        is_out_of_memory=False,
+    ),
+    RuleSpec(
+        rule=AlertRule.START_FAILED,
+        severity=Severity.ERROR,
+        subject=_SERVICE,
+        raised_by=frozenset({_K.ALLOCATION_START_FAILED}),
+        clears=_MENDED,
+        clears_copy=_COPY_GONE | {_K.ALLOCATION_STARTED, _K.ALLOCATION_READY},
+        count=2,
+        window_s=15 * _MINUTE,
+    ),
+    RuleSpec(
+        rule=AlertRule.UNHEALTHY,
+        severity=Severity.WARNING,
+        subject=_SERVICE,
+        raised_by=frozenset({_K.ALLOCATION_UNHEALTHY}),
+        clears=_GONE,
+        clears_copy=_COPY_GONE | {_K.ALLOCATION_READY},
+        hold_s=30,
+        window_s=60 * _MINUTE,
+    ),
+    RuleSpec(
+        rule=AlertRule.ROLLOUT_FAILED,
+        severity=Severity.ERROR,
+        subject=_SERVICE,
+        raised_by=frozenset({_K.ROLLOUT_FAILED}),
+        clears=_MENDED | {_K.SERVICE_DEPLOYED, _K.SERVICE_ROLLED_BACK},
+    ),
+    RuleSpec(
+        rule=AlertRule.COPY_FAILED,
+        severity=Severity.ERROR,
+        subject=_SERVICE,
+        raised_by=frozenset({_K.ALLOCATION_FAILED}),
+        clears=_MENDED | {_K.SERVICE_DEPLOYED, _K.SERVICE_RESTARTED},
+    ),
+    RuleSpec(
+        rule=AlertRule.RUNTIME_DOWN,
+        severity=Severity.ERROR,
+        subject=_NODE,
+        raised_by=frozenset({_K.RUNTIME_DOWN}),
+        clears=frozenset({_K.RUNTIME_UP}),
+        hold_s=5,
+    ),
+    RuleSpec(
+        rule=AlertRule.STORE_FULL,
+        severity=Severity.ERROR,
+        subject=_NODE,
+        raised_by=frozenset({_K.STORE_FULL}),
+        calm_s=10 * _MINUTE,
+    ),
+    RuleSpec(
+        rule=AlertRule.NODE_FAILED,
+        severity=Severity.ERROR,
+        subject=_MEMBER,
+        raised_by=frozenset({_K.MEMBER_FAILED}),
+        clears=frozenset({_K.MEMBER_JOINED, _K.MEMBER_LEFT}),
+    ),
+    RuleSpec(
+        rule=AlertRule.NODE_FLAPPING,
+        severity=Severity.WARNING,
+        subject=_MEMBER,
+        raised_by=frozenset({_K.MEMBER_FAILED}),
+        count=3,
+        window_s=30 * _MINUTE,
+        calm_s=30 * _MINUTE,
+    ),
+)
+INHIBITED_BY: Final[Mapping[AlertRule, tuple[AlertRule, ...]]] = {
+    AlertRule.UNHEALTHY: (AlertRule.CRASH_LOOP, AlertRule.OUT_OF_MEMORY),
+}
+"""What is not shown of a subject while one of those fires for it: it comes from the same."""
+SAME_MS: Final = 10_000
+"""Several observers tell of one failure of a member within this."""
+
+
+class _Case:
+    """One rule about one subject, from its first event on."""
+
+    def __init__(self, spec: RuleSpec, subject: str, event: NodeEvent) -> None:
+        self.spec = spec
+        self.subject = subject
+        self.service = event.service if spec.subject is SubjectKind.SERVICE else None
+        self.node = event.node if spec.subject is SubjectKind.NODE else None
+        self.events: dict[AllocationId | None, list[NodeEvent]] = {}
+        self.due_ms: dict[AllocationId | None, int] = {}
+        self.last: list[NodeEvent] = []
+        self.since_ms: WallMs | None = None
+        self.resolved_at_ms: WallMs | None = None
+
+    @property
+    def is_firing(self) -> bool:
+        return self.since_ms is not None and self.resolved_at_ms is None
+
+    def raised(self, event: NodeEvent) -> None:
+        """One more event that counts."""
+        if self.resolved_at_ms is not None:
+            self.since_ms = self.resolved_at_ms = None
+            self.last = []
+        copy = event.allocation
+        known = self.events.setdefault(copy, [])
+        if self.spec.subject is SubjectKind.MEMBER and known and event.at_ms - known[-1].at_ms <= SAME_MS:
+            return
+        known.append(event)
+        self.last.append(event)
+        if self.since_ms is None:
+            self._count(known, copy)
+        del known[:-EVENTS_KEPT_MAX]
+        self.advance(event.at_ms)
+
+    def cleared(self, event: NodeEvent) -> None:
+        """What speaks against it."""
+        if event.kind in self.spec.clears:
+            self.events.clear()
+        elif event.kind in self.spec.clears_copy:
+            self.events.pop(event.allocation, None)
+            self.due_ms.pop(event.allocation, None)
+        else:
+            return
+        if not self.events:
+            self._over(event.at_ms)
+
+    def advance(self, at_ms: int) -> None:
+        """Bring it to `at_ms`."""
+        if not self.events:
+            return
+        if self.since_ms is None:
+            due_ms = min(self.due_ms.values(), default=None)
+            if due_ms is not None and due_ms <= at_ms:
+                self.since_ms = WallMs(due_ms)
+        newest_ms, calm_s = self.last[-1].at_ms, self.spec.calm_s
+        if self.is_firing and calm_s is not None and at_ms - newest_ms >= calm_s * 1000:
+            self._over(newest_ms + calm_s * 1000)
+
+    def _count(self, known: list[NodeEvent], copy: AllocationId | None) -> None:
+        """Forget what is too old to count; what makes it enough, not what came first, begins the hold."""
+        spec, newest_ms = self.spec, known[-1].at_ms
+        while newest_ms - known[0].at_ms > spec.window_s * 1000:
+            self.last.remove(known.pop(0))
+        if len(known) < spec.count:
+            self.due_ms.pop(copy, None)
+        elif copy not in self.due_ms:
+            self.due_ms[copy] = known[spec.count - 1].at_ms + spec.hold_s * 1000
+
+    def _over(self, at_ms: int) -> None:
+        """Nothing is left that counts: what fired is over, what did not never was."""
+        if self.is_firing:
+            self.resolved_at_ms = WallMs(at_ms)
+        elif self.resolved_at_ms is None:
+            self.last = []
+        self.events, self.due_ms = {}, {}
+
+
+class _Book:
+    """All cases, and what is told beside them of services."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, _Case] = {}
+        self.exits: dict[ServiceId, list[NodeEvent]] = {}
+        self.deployed: dict[ServiceId, NodeEvent] = {}
+
+    def take(self, event: NodeEvent) -> None:
+        """The next event."""
+        for open_case in self.cases.values():
+            open_case.advance(event.at_ms)
+        for spec in RULES:
+            subject = _subject(spec, event)
+            if subject is None:
+                continue
+            key = f"{spec.rule.value}:{subject}"
+            case = self.cases.get(key)
+            if _raises(spec, event):
+                if case is None:
+                    case = self.cases[key] = _Case(spec, subject, event)
+                case.raised(event)
+            elif case is not None:
+                case.cleared(event)
+        if event.service is not None and event.kind is EventKind.ALLOCATION_EXITED:
+            known = self.exits.setdefault(event.service, [])
+            known.append(event)
+            del known[:-EVENTS_KEPT_MAX]
+        elif event.service is not None and event.kind is EventKind.SERVICE_DEPLOYED:
+            self.deployed[event.service] = event
+
+
+def evaluate(
+    events: Iterable[NodeEvent], now_ms: WallMs, names: Mapping[NodeId, str], members: frozenset[str]
+) -> tuple[AlertView, ...]:
+    """The alerts of `events` as of `now_ms`, firing ones first, then by severity and age.
+
+    `names` are those of nodes. Who is none of `members` any more is not missed.
+    """
+    book = _Book()
+    for event in sorted(events, key=lambda one: (one.at_ms, one.node, one.sequence)):
+        book.take(event)
+    views = []
+    for case in book.cases.values():
+        case.advance(now_ms)
+    for key, case in book.cases.items():
+        is_missed = case.spec.subject is not SubjectKind.MEMBER or case.subject in members
+        if case.since_ms is not None and is_missed and not _is_inhibited(case, book):
+            views.append(_view(key, case, book, names))
+    ranks = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+    return tuple(
+        sorted(views, key=lambda one: (one.state is AlertState.RESOLVED, ranks[one.severity], -one.since_ms, one.id))
+    )
+
+
+def _is_inhibited(case: _Case, book: _Book) -> bool:
+    stronger = (book.cases.get(f"{rule.value}:{case.subject}") for rule in INHIBITED_BY.get(case.spec.rule, ()))
+    return any(one is not None and one.is_firing for one in stronger)
+
+
+def _subject(spec: RuleSpec, event: NodeEvent) -> str | None:
+    match spec.subject:
+        case SubjectKind.SERVICE:
+            return event.service
+        case SubjectKind.NODE:
+            return _runtime_of(event) if spec.rule is AlertRule.RUNTIME_DOWN else str(event.node)
+        case SubjectKind.MEMBER:
+            return _member_of(event)
+
+
+def _runtime_of(event: NodeEvent) -> str | None:
+    """Each runtime of a node is a subject of its own: messages of these kinds begin with its name."""
+    if event.kind not in {EventKind.RUNTIME_DOWN, EventKind.RUNTIME_UP}:
+        return None
+    return f"{event.node}/{quotable(event.message.partition(' ')[0])}"
+
+
+def _member_of(event: NodeEvent) -> str | None:
+    """Messages of gossip begin with the member's name, then its address in brackets."""
+    if event.kind not in {EventKind.MEMBER_FAILED, EventKind.MEMBER_JOINED, EventKind.MEMBER_LEFT}:
+        return None
+    return quotable(event.message.partition(" (")[0])
+
+
+def _raises(spec: RuleSpec, event: NodeEvent) -> bool:
+    if event.kind not in spec.raised_by:
+        return False
+    return spec.is_out_of_memory is None or spec.is_out_of_memory == _is_out_of_memory(event)
+
+
+def _is_out_of_memory(event: NodeEvent) -> bool:
+    """Whether the reason, which follows the copy's name, begins with that: what a program said cannot stand there."""
+    mark = " ended: " if event.kind is EventKind.ALLOCATION_EXITED else ": "
+    return event.message.partition(mark)[2].startswith(_OUT_OF_MEMORY)
+
+
+def _view(key: str, case: _Case, book: _Book, names: Mapping[NodeId, str]) -> AlertView:
+    assert case.since_ms is not None, "only what fired is shown"
+    finding = _finding(case, book, names)
+    quotes = tuple(dict.fromkeys(quotable(one.message) for one in reversed(case.last)))[:QUOTES_MAX]
+    return AlertView(
+        id=key,
+        rule=case.spec.rule,
+        severity=case.spec.severity,
+        state=AlertState.FIRING if case.is_firing else AlertState.RESOLVED,
+        subject=finding.name,
+        since_ms=case.since_ms,
+        last_ms=case.last[-1].at_ms,
+        facts=facts_of(finding),
+        quotes=quotes,
+        causes=possible_causes(finding),
+        service=case.service,
+        node=case.node,
+        resolved_at_ms=case.resolved_at_ms,
+    )
+
+
+def _finding(case: _Case, book: _Book, names: Mapping[NodeId, str]) -> Finding:
+    first, last = case.last[0], case.last[-1]
+    codes: dict[int, int] = {}
+    deployed: NodeEvent | None = None
+    if case.service is not None:
+        for one in () if case.spec.rule is AlertRule.ROLLOUT_FAILED else book.exits.get(case.service, ()):
+            if first.at_ms - 1000 <= one.at_ms <= last.at_ms and one.exit_code is not None:
+                codes[one.exit_code] = codes.get(one.exit_code, 0) + 1
+        deployed = book.deployed.get(case.service)
+    is_new = deployed is not None and 0 <= first.at_ms - deployed.at_ms <= DEPLOYED_LATELY_S * 1000
+    node = case.node
+    name = display_name(case.service) if case.service is not None else case.subject
+    return Finding(
+        rule=case.spec.rule,
+        name=name if node is None else names.get(node, str(node)),
+        runtime=case.subject.partition("/")[2] if case.spec.rule is AlertRule.RUNTIME_DOWN else "",
+        count=len(case.last),
+        copies=len({one.allocation for one in case.last}),
+        nodes=tuple(sorted({names.get(one.node, str(one.node)) for one in case.last})),
+        span_s=(last.at_ms - first.at_ms) // 1000,
+        exit_codes=tuple(sorted(codes.items())),
+        new_revision=deployed.revision if deployed is not None and is_new else None,
+        words=" ".join(one.message.lower() for one in case.last[-QUOTES_MAX:]),
+    )
