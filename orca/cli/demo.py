@@ -61,19 +61,32 @@ ENTRYPOINT ["/server"]
         metavar="N",
         help=f"So many nodes, WebAssembly only, and one dies under load [1, at most {NODES_MAX}].",
     ),
+    option("--break", "is_broken", is_flag=True, help="Deploy what cannot work, and show the alert."),
     more="Everything is on the loopback address and in a temporary directory. Works without Docker, too. With --json: "
     "answers, healed_s, status, and with --keep the node (api, process, directory, end: the command that ends it).",
 )
-async def demo_command(session: Session, is_kept: bool, port: int | None, nodes: int) -> int:
+async def demo_command(session: Session, is_kept: bool, port: int | None, nodes: int, is_broken: bool) -> int:
     """Show it."""
-    import trio
-
     from orca.cli.demo_node import DemoNode
-    from orca.errors import OrcaError
+    from orca.errors import InvalidRequestError
 
+    if is_broken:
+        from orca.cli.demo_break import BreakingDemo
+
+        if nodes > 1 or is_kept:
+            raise InvalidRequestError("--break goes with neither --nodes nor --keep")
+        return await _show(session, BreakingDemo(session, DemoNode(port), is_kept=False))
     if nodes > 1:
         return await _show_cluster(session, nodes, port, is_kept=is_kept)
-    demo = Demo(session, DemoNode(port), is_kept=is_kept)
+    return await _show(session, Demo(session, DemoNode(port), is_kept=is_kept))
+
+
+async def _show(session: Session, demo: "Demo") -> int:
+    """One node's story, and its end."""
+    import trio
+
+    from orca.errors import OrcaError
+
     is_done = False
     try:
         await demo.run()
@@ -85,7 +98,7 @@ async def demo_command(session: Session, is_kept: bool, port: int | None, nodes:
     finally:
         # Ctrl-C ends here too: what was made must not outlive the demonstration.
         with trio.CancelScope(shield=True), trio.move_on_after(CLEAN_S_MAX):
-            await (demo.keep() if is_kept and is_done else demo.clean())
+            await (demo.keep() if demo.is_kept and is_done else demo.clean())
     return 0 if is_done else 1
 
 
