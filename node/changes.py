@@ -9,10 +9,19 @@ from collections.abc import Callable, Collection, Iterator
 from consensus.scheduler.fleet import Fleet
 from consensus.scheduler.plan import preview
 from consensus.state.apply import is_settled_by
+from consensus.state.applying.locks import lock_refusal
 from consensus.state.cluster import ClusterState, Outcome, ServiceRecord
 from consensus.state.commands import PutServices, RollbackService, SpecEntry
 from node.differences import field_changes
-from orca.errors import InvalidRequestError, InvalidSpecError, NotFoundError, OrcaError, Problem, error_classes
+from orca.errors import (
+    ConflictError,
+    InvalidRequestError,
+    InvalidSpecError,
+    NotFoundError,
+    OrcaError,
+    Problem,
+    error_classes,
+)
 from orca.model.ids import BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, display_name
 from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec, WasmModule, template_of
@@ -101,6 +110,13 @@ def blobs_kept(state: ClusterState) -> frozenset[BlobDigest]:
     return frozenset(digest for spec in kept for digest in blobs_of(spec))
 
 
+def check_locks(state: ClusterState, request: DeployRequest, now_ms: WallMs) -> None:
+    """Raise ConflictError when somebody else has locked a project of `request`: before its secrets are set."""
+    refused = lock_refusal(state, sorted({spec.project for spec in request.specs}), request.lock, now_ms)
+    if refused:
+        raise ConflictError(refused)
+
+
 def put_command(request: DeployRequest, request_id: RequestId, by: Author, at_ms: WallMs) -> PutServices:
     """The command for a deploy."""
     entries = tuple(SpecEntry(spec=spec, template=template_hash(spec)) for spec in request.specs)
@@ -113,6 +129,7 @@ def put_command(request: DeployRequest, request_id: RequestId, by: Author, at_ms
         entries=entries,
         prune_projects=projects,
         note=request.note,
+        lock=request.lock,
     )
 
 

@@ -28,6 +28,7 @@ from node.building import ImageBuilder
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
 from node.group.quorum import Quorum
+from node.locks import Locks
 from node.membership import Membership
 from node.overview import Moment
 from node.runtime.base import Runtime
@@ -85,6 +86,7 @@ class Control:
     trust: TrustControl
     metrics: MetricsControl
     upkeep: Upkeep
+    locks: Locks
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -125,6 +127,7 @@ class Control:
         self._describe_node = describe_node
         self._caught_up_at: Instant | None = None
         self.upkeep = Upkeep(replica, clock, ids, self)
+        self.locks = Locks(replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 
@@ -243,6 +246,7 @@ class Control:
         Secrets that come with them are set before; they stay set when the specs are refused after all.
         """
         changes.check_specs(self._replica.state, request.specs, self._blobs.has, request.secrets)
+        changes.check_locks(self._replica.state, request, self._clock.wall())
         request_id = self.request_id(request.request_id)
         if request.secrets:
             await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), by=by)

@@ -7,6 +7,7 @@ from consensus.state.applying.auditing import apply_deed, note
 from consensus.state.applying.authorities import apply_authority
 from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
+from consensus.state.applying.locks import apply_lock
 from consensus.state.applying.nodes import apply_node
 from consensus.state.applying.plans import apply_plan
 from consensus.state.applying.results import NAME_MAX, Done, Refusal, check_text, check_time
@@ -31,6 +32,7 @@ from consensus.state.commands import (
     CommitPlan,
     GroupCommand,
     LeaseCommand,
+    LockCommand,
     NodeCommand,
     SecretCommand,
     ServiceCommand,
@@ -57,6 +59,7 @@ def _handlers() -> dict[type, _Handler]:
         (AuthorityCommand, apply_authority),
         (SecretCommand, apply_secret),
         (WebhookCommand, apply_webhook),
+        (LockCommand, apply_lock),
         (LeaseCommand, apply_lease),
         (GroupCommand, apply_group),
         (AuditCommand, lambda _state, _at, command: apply_deed(command)),

@@ -16,6 +16,7 @@ from consensus.state.records import (
     DrainRecord,
     JoinTokenRecord,
     LeaseRecord,
+    LockRecord,
     NodeRecord,
     Outcome,
     Redemption,
@@ -34,6 +35,7 @@ from orca.model.ids import (
     LeaseName,
     LogIndex,
     NodeId,
+    ProjectName,
     RequestId,
     SecretId,
     ServiceId,
@@ -84,6 +86,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     data_keys: dict[int, DataKeyRecord] = {}
     secrets: dict[SecretId, SecretRecord] = {}
     webhooks: dict[WebhookId, WebhookRecord] = {}
+    locks: dict[ProjectName, LockRecord] = {}
     leases: dict[LeaseName, LeaseRecord] = {}
     audit: dict[LogIndex, AuditRecord] = {}
     refusals: dict[LogIndex, AuditRecord] = {}
@@ -162,6 +165,8 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert all(home.node not in self.revoked for home in kept.homes), f"{volume} is on a removed node"
         for service, removed in self.removed.items():
             assert removed.service == service, f"removed {service} is filed under another name"
+        for project, lock in self.locks.items():
+            assert lock.project == project, f"the lock of {project} is filed under another name"
         for hook in self.webhooks.values():
             assert hook.service in self.services, f"webhook {hook.id} is for {hook.service}, which does not exist"
 
@@ -220,6 +225,7 @@ __all__ = [
     "FrozenState",
     "JoinTokenRecord",
     "LeaseRecord",
+    "LockRecord",
     "NodeRecord",
     "Outcome",
     "Redemption",

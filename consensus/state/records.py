@@ -272,6 +272,18 @@ class WebhookRecord(Record, frozen=True, kw_only=True):
     branch: str = ""
 
 
+class LockRecord(Record, frozen=True, kw_only=True):
+    """Who holds back deploys to `project`; `id` is what a deploy names to be let through."""
+
+    id: str
+    project: ProjectName
+    holder: str
+    since_ms: WallMs
+    origin: str = ""
+    note: str = ""
+    expires_at_ms: WallMs | None = None
+
+
 class LeaseRecord(Record, frozen=True, kw_only=True):
     """Who holds a lease. Lease times are the cluster's own clock, not the time of day."""
 

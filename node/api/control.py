@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gossip.serf import RotationEnded
+from node.locks import Locks
 from node.runtime.base import ExecRequest, ExecSession
 from node.selection import Placed, Selection
 from node.upkeep import Upkeep
@@ -246,6 +247,11 @@ class Control(Protocol):
     @property
     def upkeep(self) -> Upkeep:
         """Where copies go, and what people decided about nodes."""
+        ...
+
+    @property
+    def locks(self) -> Locks:
+        """Who holds back deploys."""
         ...
 
     @property

@@ -65,7 +65,43 @@ async def rotate_keys(call: Call[NoQuery, RotateRequest]) -> KeysReply:
     return KeysReply(observation=call.control.observation(), reports=reports, is_done=end.is_done, reason=end.reason)
 
 
-KEY_ROUTES: Final = (
+GOSSIP_ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/gossip",
+        handler=show_gossip,
+        summary="How gossip is doing on this node: counters, drops by cause, queues",
+        tag="gossip",
+        reply=GossipReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/pause",
+        handler=pause,
+        summary="Stop the exchange of facts with this node; membership goes on",
+        tag="gossip",
+        reply=GossipReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/resume",
+        handler=resume,
+        summary="Let the exchange of facts go on",
+        tag="gossip",
+        reply=GossipReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/gossip/events",
+        handler=send_event,
+        summary="Tell every member an event; answered when it is on its way",
+        tag="gossip",
+        status=202,
+        body=BodyKind.JSON,
+        request=UserEventRequest,
+        errors=(PayloadTooLargeError, UnsupportedMediaTypeError),
+        reply_media="",
+    ),
     Route(
         method="GET",
         path="/v1/gossip/keys",

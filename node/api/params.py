@@ -53,6 +53,13 @@ class ForceQuery(_Params, frozen=True):
     force: Annotated[bool, Meta(description="although copies are to run there")] = False
 
 
+class ReleaseQuery(_Params, frozen=True):
+    """Of `DELETE /v1/locks/{project}`."""
+
+    id: Annotated[str, Meta(max_length=255, description="only if this lock is held")] = ""
+    request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
+
+
 class RemoveQuery(_Params, frozen=True):
     """Of `DELETE /v1/services/{project}/{name}`."""
 

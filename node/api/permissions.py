@@ -101,6 +101,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /v1/watch": _may(VIEWER, Scope.LIST),
     "GET /v1/ready": _may(VIEWER, Scope.LIST),
     "POST /v1/deploys": _change(DEPLOYER, Scope.SPECS, "put_services"),
+    "GET /v1/locks": _may(VIEWER, Scope.LIST),
+    "POST /v1/locks": _change(DEPLOYER, Scope.SPECS, "acquire_lock"),
+    "DELETE /v1/locks/{project}": _change(DEPLOYER, Scope.PATH, "release_lock"),
     "POST /v1/plan": _may(VIEWER, Scope.SPECS),
     "PUT /v1/blobs/{digest}": _change(DEPLOYER, Scope.SHARED, "put_blob"),
     "HEAD /v1/blobs/{digest}": _may(DEPLOYER),
@@ -168,7 +171,7 @@ def projects_named(rule: Rule, path: Mapping[str, str], query: msgspec.Struct) -
 
 def subject_of(path: Mapping[str, str], query: msgspec.Struct) -> str:
     """What a call is about, for the audit, as far as its path and query say."""
-    if "project" in path:
+    if "project" in path and "name" in path:
         return f"{path['project']}/{path['name']}"
     named = getattr(query, "service", None) or getattr(query, "project", None) or getattr(query, "tag", None)
     return " ".join(path.values()) or (named if isinstance(named, str) else "")

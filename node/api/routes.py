@@ -23,7 +23,8 @@ from node.api.call import (
 )
 from node.api.events import EVENT_ROUTES
 from node.api.exec import open_exec
-from node.api.gossip import KEY_ROUTES
+from node.api.gossip import GOSSIP_ROUTES
+from node.api.locks import LOCK_ROUTES
 from node.api.openapi import make_document
 from node.api.page import PAGE_HEADERS, page
 from node.api.params import (
@@ -67,7 +68,6 @@ from orca.model.view import (
     ChangeReply,
     ChangeRequest,
     DeployRequest,
-    GossipReply,
     HistoryReply,
     LogRecord,
     NodesReply,
@@ -79,7 +79,6 @@ from orca.model.view import (
     ServicesReply,
     StatsReply,
     StatusReply,
-    UserEventRequest,
 )
 
 SSE: Final = "text/event-stream"
@@ -211,45 +210,6 @@ _CLUSTER: Final = (
         tag="cluster",
         reply=DoctorReply,
     ),
-)
-_GOSSIP: Final = (
-    Route(
-        method="GET",
-        path="/v1/gossip",
-        handler=gossip.show_gossip,
-        summary="How gossip is doing on this node: counters, drops by cause, queues",
-        tag="gossip",
-        reply=GossipReply,
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/pause",
-        handler=gossip.pause,
-        summary="Stop the exchange of facts with this node; membership goes on",
-        tag="gossip",
-        reply=GossipReply,
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/resume",
-        handler=gossip.resume,
-        summary="Let the exchange of facts go on",
-        tag="gossip",
-        reply=GossipReply,
-    ),
-    Route(
-        method="POST",
-        path="/v1/gossip/events",
-        handler=gossip.send_event,
-        summary="Tell every member an event; answered when it is on its way",
-        tag="gossip",
-        status=202,
-        body=BodyKind.JSON,
-        request=UserEventRequest,
-        errors=(PayloadTooLargeError, UnsupportedMediaTypeError),
-        reply_media="",
-    ),
-    *KEY_ROUTES,
 )
 _SERVICES: Final = (
     Route(
@@ -481,7 +441,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *ALERT_ROUTES,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
-    *_GOSSIP,
+    *LOCK_ROUTES,
+    *GOSSIP_ROUTES,
     *_SERVICES,
     *READY_ROUTES,
     *_DEPLOYS,

@@ -67,21 +67,37 @@ async def _load(client: "NodeClient", session: Session, values: dict[str, Any]) 
     "deploy",
     *_file_options(),
     option("--note", default="", metavar="TEXT", help="Kept with the revision; see orca history."),
+    option("--lock", "takes_lock", is_flag=True, help="Hold back the deploys of others until this one is over."),
+    option("--under", "lock", default="", metavar="ID", help="The lock, from orca lock acquire, that is held for it."),
     *wait_options(),
     more=_FILES
     + " Images with a build section are built first. Waits until every copy is healthy, or says which is not, why, "
     "and its last lines, with exit code 1; the old revision keeps serving.",
 )
 async def deploy_command(
-    session: Session, is_detached: bool, timeout_s: float | None, note: str, prune: bool, **values: Any
+    session: Session,
+    is_detached: bool,
+    timeout_s: float | None,
+    note: str,
+    prune: bool,
+    lock: str,
+    **values: Any,
 ) -> int:
     """Put services."""
     from orca.commands.deploy import DeployOptions, deploy_services
+    from orca.commands.locks import deploy_locked
+    from orca.errors import InvalidRequestError
+
+    takes_lock = values.pop("takes_lock")
+    if takes_lock and (lock or is_detached):
+        other = "--under" if lock else "--detach"
+        raise InvalidRequestError(f"--lock and {other} contradict each other; give one of them")
 
     async def change(client: "NodeClient", report: "Report") -> "ChangeOutcome":
         given = await _load(client, session, values)
-        options = DeployOptions(prune=prune, note=note, is_detached=is_detached, timeout_s=timeout_s)
-        return await deploy_services(client, given, report, options)
+        options = DeployOptions(prune=prune, note=note, is_detached=is_detached, timeout_s=timeout_s, lock=lock)
+        deploy = deploy_locked if takes_lock else deploy_services
+        return await deploy(client, given, report, options)
 
     return await carry_out(session, change)
 

@@ -27,6 +27,7 @@ VERBS = (
     Verb("rollback", "Change", "orca.cli.changes", "Go back to an earlier revision."),
     Verb("stop", "Change", "orca.cli.changes", "Stop all copies; the service stays known."),
     Verb("start", "Change", "orca.cli.changes", "Start a stopped service."),
+    Verb("lock", "Change", "orca.cli.locks", "Hold back the deploys of others; see who does."),
     Verb("secrets", "Change", "orca.cli.secrets", "Set, list and remove secrets; values are never shown."),
     Verb("rm", "Change", "orca.cli.changes", "Remove services and their copies."),
     Verb("label", "Nodes", "orca.cli.upkeep", "Show, set and remove labels of a node."),

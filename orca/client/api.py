@@ -22,7 +22,8 @@ from orca.http import Connect, Headers, HttpStream
 from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
 from orca.model.event import NodeEvent
-from orca.model.ids import AllocationId, BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, TokenId
+from orca.model.ids import AllocationId, BlobDigest, ProjectName, RequestId, SecretId, ServiceId, SpecRevision, TokenId
+from orca.model.lock_view import LockRequest, LocksReply
 from orca.model.placement_view import CordonRequest, DrainRequest, LabelRequest, NodeCareReply, UndrainRequest
 from orca.model.quorum_view import QuorumReply, RecoverRequest
 from orca.model.secret_view import DataKeyReply, SecretsChangeReply, SetSecretsRequest
@@ -176,6 +177,19 @@ class NodeClient(NodeReads):
         target = target_of("/v1/secrets", (("id", secret), ("request_id", self._new_request_id())))
         reply = await self._caller.call("DELETE", target, is_write=True)
         return decoded(reply.body, SecretsChangeReply, f"DELETE {target}")
+
+    async def acquire_lock(self, request: LockRequest) -> LocksReply:
+        """Hold back deploys that do not name the lock; a missing `request_id` is filled in."""
+        if request.request_id is None:
+            request = msgspec.structs.replace(request, request_id=self._new_request_id())
+        return await self._send("POST", "/v1/locks", request, LocksReply)
+
+    async def release_lock(self, project: ProjectName, lock: str = "") -> LocksReply:
+        """Let everybody deploy to `project` again; with `lock` only if that one is held."""
+        query = (("id", lock or None), ("request_id", self._new_request_id()))
+        target = target_of(f"/v1/locks/{quote(project, safe='')}", query)
+        reply = await self._caller.call("DELETE", target, is_write=True)
+        return decoded(reply.body, LocksReply, f"DELETE {target}")
 
     async def rotate_data_key(self) -> DataKeyReply:
         """Seal all secrets with a new data key; takes as long as there are secrets."""

@@ -10,6 +10,7 @@ from orca.errors import NotFoundError
 from orca.model.access import ApiTokensReply, AuditReply
 from orca.model.alert import AlertsReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
+from orca.model.lock_view import LocksReply
 from orca.model.placement_view import NodeCareReply, WhyReply
 from orca.model.quorum_view import QuorumReply
 from orca.model.secret_view import SecretsReply
@@ -107,6 +108,10 @@ class NodeReads:
     async def gossip_keys(self) -> KeysReply:
         """Which keys the members have."""
         return await self._get("/v1/gossip/keys", KeysReply)
+
+    async def locks(self) -> LocksReply:
+        """The deploy locks that are held."""
+        return await self._get("/v1/locks", LocksReply)
 
     async def secrets(self, project: ProjectName | None = None) -> SecretsReply:
         """All secrets, or those of `project`, without their values."""

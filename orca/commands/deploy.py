@@ -31,12 +31,16 @@ class DeployInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeployOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to deploy: `timeout_s` bounds only our waiting, each spec has a deadline of its own."""
+    """How to deploy: `timeout_s` bounds only our waiting, each spec has a deadline of its own.
+
+    `lock` is the id of the deploy lock that it is done under.
+    """
 
     prune: bool = False
     note: str = ""
     is_detached: bool = False
     timeout_s: float | None = None
+    lock: str = ""
 
 
 def join_inputs(inputs: Sequence[DeployInput]) -> DeployInput:
@@ -79,7 +83,9 @@ async def deploy_services(
     for build in given.builds:
         await _build(client, build, report)
     reply = await client.deploy(
-        DeployRequest(specs=given.specs, prune=options.prune, note=options.note, secrets=given.secrets)
+        DeployRequest(
+            specs=given.specs, prune=options.prune, note=options.note, secrets=given.secrets, lock=options.lock
+        )
     )
     return await finish(
         client,

@@ -178,13 +178,14 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Contents that the specs name by digest must be on the node (`PUT /v1/blobs/…`).
     With `prune` the services of the named projects that are not in `specs` are removed.
     `secrets` (base64 of the values, by `<project>/<name>`) are set before the specs are put; a plan
-    looks at their names only.
+    looks at their names only. `lock` is the id of the deploy lock that this is done under.
     """
 
     specs: tuple[ServiceSpec, ...]
     request_id: RequestId | None = None
     prune: bool = False
     note: str = ""
+    lock: str = ""
     secrets: dict[SecretId, bytes] = {}
 
     def __repr__(self) -> str:

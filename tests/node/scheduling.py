@@ -5,6 +5,7 @@ import itertools
 from consensus.scheduler.reconcile import Situation, look
 from consensus.state.cluster import Outcome
 from consensus.state.commands import AdmitNode, Command
+from node.locks import Locks
 from node.upkeep import Upkeep
 from orca.model.ids import NodeId, StateRevision
 from orca.model.units import Instant, WallMs
@@ -21,6 +22,7 @@ class Admitted(World):
             self.apply(AdmitNode(node=node.id, name=node.name, at_ms=WallMs(self.at_ms)))
         self._fresh = itertools.count()
         self.upkeep = Upkeep(self, self, self, self)
+        self.locks = Locks(self, self, self, self)
 
     def now(self) -> Instant:
         return Instant(self.at_ms / 1000)

@@ -10,6 +10,7 @@ from typing import Final
 from consensus.state.applying.results import NOTHING, TEXT_MAX, Done, Refusal, check_text
 from consensus.state.cluster import AUDIT_KEPT, REFUSALS_KEPT, ClusterState, trim
 from consensus.state.commands import (
+    AcquireLock,
     AdmitNode,
     Change,
     DeleteSecrets,
@@ -32,6 +33,7 @@ _SUBJECT_FIELDS: Final = {
     "version": "data key ",
     "to": "schema ",
     "epoch": "epoch ",
+    "project": "project ",
 }
 """The first of these fields that a command has says what it is about."""
 
@@ -90,6 +92,8 @@ def subject_of(command: Change | AdmitNode) -> str:
             return _listed([display_name(entry.spec.id) for entry in command.entries])
         case PutSecrets() | ResealSecrets():
             return _listed([entry.secret for entry in command.entries])
+        case AcquireLock():
+            return _listed([f"project {project}" for project in command.projects])
         case DeleteSecrets():
             return _listed(command.secrets)
         case _:

@@ -5,6 +5,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from consensus.state.applying.locks import check_unlocked
 from consensus.state.applying.results import Done, Refusal, touch_plans
 from consensus.state.cluster import ClusterState
 from consensus.state.commands import (
@@ -73,6 +74,8 @@ def _put_services(state: ClusterState, at: StateRevision, command: PutServices) 
     ids = dict.fromkeys(entry.spec.id for entry in command.entries)
     if len(ids) != len(command.entries):
         raise Refusal("invalid_spec", "one deploy names the same service twice")
+    projects = dict.fromkeys((*(entry.spec.project for entry in command.entries), *command.prune_projects))
+    check_unlocked(state, projects, command.lock, command.at_ms)
     for entry in command.entries:
         _check_spec(entry.spec)
         _check_secrets(state, entry.spec)

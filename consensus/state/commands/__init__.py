@@ -34,6 +34,7 @@ from consensus.state.commands.leases import (
     ReleaseLeases,
     RenewLeases,
 )
+from consensus.state.commands.locks import AcquireLock, LockCommand, ReleaseLock
 from consensus.state.commands.nodes import (
     AdmitNode,
     CordonNode,
@@ -94,6 +95,7 @@ Command: TypeAlias = (
     | AuthorityCommand
     | SecretCommand
     | WebhookCommand
+    | LockCommand
     | LeaseCommand
     | GroupCommand
     | AuditCommand
@@ -138,6 +140,7 @@ def decode_command(payload: bytes) -> Command:
 
 __all__ = [
     "AcquireLease",
+    "AcquireLock",
     "AdmitNode",
     "AuditCommand",
     "AuthorityCommand",
@@ -162,6 +165,7 @@ __all__ = [
     "LeaseCommand",
     "LeaseRef",
     "LeaveNode",
+    "LockCommand",
     "NodeCommand",
     "PauseService",
     "PromoteService",
@@ -174,6 +178,7 @@ __all__ = [
     "RecordDeed",
     "RedeemJoinToken",
     "ReleaseLeases",
+    "ReleaseLock",
     "RemoveNode",
     "RemoveService",
     "RemoveWebhook",

@@ -23,12 +23,14 @@ class SpecEntry(Part, frozen=True, kw_only=True):
 class PutServices(Change, frozen=True, kw_only=True, tag="put_services"):
     """Create or update services, all or none.
 
-    With `prune_projects` the other services of those projects are removed.
+    With `prune_projects` the other services of those projects are removed. `lock` is the id of the deploy lock that
+    this deploy is made under.
     """
 
     entries: tuple[SpecEntry, ...]
     prune_projects: tuple[ProjectName, ...] = ()
     note: str = ""
+    lock: str = ""
 
 
 class ScaleService(Change, frozen=True, kw_only=True, tag="scale_service"):

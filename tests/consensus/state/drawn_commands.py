@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from consensus.state.cluster import CertificateRecord, ClusterState
 from consensus.state.commands import (
     AcquireLease,
+    AcquireLock,
     AdmitNode,
     BeginEpoch,
     ChangeSettings,
@@ -37,6 +38,7 @@ from consensus.state.commands import (
     RecordDeed,
     RedeemJoinToken,
     ReleaseLeases,
+    ReleaseLock,
     RemoveNode,
     RemoveService,
     RemoveWebhook,
@@ -275,6 +277,19 @@ OF_TRUST: list[Drawn] = [
 ]
 OF_GROUP: list[Drawn] = [
     st.builds(
+        AcquireLock,
+        projects=few(st.sampled_from(["other", "shop", "other", "shop", "default", ""]).map(ProjectName)),
+        note=TEXTS,
+        expires_at_ms=st.one_of(st.none(), TIMES),
+        **STAMP,
+    ),
+    st.builds(
+        ReleaseLock,
+        project=st.sampled_from(["other", "shop", "default"]).map(ProjectName),
+        lock=st.sampled_from(["", "", "r1"]),
+        **STAMP,
+    ),
+    st.builds(
         AcquireLease,
         lease=LEASES,
         node=NODES,
@@ -311,6 +326,12 @@ STARTED: tuple[Command, ...] = (
         secret_hash=b"h" * 32,
         expires_at_ms=WallMs(1000),
         uses=2,
+    ),
+    PutServices(
+        request_id=RequestId("p"),
+        at_ms=WallMs(1),
+        actor="ann",
+        entries=(SpecEntry(spec=make_spec("web", "i:1"), template="t"),),
     ),
 )
 """What most clusters have: drawn commands have something to meet."""

@@ -152,7 +152,8 @@ class FakeControl(FakeBlobs):
         self.secrets = FakeSecrets()
         self.access = FakeTokens()
         self.trust = FakeTrust()
-        self.upkeep = Admitted().upkeep
+        admitted = Admitted()
+        self.upkeep, self.locks = admitted.upkeep, admitted.locks
         self.metrics = FakeMetrics()
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()

@@ -92,6 +92,9 @@ async def call(address: Address, route: Route, token: str, project: str = "defau
     if route.path == "/v1/secrets" and route.method != "GET":
         body = f'{{"values":{{"{project}/db":"eA=="}}}}'.encode() if route.method == "PUT" else None
         target += f"?id={project}/db" if route.method == "DELETE" else ""
+    elif route.path.startswith("/v1/locks"):
+        target = target.replace("{project}", project)
+        body = f'{{"projects":["{project}"]}}'.encode() if route.method == "POST" else None
     elif route.path in {"/v1/deploys", "/v1/plan"}:
         body = msgspec.json.encode(DeployRequest(specs=(spec("new", project=project),)))
     elif route.body in {BodyKind.JSON, BodyKind.JSON_OR_EMPTY}:

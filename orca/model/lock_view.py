@@ -1,0 +1,38 @@
+"""Deploy locks as the API shows them."""
+
+import msgspec
+
+from orca.model.ids import ProjectName, RequestId
+from orca.model.units import WallMs
+from orca.model.view import Observation
+
+
+class LockView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds back deploys to `project`, since when and why; None as the end: until it is released.
+
+    `id` is what a deploy names to be let through.
+    """
+
+    id: str
+    project: ProjectName
+    holder: str
+    since_ms: WallMs
+    origin: str = ""
+    note: str = ""
+    expires_at_ms: WallMs | None = None
+
+
+class LocksReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Locks that are held; of a change those that were acquired or released."""
+
+    observation: Observation
+    locks: tuple[LockView, ...] = ()
+
+
+class LockRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lock `projects`, all or none: why, and after how long that ends by itself (None: never)."""
+
+    projects: tuple[ProjectName, ...]
+    note: str = ""
+    ttl_s: float | None = None
+    request_id: RequestId | None = None
