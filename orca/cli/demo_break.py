@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orca.cli.demo import CONTAINER_SERVICE, Demo, docker_refusal
+from orca.cli.demo_story import CONTAINER_SERVICE, Demo, docker_refusal
 from orca.cli.program import single
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from orca.cli.demo import docker_refusal
 from orca.cli.demo_node import free_port
+from orca.cli.demo_story import docker_refusal
 from orca.cli.tiny_hog import make_hog
 from orca.cli.tiny_server import make_server
 from orca.errors import InvalidRequestError
