@@ -118,4 +118,6 @@ def _usual(finding: Finding) -> list[PossibleCause]:
             ("its network loses packets, or it is overloaded", "it came and went", "orca doctor"),
         ),
     }
+    if rule is AlertRule.CRASH_LOOP and sum(count for _, count in finding.exit_codes) >= finding.count:
+        return []  # every restart followed an end of its own
     return [_cause(*one) for one in usual[rule]]

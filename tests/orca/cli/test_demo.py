@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from orca.cli.demo import docker_refusal
 from orca.cli.demo_node import free_port
+from orca.cli.demo_story import docker_refusal
+from orca.cli.tiny_hog import make_hog
 from orca.cli.tiny_server import make_server
 from orca.errors import InvalidRequestError
 from tests.orca.commands.views import status
@@ -35,6 +36,15 @@ def test_the_program_is_an_elf_file_of_its_processor(architecture: str, machine:
 def test_a_processor_without_a_program_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="riscv64"):
         make_server("riscv64", 8080, "hello")
+
+
+@pytest.mark.parametrize(("architecture", "machine"), [("x86_64", 62), ("aarch64", 183)])
+def test_the_program_that_takes_memory_is_an_elf_file_too(architecture: str, machine: int) -> None:
+    program = make_hog(architecture)
+    assert struct.unpack_from("<HH", program, 16) == (2, machine)
+    assert struct.unpack_from("<Q", program, 64 + 56 + 40)[0] == 2**30
+    with pytest.raises(InvalidRequestError, match="riscv64"):
+        make_hog("riscv64")
 
 
 @pytest.mark.integration
@@ -108,6 +118,34 @@ def test_the_demonstration_deploys_kills_and_heals_a_container() -> None:
     assert built is not None
     command = ["docker", "images", "-q", built[1]]
     assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout == ""
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_what_crashes_without_docker_is_told_with_its_evidence() -> None:
+    home = tempfile.mkdtemp()
+    try:
+        done = run_demo("--break", TMPDIR=home, DOCKER_HOST=f"unix://{home}/no.sock")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "crash-loop:default/crash: firing" in done.stdout
+        assert "> crash.1: " in done.stdout
+        assert "orca logs crash --tail 50" in done.stdout
+        assert list(Path(home).iterdir()) == []
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.integration
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no program for this processor")
+def test_a_container_that_takes_too_much_memory_is_told_with_its_evidence() -> None:
+    done = run_demo("--break", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    alert = json.loads(done.stdout)["alert"]
+    assert alert["id"] == "out-of-memory:default/hog"
+    assert "out of memory (exit code 137)" in alert["quotes"][0]
+    assert alert["causes"][0]["command"] == "orca stats hog"
 
 
 @pytest.mark.integration
