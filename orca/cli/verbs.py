@@ -19,6 +19,7 @@ VERBS = (
     Verb("shell", "Start", "orca.cli.shell", "All commands at a prompt, with completion and live names."),
     Verb("deploy", "Change", "orca.cli.deploys", "Put services from files and wait until they are healthy."),
     Verb("plan", "Change", "orca.cli.deploys", "Show what a deploy would change; changes nothing."),
+    Verb("run", "Change", "orca.cli.runs", "Run one command in a copy of its own, to its end."),
     Verb("scale", "Change", "orca.cli.changes", "Set the number of copies: orca scale web=3 api=2."),
     Verb("restart", "Change", "orca.cli.changes", "Replace all copies by fresh ones, start-first."),
     Verb("promote", "Change", "orca.cli.changes", "Let a canary or a green revision replace the old one."),
