@@ -20,12 +20,14 @@ the rollout has failed nothing moves any more until somebody deploys, rolls back
 scales. Where a new copy cannot run beside the old one (it publishes a host port or
 writes to a volume) the old one stops first.
 
-A revision whose deploy section says so stands beside the one before it until it is promoted (`stages`): a canary
-with a few copies, or a whole set that takes no request (blue-green). Until then the revision before, its base, is
-what serves: its copies are kept whole, made again where they are lost, and none of them goes for a new one, whatever
-becomes of it. The proxies share requests out by the weights of the two. A rollout that is paused starts and stops
-nothing of its own; what is lost is made again. One that fails may be set to go back to the last complete revision by
-itself; that is part of `apply`, so every replica does it at the same place of the log, and only once in a row.
+A revision whose deploy section says so stands beside the one before it until it is promoted (`stages`): a canary with
+a few copies, or a whole set that takes no request (blue-green). Until then the revision before, its base, is what
+serves: its copies are kept whole, made again where they are lost, and none of them goes for a new one, whatever
+becomes of it. The proxies share requests out by the weights of the two. One that loses its health while it waits is
+not promoted; it has as long as a new copy has to be well again, and fails after that. A rollout that is paused starts
+and stops nothing of its own; what is lost is made again. One that fails may be set to go back to the last complete
+revision by itself; that is part of `apply`, so every replica does it at the same place of the log, and only once in a
+row.
 
 A plan is based on one revision of the state and is void on any other.
 """

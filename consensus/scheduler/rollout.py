@@ -6,7 +6,7 @@ import msgspec
 
 from consensus.scheduler.feasible import Obstacle
 from consensus.scheduler.reconcile import Need, Situation, counts_by_its_end, healthy_after_ms
-from consensus.scheduler.stages import describe, promotes_at_ms
+from consensus.scheduler.stages import copies_wanted, describe, promotes_at_ms
 from consensus.state.cluster import ServiceRecord
 from consensus.state.commands import RolloutUpdate
 from orca.model.allocation import AllocationStatus, DesiredStatus, Phase
@@ -49,10 +49,24 @@ def judge_rollout(
     return _judge_progress(situation, record, need, obstacle)
 
 
+def patience_ms(record: ServiceRecord) -> int:
+    """How long a copy may take to become healthy."""
+    return max(_EXTENSION_MS_MIN, int(record.spec.deploy.deadline_s * 1000))
+
+
 def _judge_wait(situation: Situation, record: ServiceRecord, need: Need) -> tuple[RolloutUpdate | None, WallMs | None]:
-    """What is healthy is promoted when its time has come, unless somebody paused it or it is not well just then."""
+    """What is healthy is promoted when its time has come, unless somebody paused it or it is not well just then.
+
+    What is no longer healthy has as long as a new copy has to become so, and the time to its promotion begins anew:
+    else it would take requests for ever, or be promoted, that nobody would let in now.
+    """
+    if record.rollout.is_paused:
+        return None, None
+    if need.healthy < copies_wanted(record):
+        deadline_at_ms = WallMs(situation.now_ms + patience_ms(record))
+        return _update(record, RolloutState.PROGRESSING, need.healthy, deadline_at_ms, ""), deadline_at_ms
     at_ms = promotes_at_ms(record)
-    if at_ms is None or record.rollout.is_paused:
+    if at_ms is None:
         return None, None
     if situation.now_ms < at_ms:
         return None, at_ms
@@ -66,12 +80,11 @@ def _judge_progress(
     situation: Situation, record: ServiceRecord, need: Need, obstacle: Obstacle
 ) -> tuple[RolloutUpdate | None, WallMs | None]:
     rollout, now_ms = record.rollout, situation.now_ms
-    patience_ms = max(_EXTENSION_MS_MIN, int(record.spec.deploy.deadline_s * 1000))
-    extension = WallMs(now_ms + patience_ms)
+    extension = WallMs(now_ms + patience_ms(record))
     if need.healthy > rollout.healthy:
         return _update(record, RolloutState.PROGRESSING, need.healthy, extension, ""), extension
     # Time in which nobody decided anything (a restart, an election) is not held against it.
-    deadline_at_ms = max(rollout.deadline_at_ms, WallMs(situation.leads_since_ms + patience_ms))
+    deadline_at_ms = max(rollout.deadline_at_ms, WallMs(situation.leads_since_ms + patience_ms(record)))
     if obstacle.patience_ms is not None and not _new_copies(situation, record):
         # Nothing came of it since it began, so that is how long it has waited.
         begun_at_ms = max(rollout.started_at_ms, situation.leads_since_ms)

@@ -66,6 +66,57 @@ def test_a_canary_that_never_gets_healthy_costs_no_old_copy_and_gets_no_request(
     assert [one.revision for one in world.copies()] == [3, 3, 3], "the copies that served belong to the way back"
 
 
+@pytest.mark.parametrize("goes_back", [False, True])
+def test_a_canary_that_loses_its_health_while_it_waits_fails_in_the_end_and_costs_no_old_copy(goes_back: bool) -> None:
+    world = staged({**CANARY, "auto_rollback": goes_back, "deadline_s": 30.0})
+    (canary,) = of_revision(world, 2)
+    world.report(canary.id, Phase.RUNNING, is_ready=False)
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.PROGRESSING
+    assert world.promote().error == "conflict", "nobody promotes what is not well"
+    world.at_ms += 29_999
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.PROGRESSING
+    world.at_ms += 1
+    world.think_all()
+    record = world.record()
+    assert sum(one.revision != 2 for one in world.copies() if world.statuses[one.id].is_ready) == 3
+    if goes_back:
+        assert record.current.cause == "automatic rollback to 1"
+        assert of_revision(world, 2) == []
+    else:
+        assert record.rollout.state is RolloutState.FAILED
+        assert weights_of(record) == {1: 100, 2: 0}
+
+
+def test_a_canary_that_is_well_again_in_time_waits_on_and_its_time_begins_anew() -> None:
+    world = rolled_out(replicas=3)
+    world.put(make_spec(image="web:2", replicas=3, deploy={**CANARY, "auto_promote_s": 600.0}, **PROBED))
+    for _ in range(4):
+        world.think_all()
+        world.obey()
+    world.think_all()
+    (canary,) = of_revision(world, 2)
+    world.at_ms += 500_000
+    world.report(canary.id, Phase.RUNNING, is_ready=False)
+    world.think_all()
+    world.at_ms += 20_000
+    world.make_ready(canary.id)
+    world.mature()
+    world.think_all()
+    record = world.record()
+    assert record.rollout.state is RolloutState.AWAITING
+    assert world.plan is not None
+    assert world.plan.wake_at_ms == world.at_ms + 600_000
+
+
+def test_a_base_that_loses_a_copy_is_no_fault_of_the_canary() -> None:
+    world = staged(CANARY)
+    world.report(of_revision(world, 1)[0].id, Phase.RUNNING, is_ready=False)
+    world.think_all()
+    assert world.record().rollout.state is RolloutState.AWAITING
+
+
 def test_what_is_not_healthy_yet_is_not_promoted() -> None:
     world = rolled_out(replicas=2)
     assert "it is complete" in world.promote().message
