@@ -13,5 +13,7 @@ of memory is counted by that rule and not as a crash loop too.
 Sentences (`wording.py`, `causes.py`) are templates over counts, names and exit codes. Words that come from elsewhere,
 the messages of runtimes and engines, are only ever quoted, and pass `evidence.py` first.
 
+A runtime is missed only where the history says that it was there: a node without Docker is a node like others.
+
 Left out: what is no event (disks, certificates, clocks, quorum) is judged by `orca doctor`.
 """

@@ -242,6 +242,7 @@ class _Book:
         self.cases: dict[str, _Case] = {}
         self.exits: dict[ServiceId, list[NodeEvent]] = {}
         self.deployed: dict[ServiceId, NodeEvent] = {}
+        self.was_up: dict[str, None] = {}
 
     def take(self, event: NodeEvent) -> None:
         """The next event."""
@@ -253,7 +254,11 @@ class _Book:
                 continue
             key = f"{spec.rule.value}:{subject}"
             case = self.cases.get(key)
+            if event.kind is EventKind.RUNTIME_UP:
+                self.was_up[subject] = None
             if _raises(spec, event):
+                if event.kind is EventKind.RUNTIME_DOWN and subject not in self.was_up:
+                    continue  # a node without Docker is as it was meant to be
                 if case is None:
                     case = self.cases[key] = _Case(spec, subject, event)
                 case.raised(event)

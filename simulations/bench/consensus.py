@@ -5,16 +5,20 @@ its own over one connection to the leader, with 1, 64 and 1,000 puts in flight; 
 it inside its leader and does not sync. Then, for ours: what a quiet group costs, what
 100,000 commands leave in memory, and how fast a follower that missed them catches up.
 
-What the log file brought: the release before it (log in LMDB), this one, and etcd through grpcio, one after the other
-in three rounds on a computer with other work to do, so that only the proportions count; medians, 100 B.
+Medians of three rounds on 2 cores, ours and etcd through grpcio one after the other, 100 B: what a single writer waits
+for, and what 64 and 1,000 in flight come to. Of the 2.9 ms two threads' hand-overs, two turns of TLS and four of the
+loops take two; the disk takes 0.4.
 
-======================  ======  ======  =====
-in flight               before   after   etcd
-======================  ======  ======  =====
-1: p50, ms                4.77    3.42   1.70
-64: commits/s            4,864   7,757  3,456
-1,000: commits/s        10,800  13,600  5,152
-======================  ======  ======  =====
+======================  ======  =====
+in flight                 ours   etcd
+======================  ======  =====
+1: p50, ms                 2.9    1.9
+64: commits/s            9,700  3,800
+1,000: commits/s        19,600  4,900
+======================  ======  =====
+
+A quiet leader takes 0.9 % of a core for its heartbeats, one of etcd's 1.5 to 2.1 %; after 100,000 commands it takes
+63 MB without the tools of developers, of which an interpreter with trio, TLS and the rest takes 47.
 """
 
 import os

@@ -207,12 +207,19 @@ def test_who_is_no_member_any_more_is_not_missed() -> None:
 
 def test_each_runtime_of_each_node_is_told_for_itself() -> None:
     history = History()
+    history.tell(5, K.RUNTIME_UP, "docker 20.10 is available", service=None)
     history.tell(10, K.RUNTIME_DOWN, "docker is not available: no answer", service=None)
     assert history.at(12) == {}
     history.tell(20, K.RUNTIME_UP, "wasm is available", service=None)
     assert history.at(21)[AlertRule.RUNTIME_DOWN].facts == ("The runtime docker on one was not available.",)
     history.tell(30, K.RUNTIME_UP, "docker is available", service=None)
     assert history.at(31)[AlertRule.RUNTIME_DOWN].resolved_at_ms == 30_000
+
+
+def test_a_node_that_never_had_docker_misses_none() -> None:
+    history = History()
+    history.tell(10, K.RUNTIME_DOWN, "docker is not available: no socket", service=None)
+    assert history.at(100) == {}
 
 
 def test_every_rule_is_in_the_table_once() -> None:
