@@ -28,6 +28,7 @@ from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.building import SpooledBuilder
 from node.control import Control
+from node.cron.keeper import CronKeeper
 from node.describing import announce, api_url, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
@@ -389,11 +390,10 @@ class _Agent:
             mesh=join_host_port(config.gossip.advertise, address.port),
             gossip="" if self._membership.is_delegated else str(gossip),
         )
-        nursery.start_soon(self._trust.keeper.run)
-        nursery.start_soon(self._secrets.keeper.run)
-        nursery.start_soon(self._keeper.run)
+        cron = CronKeeper(self._clock, self._replica, lambda: self._beliefs.statuses, changed=self._wiring.decided)
+        for run in (self._trust.keeper.run, self._secrets.keeper.run, self._keeper.run, self._recovery.run, cron.run):
+            nursery.start_soon(run)
         nursery.start_soon(self._feed.follow)
-        nursery.start_soon(self._recovery.run)
 
     def _other_nodes(self) -> list[NodeId]:
         """The living nodes of this cluster, without this one."""

@@ -89,6 +89,7 @@ def service_view(
         ready=sum(one.is_ready or one.phase is Phase.COMPLETED for one in wanted),
         is_stopped=record.is_stopped,
         is_job=spec.is_job,
+        schedule=spec.schedule,
         restarts=sum(one.restarts for one in wanted),
         routes=spec.routes,
         rollout=RolloutView(

@@ -92,8 +92,8 @@ class ServiceRecord(Record, frozen=True, kw_only=True):
 
     @property
     def replicas(self) -> int:
-        """How many copies are wanted now."""
-        return 0 if self.is_stopped else self.spec.replicas
+        """How many copies are wanted now. What runs by a schedule has none of its own: its runs are jobs."""
+        return 0 if self.is_stopped or self.spec.schedule is not None else self.spec.replicas
 
     @property
     def base(self) -> RevisionRecord | None:

@@ -90,7 +90,8 @@ def service_state(service: "ServiceView") -> Cell:
         return Cell("updating", "cyan")
     if service.is_job:
         is_over = all(copy.phase is Phase.COMPLETED for copy in current_copies(service))
-        return Cell("completed", "green") if is_over else Cell("running", "green")
+        word = "completed" if is_over else "running"
+        return Cell(word if service.schedule is None else "scheduled", "green")
     if service.ready >= service.replicas:
         return Cell("healthy", "green")
     return Cell("degraded", "yellow") if service.ready else Cell("down", "red")

@@ -23,16 +23,12 @@ from orca.commands.waiting import WaitOutcome, wait_for
 from orca.errors import InvalidRequestError, NodeUnreachableError, NotAvailableError, NotFoundError, OrcaError
 from orca.model.allocation import TERMINAL_PHASES
 from orca.model.ids import DEFAULT_PROJECT, ProjectName, ServiceId, ServiceName
-from orca.model.ingress import IngressSpec
+from orca.model.job import job_of
 from orca.model.spec import (
     ContainerImage,
-    DeploySpec,
-    DisconnectSpec,
-    PlacementSpec,
     Resources,
     RestartPolicy,
     RestartSpec,
-    ServiceMode,
     ServiceSpec,
     WasmModule,
     WasmWorld,
@@ -89,10 +85,7 @@ async def make_run(client: NodeClient, target: str, command: tuple[str, ...], op
 
 
 def run_of(base: ServiceSpec, target: str, command: tuple[str, ...], options: RunOptions, suffix: str) -> ServiceSpec:
-    """A job with the files, variables, networks and limits of `base` that takes no requests.
-
-    It is never started a second time, also when its node is not heard of: nobody knows how far it came.
-    """
+    """The job that a run of `command` in `base` is; it is never started a second time."""
     source = base.source
     if isinstance(source, WasmModule):
         if source.world is WasmWorld.HTTP:
@@ -101,34 +94,19 @@ def run_of(base: ServiceSpec, target: str, command: tuple[str, ...], options: Ru
     else:
         source = msgspec.structs.replace(source, command=command or source.command)
     stem = base.name[:_STEM_MAX].rstrip("-")
-    given = options.resources
-    return ServiceSpec(
-        name=ServiceName(f"{stem}-run-{suffix}"),
-        project=base.project,
+    given, job = options.resources, job_of(base, ServiceName(f"{stem}-run-{suffix}"), {LABEL: target})
+    return msgspec.structs.replace(
+        job,
         source=source,
+        replicas=1,
+        restart=RestartSpec(policy=RestartPolicy.NEVER),
         env={**base.env, **options.env},
         resources=msgspec.structs.replace(
             base.resources,
             cpu_milli=base.resources.cpu_milli if given.cpu_milli is None else given.cpu_milli,
             memory_bytes=base.resources.memory_bytes if given.memory_bytes is None else given.memory_bytes,
         ),
-        mounts=base.mounts,
-        files=base.files,
-        networks=base.networks,
-        restart=RestartSpec(policy=RestartPolicy.NEVER),
-        stop_timeout_s=base.stop_timeout_s,
-        ingress=IngressSpec(),
-        labels={**base.labels, LABEL: target},
-        placement=PlacementSpec(
-            labels=base.placement.labels,
-            constraints=base.placement.constraints,
-            node=options.node or base.placement.node,
-        ),
-        mode=ServiceMode.REPLICATED,
-        priority=base.priority,
-        disconnect=DisconnectSpec(replace_after_s=None),
-        deploy=DeploySpec(),
-        log=base.log,
+        placement=msgspec.structs.replace(job.placement, node=options.node or base.placement.node),
     )
 
 

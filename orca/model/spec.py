@@ -347,6 +347,30 @@ class DeploySpec(_Value, frozen=True):
     deadline_s: float = 120.0
 
 
+class MissedRun(enum.Enum):
+    """What becomes of a run whose moment passed while nobody could decide it."""
+
+    SKIP = "skip"
+    RUN = "run"
+
+
+class OverlapPolicy(enum.Enum):
+    """What becomes of a run that is due while an earlier one is not over."""
+
+    FORBID = "forbid"
+    ALLOW = "allow"
+    REPLACE = "replace"
+
+
+class ScheduleSpec(_Value, frozen=True):
+    """When it runs: `cron` are its five fields (`orca.specs.schedule`), read in `time_zone`."""
+
+    cron: str
+    time_zone: str = "UTC"
+    missed: MissedRun = MissedRun.SKIP
+    overlap: OverlapPolicy = OverlapPolicy.FORBID
+
+
 class LogSpec(_Value, frozen=True):
     """How much of a copy's output is kept on its node."""
 
@@ -385,6 +409,7 @@ class ServiceSpec(_Value, frozen=True):
     deploy: DeploySpec = DeploySpec()
     depends_on: tuple[DependencySpec, ...] = ()
     log: LogSpec = LogSpec()
+    schedule: ScheduleSpec | None = None
 
     @property
     def id(self) -> ServiceId:
@@ -409,12 +434,12 @@ class ServiceSpec(_Value, frozen=True):
     @property
     def is_job(self) -> bool:
         """Whether its own end is success rather than something to heal."""
-        return self.restart.policy is not RestartPolicy.ALWAYS
+        return self.restart.policy is not RestartPolicy.ALWAYS or self.schedule is not None
 
 
 _NOT_IN_TEMPLATE = (
     *("replicas", "routes", "placement", "deploy", "depends_on", "drain_timeout_s", "restart", "ingress"),
-    *("mode", "priority", "disconnect"),
+    *("mode", "priority", "disconnect", "schedule"),
 )
 
 

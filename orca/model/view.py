@@ -23,7 +23,7 @@ from orca.model.ids import (
     StateRevision,
 )
 from orca.model.node import NodeFacts
-from orca.model.spec import RouteSpec, RuntimeKind, ServiceSpec
+from orca.model.spec import RouteSpec, RuntimeKind, ScheduleSpec, ServiceSpec
 from orca.model.units import WallMs
 
 
@@ -117,6 +117,7 @@ class ServiceView(_View, frozen=True):
     updated_at_ms: WallMs
     allocations: tuple[AllocationView, ...] = ()
     blocked: str = ""
+    schedule: ScheduleSpec | None = None
 
 
 class ServicesReply(_View, frozen=True):

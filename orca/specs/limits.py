@@ -29,6 +29,7 @@ from orca.model.spec import (
 from orca.model.units import BYTES_MAX, CPU_MILLI_MAX
 from orca.specs.findings import Fault, shown
 from orca.specs.placement import find_placement_faults
+from orca.specs.schedule import find_schedule_faults
 
 REPLICAS_MAX: Final = 10_000
 PORTS_MAX: Final = 1_000
@@ -68,6 +69,7 @@ def find_limit_faults(spec: ServiceSpec) -> Iterator[Fault]:
         _files_and_mounts,
         _names,
         find_placement_faults,
+        find_schedule_faults,
         _rollout,
     )
     for check in checks:

@@ -26,6 +26,7 @@ from orca.specs.findings import shown
 from orca.specs.ingress_parts import read_ingress
 from orca.specs.placement import read_disconnect, read_mode, read_placement
 from orca.specs.reading import SERVICES_MAX, Context, ReadService, note_origins
+from orca.specs.schedule import read_schedule
 from orca.specs.section import Item, Section
 from orca.specs.service_parts import (
     read_dependencies,
@@ -65,7 +66,7 @@ _COMMON_KEYS: Final = (
     *("name", "project", "runtime", "replicas", "port", "ports", "domain", "domains", "path", "routes", "triggers"),
     *("health", "readiness", "liveness", "startup", "env", "resources", "volumes", "mounts", "files", "networks"),
     *("aliases", "internal", "restart", "stop_timeout", "drain_timeout", "labels", "placement", "deploy"),
-    *("depends_on", "log", "ingress", "mode", "priority", "disconnect"),
+    *("depends_on", "log", "ingress", "mode", "priority", "disconnect", "schedule"),
 )
 SERVICE_KEYS: Final = (*_COMMON_KEYS, "image", "build", *_CONTAINER_READERS, *_WASM_KEYS)
 _WASM_PORT: Final = 80
@@ -110,7 +111,7 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
     answers = not (isinstance(source, WasmModule) and source.world is WasmWorld.COMMAND)
     for field in ("name", "project", "replicas", "env", "resources", "labels", "networks", "aliases", "restart"):
         _note(origins, section, field, field)
-    for field in ("depends_on", "log", "placement", "deploy", "mounts", "mode", "priority", "disconnect"):
+    for field in ("depends_on", "log", "placement", "deploy", "mounts", "mode", "priority", "disconnect", "schedule"):
         _note(origins, section, field, field)
     _note(origins, section, "stop_timeout_s", "stop_timeout")
     _note(origins, section, "drain_timeout_s", "drain_timeout")
@@ -145,6 +146,7 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
         deploy=read_deploy(section.get("deploy"), replicas, publishes=publishes),
         depends_on=() if dependencies is None else read_dependencies(dependencies, origins),
         log=section.read("log", read_log, LogSpec()),
+        schedule=section.read("schedule", read_schedule, None),
     )
     return ReadService(id=identity, item=item, spec=spec, origins=origins, build=build)
 
