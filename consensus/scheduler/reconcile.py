@@ -226,10 +226,11 @@ def _staged_need(
     statuses, now_ms = situation.statuses, situation.now_ms
     wanted = copies_wanted(record)
     well = {one.id for one in kept if is_healthy(statuses.get(one.id), record.spec, now_ms)}
-    serving = sum(is_healthy(statuses.get(one.id), stage.base.spec, now_ms) for one in stage.staying)
+    base = sorted(stage.staying, key=lambda one: _usefulness(one, stage.base.spec, situation))
+    serving = sum(is_healthy(statuses.get(one.id), stage.base.spec, now_ms) for one in base[: record.replicas])
     missing = stage.free_slots(record.replicas)
     stays = max(0, record.replicas - serving)
-    stops = [*copies.spent, *surplus, *stage.strays, *stage.leaving[stays:]]
+    stops = [*copies.spent, *surplus, *stage.strays, *stage.leaving[stays:], *base[record.replicas :]]
     is_frozen = record.rollout.is_paused or record.rollout.state is RolloutState.FAILED
     taken = {one.slot for one in kept}
     slots = tuple(slot for slot in range(wanted + len(taken)) if slot not in taken)[: wanted - len(kept)]

@@ -18,7 +18,7 @@ from tests.integration.traffic import constant_requests, failures
 pytestmark = pytest.mark.docker
 
 
-DEADLINE = '[service.deploy]\ndeadline = "6s"\n'
+DEADLINE = '[service.deploy]\ndeadline = "10s"\n'
 LINE = "0123456789" * 7
 FLOOD_BYTES = 100 * 2**20
 LOG_BYTES_MAX = 3 * 11 * 2**20

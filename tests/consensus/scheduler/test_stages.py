@@ -152,6 +152,21 @@ def test_scaling_beside_a_canary_scales_what_serves() -> None:
     assert world.record().rollout.state is RolloutState.AWAITING
 
 
+def test_scaling_down_with_the_canary_takes_what_is_too_much_of_what_serves() -> None:
+    world = rolled_out(replicas=4)
+    world.put(make_spec(image="web:2", replicas=2, deploy=CANARY, **PROBED))
+    world.settle()
+    assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (2, 1)
+
+
+def test_nothing_stands_beside_a_revision_without_copies() -> None:
+    world = rolled_out(replicas=0)
+    world.put(make_spec(image="web:2", replicas=2, deploy=CANARY, **PROBED))
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert len(of_revision(world, 2)) == 2
+
+
 def test_a_restart_is_no_canary() -> None:
     world = staged(CANARY)
     world.promote()
