@@ -37,7 +37,7 @@ class CommitWords:
     """Messages that only tell a peer what is committed, kept for a moment.
 
     Whoever waits for a change on this node is answered first, and often proposes the next one, whose append tells
-    the same: under load no such message is sent at all.
+    the same: under load hardly any such message is sent.
     """
 
     def __init__(self) -> None:

@@ -152,11 +152,14 @@ class Planner:
         """Add to `draft` what `record` needs; what it rests on when that is nothing."""
         need = reconcile_everywhere(situation, record) if record.spec.is_global else reconcile(situation, record)
         room = max(0, changes_max - draft.size())
-        placed, obstacle = place(situation, self.fleet, record, need, ids, room)
-        if need.base is not None and need.base_slots:  # what serves comes first, and is no part of the rollout
+        again: list[Allocation] = []
+        lack = Obstacle()
+        if need.base is not None:  # what serves comes first, and is no part of the rollout
             again, lack = place_slots(situation, self.fleet, record, need.base, need.base_slots[:room], ids)
             draft.placements += again
-            obstacle = Obstacle(reason=lack.reason) if lack.reason else obstacle
+        placed, obstacle = place(situation, self.fleet, record, need, ids, room - len(again))
+        if lack.reason:
+            obstacle = Obstacle(reason=lack.reason)
         draft.forgets += need.forgets
         if need.blocked:
             obstacle = Obstacle(reason=need.blocked)

@@ -75,8 +75,14 @@ async def take(sources: Sources) -> Snapshot:
         services.append(_numbers(sources, record))
         if not number % SERVICES_A_TURN:
             await trio.lowlevel.checkpoint()
+    traffic: dict[str, ServiceTraffic] = {}
+    for number, (name, one) in enumerate(list(sources.traffic().items()), 1):
+        traffic[display_name(name)] = ServiceTraffic(
+            answers=[*one.answers], buckets=[*one.buckets], seconds=one.seconds
+        )
+        if not number % SERVICES_A_TURN:
+            await trio.lowlevel.checkpoint()
     store = sources.environment.usage()
-    traffic = sources.traffic()
     return Snapshot(
         version=sources.version,
         node=sources.name,
@@ -87,10 +93,7 @@ async def take(sources: Sources) -> Snapshot:
         members=sources.members(),
         gossip=sources.gossip(),
         proxy=sources.proxy(),
-        traffic={
-            display_name(name): ServiceTraffic(answers=[*one.answers], buckets=[*one.buckets], seconds=one.seconds)
-            for name, one in traffic.items()
-        },
+        traffic=traffic,
         mesh=msgspec.structs.replace(sources.mesh.counters),
         peers=sources.mesh.peers(),
         store_used_bytes=store.used_bytes,

@@ -9,7 +9,6 @@ import msgspec
 from orca.model.ids import ServiceId
 
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-SERVICES_MAX: Final = 10_000
 
 
 class ServiceTraffic(msgspec.Struct, kw_only=True):
@@ -31,7 +30,7 @@ class ServiceTraffic(msgspec.Struct, kw_only=True):
 
 
 class Latencies:
-    """The traffic of each service that was asked; of those that are gone for as long as somebody may want to know."""
+    """The traffic of each service that was asked, for as long as there is a route to it."""
 
     def __init__(self) -> None:
         self._services: dict[ServiceId, ServiceTraffic] = {}
@@ -40,10 +39,13 @@ class Latencies:
         """`service` has answered with `status`, whose head came after so many seconds."""
         found = self._services.get(service)
         if found is None:
-            if len(self._services) >= SERVICES_MAX:
-                del self._services[next(iter(self._services))]
             found = self._services[service] = ServiceTraffic()
         found.add(status, seconds)
+
+    def keep_only(self, services: frozenset[ServiceId]) -> None:
+        """Forget all others."""
+        for service in [one for one in self._services if one not in services]:
+            del self._services[service]
 
     def all(self) -> Mapping[ServiceId, ServiceTraffic]:
         """To look at."""

@@ -84,7 +84,9 @@ class Traffic:
         """Route by `table` from the next try on."""
         self._table = table
         self.pool.keep_only(table.targets())
-        self._turns.keep_only(frozenset(route.service for route in table.routes()))
+        services = frozenset(route.service for route in table.routes())
+        self._turns.keep_only(services)
+        self.latencies.keep_only(services)
         self._routed = frozenset(target.allocation for target in table.targets())
         for gone in [one for one, exchanges in self._exchanges.items() if not exchanges and one not in self._routed]:
             del self._exchanges[gone]

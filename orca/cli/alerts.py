@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     option("--all", "-a", "has_resolved", is_flag=True, help="Also those that are over."),
     more="Found in the histories of all nodes whenever you ask. With an alert's id, or what it is about: the evidence, "
     "quoted, and possible causes, the likeliest first, each with the command that checks or mends it.",
-    is_plain=lambda **_options: True,
+    is_plain=True,
 )
 async def alerts_command(session: Session, name: str | None, has_resolved: bool) -> None:
     """Alerts in a table, or one of them at length."""

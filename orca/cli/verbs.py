@@ -55,6 +55,11 @@ VERBS = (
     Verb("completion", "Look", "orca.cli.completion", "Print the shell completion script for bash, zsh or fish."),
 )
 
+ONLY_LOOK = frozenset(
+    ("status", "ps", "why", "logs", "stats", "events", "alerts", "history", "audit", "doctor", "version")
+)
+"""Verbs that change nothing, whatever their words: who does not know whether one was carried out may repeat it."""
+
 GROUPS = (
     ("Start", "Start"),
     ("Change", "Change what runs"),

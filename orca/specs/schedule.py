@@ -9,7 +9,7 @@ that comes twice counts the first time only, unless every hour is meant: then th
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final
@@ -27,6 +27,8 @@ NAME_CHARS_MAX: Final = 50
 """Of a service with a schedule: the names of its runs end in 13 characters more."""
 _DAYS_AHEAD: Final = 366 * 9
 """The longest way to the next day that there is: a 29 February over a year without one."""
+_SHIFT_HOURS: Final = 2
+"""Clocks are changed by no more."""
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _SHORT: Final = {
@@ -120,46 +122,58 @@ def zone_of(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is no time zone that this computer knows") from error
 
 
-def _instants(cron: Cron, zone: ZoneInfo, day: date) -> Iterator[int]:
-    """The moments of one day of the calendar, in milliseconds; not sorted, some perhaps twice."""
+def _instants(cron: Cron, zone: ZoneInfo, day: date, hour: int) -> Iterator[int]:
+    """The moments of one hour of a day of the calendar, in milliseconds; not sorted, some perhaps twice."""
     folds = (0, 1) if len(cron.hours) == 24 else (0,)
-    for hour in cron.hours:
-        for minute in cron.minutes:
-            for fold in folds:
-                local = datetime.combine(day, time(hour, minute, fold=fold), zone)
-                yield int(local.timestamp()) * 1000
-                if local.utcoffset() == local.replace(fold=1 - fold).utcoffset():
-                    break  # it comes once
+    for minute in cron.minutes:
+        for fold in folds:
+            local = datetime.combine(day, time(hour, minute, fold=fold), zone)
+            yield int(local.timestamp()) * 1000
+            if local.utcoffset() == local.replace(fold=1 - fold).utcoffset():
+                break  # it comes once
+
+
+def _nearest(cron: Cron, zone: ZoneInfo, day: date, hours: Iterable[int], is_meant: Callable[[int], bool]) -> list[int]:
+    """What is meant of the first of `hours` that has some, and of those whose moments may come before it all the same."""
+    found: list[int] = []
+    first = 0
+    for hour in hours:
+        if found and abs(hour - first) > _SHIFT_HOURS:
+            break
+        meant = [one for one in _instants(cron, zone, day, hour) if is_meant(one)]
+        first = hour if meant and not found else first
+        found += meant
+    return found
 
 
 def next_after(schedule: ScheduleSpec, after_ms: int) -> WallMs | None:
     """The first moment after `after_ms`; None for a day that never comes. Raises ValueError as the parsers do."""
     cron, zone = parse_cron(schedule.cron), zone_of(schedule.time_zone)
-    first = _day_of(after_ms, zone)
+    after = datetime.fromtimestamp(after_ms / 1000, zone)
+    hours = [hour for hour in cron.hours if hour >= after.hour - _SHIFT_HOURS]
     for ahead in range(_DAYS_AHEAD):
-        day = first + timedelta(days=ahead)
+        day = after.date() + timedelta(days=ahead)
         if cron.has_day(day):
-            found = min((one for one in _instants(cron, zone, day) if one > after_ms), default=None)
-            if found is not None:
-                return WallMs(found)
+            found = _nearest(cron, zone, day, hours if not ahead else cron.hours, lambda one: one > after_ms)
+            if found:
+                return WallMs(min(found))
     return None
 
 
 def latest_until(schedule: ScheduleSpec, after_ms: int, until_ms: int) -> WallMs | None:
     """The last moment after `after_ms` that is not after `until_ms`, if there is one. Raises as `next_after`."""
     cron, zone = parse_cron(schedule.cron), zone_of(schedule.time_zone)
-    day, first = _day_of(until_ms, zone), _day_of(after_ms, zone)
-    while day >= first:
+    until, first = (datetime.fromtimestamp(one / 1000, zone) for one in (until_ms, after_ms))
+    hours = [hour for hour in reversed(cron.hours) if hour <= until.hour + _SHIFT_HOURS]
+    day = until.date()
+    while day >= first.date():
         if cron.has_day(day):
-            found = max((one for one in _instants(cron, zone, day) if after_ms < one <= until_ms), default=None)
-            if found is not None:
-                return WallMs(found)
+            found = _nearest(cron, zone, day, hours, lambda one: after_ms < one <= until_ms)
+            if found:
+                return WallMs(max(found))
         day -= timedelta(days=1)
+        hours = list(reversed(cron.hours))
     return None
-
-
-def _day_of(at_ms: int, zone: ZoneInfo) -> date:
-    return datetime.fromtimestamp(at_ms / 1000, zone).date()
 
 
 def run_name(service: ServiceName, instant_ms: int) -> ServiceName:

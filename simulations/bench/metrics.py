@@ -12,9 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from orca.model.ids import ServiceName
-from orca.model.spec import ContainerImage, PullPolicy, ServiceSpec
-from simulations.bench.node_process import NodeProcess, running_node
+from simulations.bench.node_process import NodeProcess, idle_spec, running_node
 from simulations.bench.report import Line, say, show
 
 SERVICES: Final = 1_000
@@ -46,18 +44,13 @@ def _answers(node: NodeProcess, is_over: threading.Event) -> float:
     return worst
 
 
-def _spec(number: int) -> ServiceSpec:
-    image = ContainerImage(image="none:1", pull=PullPolicy.NEVER)
-    return ServiceSpec(name=ServiceName(f"service-{number}"), source=image, replicas=0)
-
-
 def main() -> list[Line]:
     """A scrape without services, with 1,000, and what it does to others."""
     with tempfile.TemporaryDirectory(prefix="orca-bench-") as made, running_node(Path(made), "--no-docker") as node:
         _scrapes(node)
         limit = _scrapes(node)
         for first in range(0, SERVICES, _CHUNK):
-            node.deploy(*(_spec(number) for number in range(first, first + _CHUNK)))
+            node.deploy(*(idle_spec(number) for number in range(first, first + _CHUNK)))
         say(f"metrics: {SERVICES} services are known")
         worst: list[float] = []
         is_over = threading.Event()

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from orca.model.spec import RouteSpec, ServiceSpec
+from orca.model.ids import ServiceName
+from orca.model.spec import ContainerImage, PullPolicy, RouteSpec, ServiceSpec
 from orca.model.view import DeployRequest
 from simulations.bench.sandbox import ROOT, body_of, until
 
@@ -59,6 +60,12 @@ class NodeProcess:
         """Take a service away and wait until nothing of it is left."""
         self.call("DELETE", f"/v1/services/default/{name}")
         until(lambda: not self.call("GET", "/v1/allocations")["allocations"], f"{name} is removed", pause_s=0.1)
+
+
+def idle_spec(number: int) -> ServiceSpec:
+    """A service that wants no copy: known, and nothing else."""
+    image = ContainerImage(image="none:1", pull=PullPolicy.NEVER)
+    return ServiceSpec(name=ServiceName(f"service-{number}"), source=image, replicas=0)
 
 
 def domain_of(name: str) -> str:

@@ -20,9 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from orca.model.ids import ServiceName
-from orca.model.spec import ContainerImage, PullPolicy, ServiceSpec
-from simulations.bench.node_process import NodeProcess, running_node
+from simulations.bench.node_process import NodeProcess, idle_spec, running_node
 from simulations.bench.report import Line, say, show
 from simulations.bench.sandbox import ROOT
 
@@ -86,18 +84,13 @@ def _shell(node: NodeProcess, state: str) -> Iterator[Typist]:
             os.close(master)
 
 
-def _spec(number: int) -> ServiceSpec:
-    image = ContainerImage(image="none:1", pull=PullPolicy.NEVER)
-    return ServiceSpec(name=ServiceName(f"service-{number}"), source=image, replicas=0)
-
-
 def main() -> list[Line]:
     """The median and the 95th percentile over what is typed, and over again."""
     with (
         tempfile.TemporaryDirectory(prefix="orca-bench-") as made,
         running_node(Path(made), "--no-docker") as node,
     ):
-        node.deploy(*(_spec(number) for number in range(SERVICES)))
+        node.deploy(*(idle_spec(number) for number in range(SERVICES)))
         with _shell(node, made) as typist:
             typist.wait_for(_PROMPT)
             say(f"shell: {SERVICES} services are known")

@@ -109,6 +109,8 @@ def test_a_clock_that_jumps_changes_nothing(bed: Bed) -> None:
         for one, wrong_s in ((lead, HOUR_S), (other, -HOUR_S), (lead, -HOUR_S), (lead, 0), (other, 0)):
             (one.directory / "clock").write_text(str(wrong_s))
             for_a_while(1.5)  # longer than an election would take to begin
+            told_s = one.json("status")["observation"]["at_ms"] / 1000
+            assert abs(told_s - time.time() - wrong_s) < 60, "the node goes by another clock than the one that jumps"
         assert leader(found) is lead
     assert load.failures() == []
     assert started(*found) == before

@@ -6,10 +6,11 @@ import pytest
 
 from consensus.scheduler.stages import weights_of
 from orca.model.allocation import Allocation, DesiredStatus, Phase
-from orca.model.spec import DeployStrategy
+from orca.model.spec import DeployStrategy, Resources
+from orca.model.units import MilliCpu
 from orca.model.view import RolloutState
 from tests.consensus.intent import make_spec
-from tests.consensus.scheduler.fake_world import World
+from tests.consensus.scheduler.fake_world import World, make_node
 from tests.consensus.scheduler.rollouts import PROBED, rolled_out
 
 CANARY: dict[str, Any] = {"strategy": DeployStrategy.CANARY, "canary_percent": 20}
@@ -134,6 +135,21 @@ def test_a_copy_that_serves_beside_a_canary_is_made_again_when_it_is_lost() -> N
     alive = [one for one in of_revision(world, 1) if one.id != lost.id]
     assert len(alive) == 3, "of the revision that serves, not of the canary"
     assert len(of_revision(world, 2)) == 1
+
+
+def test_room_for_one_goes_to_what_serves_and_not_to_the_canary() -> None:
+    big: dict[str, Any] = {"resources": Resources(cpu_milli=MilliCpu(1000)), "replicas": 2, **PROBED}
+    world = World(nodes=(make_node("a", cpu=2000),))
+    world.put(make_spec(**big))
+    world.settle()
+    world.put(make_spec(image="web:2", deploy=CANARY, **big))
+    world.think_all()
+    assert of_revision(world, 2) == [], "there is no room"
+    world.report(of_revision(world, 1)[0].id, Phase.FAILED)
+    world.think_all()
+    assert of_revision(world, 2) == []
+    world.obey()
+    assert world.serving_base() == 2
 
 
 def test_a_next_canary_takes_the_place_of_the_one_before() -> None:

@@ -388,3 +388,10 @@ async def test_a_shell_completes_verbs_and_live_names(story: Story, node: str) -
     assert await complete("logs", "w") == [b"web", b"web.1"]
     assert await complete("restart", "w") == [b"web"]
     assert b"--follow" in await complete("logs", "--f")
+
+
+def test_verbs_that_only_look_stand_among_those_that_look_and_take_no_word_that_changes() -> None:
+    from orca.cli.verbs import ONLY_LOOK, VERBS
+
+    assert {one.name for one in VERBS if one.group == "Look"} > ONLY_LOOK
+    assert not ONLY_LOOK & {"exec", "nodes", "quorum", "ca", "gossip"}, "these have words that change something"
