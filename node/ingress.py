@@ -1,5 +1,6 @@
 """From intent and beliefs to what the proxy routes. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from consensus.scheduler.stages import weights_of
@@ -59,7 +60,7 @@ def _routed(record: ServiceRecord, targets: list[Target]) -> RoutedService:
         routes=record.spec.routes,
         main_port=record.spec.main_port,
         targets=tuple(targets),
-        weights=weights_of(record),
+        weights=weights_of(record, Counter(one.revision for one in targets)),
         drain_timeout_s=record.spec.drain_timeout_s,
         queue_timeout_s=record.spec.ingress.queue_timeout_s if record.replicas else 0.0,
         queue_max=record.spec.ingress.queue_max,

@@ -156,7 +156,6 @@ class Planner:
         lack = Obstacle()
         if need.base is not None:  # what serves comes first, and is no part of the rollout
             again, lack = place_slots(situation, self.fleet, record, need.base, need.base_slots[:room], ids)
-            draft.placements += again
         placed, obstacle = place(situation, self.fleet, record, need, ids, room - len(again))
         if lack.reason:
             obstacle = Obstacle(reason=lack.reason)
@@ -171,7 +170,7 @@ class Planner:
         update, wake = judge_rollout(situation, record, need, obstacle)
         draft.rollouts += [update] if update is not None else []
         if update is None or update.state is not RolloutState.FAILED:
-            draft.placements += placed
+            draft.placements += [*again, *placed]
             draft.stops += need.stops
         wakes = [at for at in (wake, need.matures_at_ms, need.changes_at_ms) if at is not None]
         draft.wakes += wakes

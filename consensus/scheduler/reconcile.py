@@ -228,14 +228,19 @@ def _staged_need(
     well = {one.id for one in kept if is_healthy(statuses.get(one.id), record.spec, now_ms)}
     base = sorted(stage.staying, key=lambda one: _usefulness(one, stage.base.spec, situation))
     serving = sum(is_healthy(statuses.get(one.id), stage.base.spec, now_ms) for one in base[: record.replicas])
-    missing = stage.free_slots(record.replicas)
     stays = max(0, record.replicas - serving)
-    stops = [*copies.spent, *surplus, *stage.strays, *stage.leaving[stays:], *base[record.replicas :]]
+    useful = [one for one in stage.others if not _is_useless(statuses.get(one.id))]
+    useful.sort(key=lambda one: _usefulness(one, stage.base.spec, situation))
+    useless = [one for one in stage.others if _is_useless(statuses.get(one.id))]
+    stops = [*copies.spent, *surplus, *useless, *useful[stays:], *base[record.replicas :]]
+    # What still serves in place of the base counts towards what may run at once.
+    room = record.replicas + max(1, record.spec.deploy.max_surge) - len(stage.staying) - len(useful[:stays])
+    missing = stage.free_slots(record.replicas)[: max(0, room)]
     is_frozen = record.rollout.is_paused or record.rollout.state is RolloutState.FAILED
     taken = {one.slot for one in kept}
     slots = tuple(slot for slot in range(wanted + len(taken)) if slot not in taken)[: wanted - len(kept)]
     return Need(
-        slots=() if is_frozen or wait is not None else slots,
+        slots=() if is_frozen or wait is not None or useful[:stays] else slots,
         base=stage.base,
         base_slots=missing,
         stops=tuple(one.id for one in stops),
@@ -286,6 +291,10 @@ def leftovers(state: ClusterState, statuses: Statuses) -> tuple[AllocationId, ..
 
 def _is_over(status: AllocationStatus | None) -> bool:
     return status is not None and status.phase in TERMINAL_PHASES
+
+
+def _is_useless(status: AllocationStatus | None) -> bool:
+    return _is_over(status) or never_served(status)
 
 
 def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:

@@ -1,6 +1,6 @@
 """A revision that stands beside the one before it: what it needs until it is promoted, and who gets requests."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -19,20 +19,20 @@ ALL_PERCENT: Final = 100
 class Stage(msgspec.Struct, frozen=True):
     """The copies of a service whose newest revision has not been promoted.
 
-    `base` serves: as many copies of it as are wanted stay, or are made again where one is lost. `strays` belong to
-    neither revision (a canary before this one), or have ended: nobody needs them. `leaving` ones of the base have to
-    leave their nodes, and go once others of the base serve instead.
+    `base` serves: as many copies of it as are wanted stay, or are made again where one is lost. `others` are of
+    neither revision (of a rollout that came no further, a canary before this one), or have to leave their nodes: those
+    that serve go once copies of the base serve instead.
     """
 
     base: RevisionRecord
     staying: list[Allocation]
-    leaving: list[Allocation]
-    strays: list[Allocation]
+    others: list[Allocation]
 
     def free_slots(self, wanted: int) -> tuple[int, ...]:
         """The slots in which a copy of the base is missing."""
         taken = {one.slot for one in self.staying}
-        return tuple(slot for slot in range(wanted + len(taken)) if slot not in taken)[: wanted - len(self.staying)]
+        lacking = max(0, wanted - len(self.staying))
+        return tuple(slot for slot in range(wanted + len(taken)) if slot not in taken)[:lacking]
 
 
 def copies_wanted(record: ServiceRecord) -> int:
@@ -50,33 +50,39 @@ def stage_of(
     if base is None or not record.is_staged:
         return None
     staying: list[Allocation] = []
-    leaving: list[Allocation] = []
-    strays: list[Allocation] = []
+    others: list[Allocation] = []
     for one in outdated:
-        if one.template != base.template or (is_over(one) and not base.spec.is_job):
-            strays.append(one)
-        elif one.id in movers:
-            leaving.append(one)
-        else:
-            staying.append(one)
-    return Stage(base, staying, leaving, strays)
+        is_of_base = one.template == base.template and one.id not in movers and not is_over(one)
+        (staying if is_of_base else others).append(one)
+    return Stage(base, staying, others)
 
 
-def weights_of(record: ServiceRecord) -> dict[SpecRevision, int]:
-    """How many percent of the requests each revision gets; empty: every copy the same.
+def weights_of(record: ServiceRecord, ready: Mapping[SpecRevision, int]) -> dict[SpecRevision, int]:
+    """How many percent of the requests each revision gets, of which so many copies are ready; empty: all the same.
 
     What failed, or is to take none before its promotion, gets none; nor do, after that of a blue-green rollout, the
-    copies that are kept for the way back.
+    copies that are kept for the way back. Older revisions share what is theirs by their copies.
     """
-    base, deploy = record.base, record.spec.deploy
-    if base is None or deploy.strategy is DeployStrategy.ROLLING:
+    deploy, current = record.spec.deploy, record.current.revision
+    if record.base is None or deploy.strategy is DeployStrategy.ROLLING:
         return {}
     if not record.is_staged:
         is_switched = deploy.strategy is DeployStrategy.BLUE_GREEN and record.rollout.state is not RolloutState.FAILED
-        return {record.current.revision: ALL_PERCENT} if is_switched else {}
+        return {current: ALL_PERCENT} if is_switched else {}
     takes_some = deploy.strategy is DeployStrategy.CANARY and record.rollout.state is not RolloutState.FAILED
     percent = deploy.canary_percent if takes_some else 0
-    return {base.revision: ALL_PERCENT - percent, record.current.revision: percent}
+    older = {revision: count for revision, count in sorted(ready.items()) if revision != current and count}
+    return {current: percent, **_shares(ALL_PERCENT - percent, older)}
+
+
+def _shares(whole: int, counts: Mapping[SpecRevision, int]) -> dict[SpecRevision, int]:
+    """`whole` by `counts`, in whole numbers that sum up to it."""
+    shares: dict[SpecRevision, int] = {}
+    left, copies = whole, sum(counts.values())
+    for revision, count in counts.items():
+        shares[revision] = left * count // copies
+        left, copies = left - shares[revision], copies - count
+    return shares
 
 
 def promotes_at_ms(record: ServiceRecord) -> WallMs | None:

@@ -109,8 +109,9 @@ class ServiceRecord(Record, frozen=True, kw_only=True):
             return False
         # What only starts afresh (a restart, another secret) is what runs already.
         is_afresh = _hash_of(base.template) == _hash_of(self.current.template)
-        stands_alone = is_afresh or spec.is_job or spec.is_global or not base.spec.replicas
-        return self.replicas > 0 and not stands_alone
+        if is_afresh or not self.replicas:
+            return False
+        return all(one.replicas and not (one.is_job or one.is_global) for one in (base.spec, spec))
 
     def find(self, revision: SpecRevision) -> RevisionRecord | None:
         """The record of `revision`, or None when it is not kept."""

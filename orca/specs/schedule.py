@@ -134,7 +134,7 @@ def _instants(cron: Cron, zone: ZoneInfo, day: date, hour: int) -> Iterator[int]
 
 
 def _nearest(cron: Cron, zone: ZoneInfo, day: date, hours: Iterable[int], is_meant: Callable[[int], bool]) -> list[int]:
-    """What is meant of the first of `hours` that has some, and of those whose moments may come before it all the same."""
+    """What is meant of the first of `hours` that has some, and of those whose moments may come before it yet."""
     found: list[int] = []
     first = 0
     for hour in hours:

@@ -267,7 +267,8 @@ def _append(
         rollout = msgspec.structs.replace(
             rollout, promoted_at_ms=record.rollout.promoted_at_ms, is_paused=record.rollout.is_paused
         )
-    elif is_promoted:  # the way back is not tried out
+    elif is_promoted or record.is_stopped:
+        # The way back is not tried out, and beside what is stopped there is nothing to stand.
         rollout = msgspec.structs.replace(rollout, promoted_at_ms=new.at_ms)
     state.services[record.id] = msgspec.structs.replace(
         record,

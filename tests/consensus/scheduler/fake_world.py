@@ -111,7 +111,8 @@ class World(Cluster):
             assert len(existing) <= wanted, f"{len(existing)} copies exist of {wanted}, and old ones stop first"
         if new and record.is_staged:
             leaving = sum(self._leaves(one) for one in running)
-            assert len(running) <= wanted + copies_wanted(record) + leaving, f"{len(running)} copies of {wanted}"
+            most = wanted + max(1, surge) + copies_wanted(record) + leaving
+            assert len(running) <= most, f"{len(running)} copies of {wanted}"
         elif new:
             assert len(running) <= wanted + (0 if stop_first else surge), f"{len(running)} copies of {wanted}"
         staying = [one for one in running if not self._leaves(one)]

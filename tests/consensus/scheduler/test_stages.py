@@ -1,17 +1,18 @@
 """Revisions that stand beside the one before: canaries, blue and green, the way back, and pauses."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from consensus.scheduler.stages import weights_of
+from consensus.scheduler import stages
 from orca.model.allocation import Allocation, DesiredStatus, Phase
 from orca.model.spec import DeployStrategy, Resources
 from orca.model.units import MilliCpu
 from orca.model.view import RolloutState
 from tests.consensus.intent import make_spec
 from tests.consensus.scheduler.fake_world import World, make_node
-from tests.consensus.scheduler.rollouts import PROBED, rolled_out
+from tests.consensus.scheduler.rollouts import NEVER, PROBED, rolled_out
 
 CANARY: dict[str, Any] = {"strategy": DeployStrategy.CANARY, "canary_percent": 20}
 BLUE_GREEN: dict[str, Any] = {"strategy": DeployStrategy.BLUE_GREEN}
@@ -20,6 +21,13 @@ BLUE_GREEN: dict[str, Any] = {"strategy": DeployStrategy.BLUE_GREEN}
 def of_revision(world: World, revision: int) -> list[Allocation]:
     """The copies of a revision that are to run."""
     return [one for one in world.copies() if one.revision == revision and one.desired is DesiredStatus.RUNNING]
+
+
+def weights(world: World) -> dict[int, int]:
+    """Percent of the requests by revision, as the copies are that serve."""
+    serving = [one for one in world.copies() if one.desired is DesiredStatus.RUNNING]
+    ready = Counter(one.revision for one in serving if one.id in world.statuses and world.statuses[one.id].is_ready)
+    return {int(one): percent for one, percent in stages.weights_of(world.record(), ready).items()}
 
 
 def staged(deploy: dict[str, Any], image: str = "web:2", replicas: int = 3) -> World:
@@ -37,7 +45,7 @@ def test_a_canary_takes_its_share_beside_all_that_served_and_waits() -> None:
     record = world.record()
     assert record.rollout.state is RolloutState.AWAITING
     assert record.rollout.message.startswith("1 new copy takes 20 % of requests; `orca promote web` goes on")
-    assert weights_of(record) == {1: 80, 2: 20}
+    assert weights(world) == {1: 80, 2: 20}
     world.at_ms += 3_600_000
     world.settle()
     assert world.record().rollout.state is RolloutState.AWAITING, "no deadline runs while it waits"
@@ -46,7 +54,7 @@ def test_a_canary_takes_its_share_beside_all_that_served_and_waits() -> None:
 def test_a_promoted_canary_replaces_the_old_copies_one_by_one() -> None:
     world = staged(CANARY)
     assert not world.promote().error
-    assert weights_of(world.record()) == {}
+    assert weights(world) == {}
     world.think_all()
     assert len(of_revision(world, 1)) >= 2
     world.settle()
@@ -59,7 +67,7 @@ def test_a_canary_that_never_gets_healthy_costs_no_old_copy_and_gets_no_request(
     record = world.record()
     assert record.rollout.state is RolloutState.FAILED
     assert world.serving_base() == 3
-    assert weights_of(record) == {1: 100, 2: 0}
+    assert weights(world) == {1: 100, 2: 0}
     assert world.promote().error == "conflict"
     world.roll_back("default/web", 1)
     world.settle()
@@ -87,7 +95,7 @@ def test_a_canary_that_loses_its_health_while_it_waits_fails_in_the_end_and_cost
         assert of_revision(world, 2) == []
     else:
         assert record.rollout.state is RolloutState.FAILED
-        assert weights_of(record) == {1: 100, 2: 0}
+        assert weights(world) == {1: 100, 2: 0}
 
 
 def test_a_canary_that_is_well_again_in_time_waits_on_and_its_time_begins_anew() -> None:
@@ -157,7 +165,24 @@ def test_a_next_canary_takes_the_place_of_the_one_before() -> None:
     world.put(make_spec(image="web:3", replicas=3, deploy=CANARY, **PROBED))
     world.settle()
     assert [len(of_revision(world, number)) for number in (1, 2, 3)] == [3, 0, 1]
-    assert weights_of(world.record()) == {1: 80, 3: 20}
+    assert weights(world) == {1: 80, 3: 20}
+
+
+def test_what_a_rollout_left_half_way_serves_until_the_base_is_whole_again() -> None:
+    world = rolled_out(replicas=2)
+    world.put(make_spec(image="web:2", replicas=2, deploy={"max_surge": 1}, **PROBED))
+    world.think_all()
+    world.obey()
+    world.think_all()
+    assert [len(of_revision(world, number)) for number in (1, 2)] == [1, 2]
+    world.obey()
+    world.put(make_spec(image="web:3", replicas=2, deploy=CANARY, **PROBED))
+    world.think_all()
+    assert sum(weights(world).values()) == 100
+    assert weights(world)[2] > 0, "it serves, and takes its share of what is not the canary's"
+    world.settle()
+    assert [len(of_revision(world, number)) for number in (1, 2, 3)] == [2, 0, 1]
+    assert weights(world) == {1: 80, 3: 20}
 
 
 def test_scaling_beside_a_canary_scales_what_serves() -> None:
@@ -183,6 +208,26 @@ def test_nothing_stands_beside_a_revision_without_copies() -> None:
     assert len(of_revision(world, 2)) == 2
 
 
+def test_nothing_stands_beside_a_service_that_was_stopped() -> None:
+    world = rolled_out(replicas=2)
+    world.stop("default/web")
+    world.settle()
+    world.put(make_spec(image="web:2", replicas=2, deploy=CANARY, **PROBED))
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert [one.revision for one in world.copies()] == [2, 2]
+
+
+def test_nothing_stands_beside_a_job() -> None:
+    world = World()
+    world.put(make_spec(replicas=3, restart=NEVER))
+    world.settle()
+    world.put(make_spec(image="web:2", replicas=2, deploy=CANARY, **PROBED))
+    world.settle()
+    assert world.record().rollout.state is RolloutState.COMPLETED
+    assert len(of_revision(world, 2)) == 2
+
+
 def test_a_restart_is_no_canary() -> None:
     world = staged(CANARY)
     world.promote()
@@ -195,9 +240,9 @@ def test_a_restart_is_no_canary() -> None:
 def test_green_runs_whole_without_requests_and_takes_them_all_at_once() -> None:
     world = staged(BLUE_GREEN)
     assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (3, 3)
-    assert weights_of(world.record()) == {1: 100, 2: 0}
+    assert weights(world) == {1: 100, 2: 0}
     world.promote()
-    assert weights_of(world.record()) == {2: 100}
+    assert weights(world) == {2: 100}
     world.settle()
     assert (len(of_revision(world, 1)), len(of_revision(world, 2))) == (0, 3)
 
@@ -209,7 +254,7 @@ def test_blue_is_kept_for_the_way_back_and_is_there_at_once() -> None:
     record = world.record()
     assert record.rollout.state is RolloutState.COMPLETED
     assert len(of_revision(world, 1)) == 3
-    assert weights_of(record) == {2: 100}
+    assert weights(world) == {2: 100}
     assert world.plan is not None
     assert world.plan.wake_at_ms == record.rollout.promoted_at_ms + 600_000  # type: ignore[operator] # it was
     world.roll_back("default/web", 1)
