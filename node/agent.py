@@ -235,6 +235,7 @@ class _Agent:
             zone=self._config.labels.get("zone", ""),
             seeds=self._trust.started.seeds,
             belongs=self._trust.belongs,
+            removed_at=self._trust.removed_at,
             address_of=self._trust.address_of,
         )
 
