@@ -173,7 +173,7 @@ class _Agent:
         self._events = EventLog(environment, self._identity.node, keep=config.store.events_kept)
         self._blobs = BlobStore(directory.blobs_path)
         self._health = HealthDriver(self._clock)
-        self._proxy = ProxyServer(self._clock, self._rng())
+        self._proxy = ProxyServer(self._clock, self._rng(), trusted_networks=config.proxy.trusted_proxies)
         self._docker = make_docker(config, self._identity, self._clock)
         self._runtimes = make_runtimes(self._identity, self._clock, self._path, self._blobs, self._docker)
         self._beliefs = BeliefTable(self._clock.wall)
