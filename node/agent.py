@@ -6,11 +6,7 @@ what it runs goes on without it until the next start takes it over.
 
 import os
 import random
-import signal
-import socket
-from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 import structlog
 import trio
@@ -21,7 +17,7 @@ from consensus.state.commands import AdmitNode
 from consensus.state.commands.base import SCHEMA
 from consensus.subgroup import SubgroupConfig
 from node import changes
-from node.addresses import join_host_port, with_addresses
+from node.addresses import join_host_port
 from node.api.audit import AuditTrail
 from node.api.authentication import Gate
 from node.api.server import Api, ApiAddresses, ApiListen
@@ -42,7 +38,6 @@ from node.group.recovery import Recovery
 from node.group.transport import RaftTransport
 from node.health.probes import HealthDriver
 from node.introducing import introduce
-from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
@@ -67,95 +62,21 @@ from node.store.set_aside import SetAside
 from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles, memory_places
-from orca.client.discover import SOCKET_NAME, default_data_dir
+from orca.client.discover import SOCKET_NAME
 from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
 from orca.model.event import EventKind
 from orca.model.ids import NodeId
-from orca.model.join_token import JoinOptions
 from orca.model.node import NodeAddresses
 from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
 
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
-_ServeNode = Callable[..., Awaitable[None]]
 LEFT_LINGER_S = 0.5
 """For the answer to whoever told it to leave."""
 
 
-def run_node(
-    config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None, join: JoinOptions | None = None
-) -> None:
-    """Run a node in this process until SIGTERM or Ctrl-C; `announce` gets its description once it answers.
-
-    With `join` it becomes a node of that cluster first. Raises the errors of `orca.errors` that keep it from
-    starting: a locked or damaged data directory, a port that is taken, a join that was refused.
-    """
-    assert __debug__, "a node does not run under python -O: its asserts are what stops it when it is wrong"
-    configure_logging(config.log_format)
-    trio.run(_run_until_told, partial(serve_node, config, join=join), announce)
-
-
-async def join_node(config: NodeConfig, join: JoinOptions) -> None:
-    """Make the data directory of `config` that of a node of the cluster, and run nothing."""
-    from node.trust.entering import enter_cluster
-
-    configure_logging(config.log_format)
-    with (
-        DataDirectory.open(data_dir_of(config)) as directory,
-        Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
-    ):
-        name = config.name or socket.gethostname()
-        await enter_cluster(config, join, environment, SystemClock(), SystemIds(), name)
-
-
-async def _run_until_told(serve: _ServeNode, announce: Callable[[NodeView], None]) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(_serve, serve, nursery.cancel_scope, announce)
-            async for number in signals:
-                _log.info("stopping; what runs in containers goes on", signal=signal.Signals(number).name)
-                break
-            nursery.cancel_scope.cancel()
-
-
-async def _serve(serve: _ServeNode, scope: trio.CancelScope, announce: Callable[[NodeView], None]) -> None:
-    try:
-        async with trio.open_nursery() as nursery:
-            announce(await nursery.start(serve))
-    finally:
-        scope.cancel()
-
-
-def data_dir_of(config: NodeConfig) -> Path:
-    """Where the state of a node with `config` lives."""
-    return Path(config.data_dir).absolute() if config.data_dir else default_data_dir(os.environ)
-
-
-async def serve_node(
-    config: NodeConfig,
-    *,
-    join: JoinOptions | None = None,
-    task_status: trio.TaskStatus[NodeView] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Be a node until cancelled; `started` gives its own description once it answers. With `join`, join first."""
-    with (
-        DataDirectory.open(data_dir_of(config)) as directory,
-        Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
-    ):
-        clock, ids = SystemClock(), SystemIds()
-        name = config.name or socket.gethostname()
-        if join is not None:
-            from node.trust.entering import enter_cluster
-
-            await enter_cluster(config, join, environment, clock, ids, name)
-        config = with_addresses(config)
-        started = StartedTrust(config, environment, clock, ids, name)
-        with FileLogStore.open(environment) as log:
-            await _Agent(config, directory, log, started).run(task_status)
-
-
-class _Agent:
+class Agent:
     """One node, from its data directory up."""
 
     def __init__(self, config: NodeConfig, directory: DataDirectory, log: FileLogStore, started: StartedTrust) -> None:
@@ -173,7 +94,7 @@ class _Agent:
         self._events = EventLog(environment, self._identity.node, keep=config.store.events_kept)
         self._blobs = BlobStore(directory.blobs_path)
         self._health = HealthDriver(self._clock)
-        self._proxy = ProxyServer(self._clock, self._rng())
+        self._proxy = ProxyServer(self._clock, self._rng(), trusted_networks=config.proxy.trusted_proxies)
         self._docker = make_docker(config, self._identity, self._clock)
         self._runtimes = make_runtimes(self._identity, self._clock, self._path, self._blobs, self._docker)
         self._beliefs = BeliefTable(self._clock.wall)
@@ -235,6 +156,7 @@ class _Agent:
             zone=self._config.labels.get("zone", ""),
             seeds=self._trust.started.seeds,
             belongs=self._trust.belongs,
+            removed_at=self._trust.removed_at,
             address_of=self._trust.address_of,
         )
 

@@ -6,7 +6,7 @@ and what a change costs.
 
 import enum
 from base64 import b64decode
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 import msgspec
@@ -121,6 +121,24 @@ class ApiSection(_Section, frozen=True):
 
     names: tuple[str, ...] = ()
     """What else this node is called in URLs, where it listens on loopback behind a proxy."""
+
+
+class ProxySection(_Section, frozen=True):
+    """The ingress. Where it listens is `http_host` and `http_port`."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Load balancers in front of this node: IP addresses, or networks like "10.0.0.0/8". What they say of the client in
+    X-Forwarded-For, -Proto and -Host is passed on; what anybody else says there is replaced by what the node sees."""
+
+    def __post_init__(self) -> None:
+        for number, network in enumerate(self.trusted_proxies):
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(
+                    f"proxy.trusted_proxies[{number}] is {network!r}: {error}; "
+                    'an IP address is right, or a network like "10.0.0.0/8"'
+                ) from None
 
 
 class GossipProfile(enum.Enum):
@@ -304,6 +322,7 @@ class NodeConfig(_Section, frozen=True):
     """Where nodes of the cluster talk to each other, and where new ones join."""
 
     api: ApiSection = ApiSection()
+    proxy: ProxySection = ProxySection()
     gossip: GossipSection = GossipSection()
     cluster: ClusterSection = ClusterSection()
     reconciler: ReconcilerConfig = ReconcilerConfig()

@@ -51,7 +51,7 @@ _OPTIONS = (
 def up_command(session: Session, config_file: str | None, **values: Any) -> int:
     """Run a node."""
     config = node_config(config_file, values)
-    from node.agent import run_node
+    from node.program import run_node
 
     run_node(config, _announcing(session))
     return 0
@@ -85,11 +85,11 @@ def join_command(
     if is_only:
         import trio
 
-        from node.agent import join_node
+        from node.program import join_node
 
         trio.run(join_node, config, options)
         return 0
-    from node.agent import run_node
+    from node.program import run_node
 
     run_node(config, _announcing(session), options)
     return 0

@@ -375,6 +375,18 @@ class MemberState(enum.Enum):
     LEAVING = "leaving"
     LEFT = "left"
     FAILED = "failed"
+    REMOVED = "removed"
+    """Taken out of the cluster by its operators, whatever it says of itself."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is not to be reached."""
+        return self in {MemberState.LEFT, MemberState.FAILED, MemberState.REMOVED}
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether it is not expected back as who it was."""
+        return self in {MemberState.LEFT, MemberState.REMOVED}
 
 
 class MemberView(_View, frozen=True):

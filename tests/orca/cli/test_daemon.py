@@ -92,6 +92,16 @@ def test_a_file_that_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
         config_of(str(file))
 
 
+def test_trusted_proxies_are_addresses_or_networks(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text('[proxy]\ntrusted_proxies = ["10.0.0.5", "192.168.0.0/16", "fd00::/8"]\n')
+    assert config_of(str(file)).proxy.trusted_proxies == ("10.0.0.5", "192.168.0.0/16", "fd00::/8")
+    for wrong, why in (("10.0.0.1/8", "has host bits set"), ("lb.example.com", "does not appear to be")):
+        file.write_text(f'[proxy]\ntrusted_proxies = ["10.0.0.5", "{wrong}"]\n')
+        with pytest.raises(InvalidConfigError, match=rf"proxy\.trusted_proxies\[1\] is '{wrong}': .*{why}.*is right"):
+            config_of(str(file))
+
+
 def test_serfs_rpc_needs_a_key_and_an_agent_takes_gossip_over(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
