@@ -26,6 +26,7 @@ from node.alert_desk import AlertDesk
 from node.api.control import MetricsControl
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
+from node.channel_desk import ChannelDesk
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
 from node.group.quorum import Quorum
@@ -89,6 +90,7 @@ class Control:
     upkeep: Upkeep
     locks: Locks
     alerts: AlertDesk
+    channels: ChannelDesk
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -131,6 +133,7 @@ class Control:
         self.upkeep = Upkeep(replica, clock, ids, self)
         self.locks = Locks(replica, clock, ids, self)
         self.alerts = AlertDesk(replica, clock, ids, self)
+        self.channels = ChannelDesk(node, cluster, replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 

@@ -54,6 +54,14 @@ from consensus.state.commands.nodes import (
     RemoveNode,
     UndrainNode,
 )
+from consensus.state.commands.notices import (
+    ClaimNotices,
+    NoticeCommand,
+    NoticeEntry,
+    PutChannel,
+    RemoveChannel,
+    SettleNotices,
+)
 from consensus.state.commands.services import (
     CommitPlan,
     PauseService,
@@ -104,6 +112,7 @@ Command: TypeAlias = (
     | WebhookCommand
     | LockCommand
     | AlertCommand
+    | NoticeCommand
     | LeaseCommand
     | GroupCommand
     | AuditCommand
@@ -157,6 +166,7 @@ __all__ = [
     "BeginEpoch",
     "Change",
     "ChangeSettings",
+    "ClaimNotices",
     "Command",
     "CommandStruct",
     "CommitPlan",
@@ -178,9 +188,12 @@ __all__ = [
     "LeaveNode",
     "LockCommand",
     "NodeCommand",
+    "NoticeCommand",
+    "NoticeEntry",
     "PauseService",
     "PromoteService",
     "PutAuthority",
+    "PutChannel",
     "PutDataKey",
     "PutSecrets",
     "PutServices",
@@ -190,6 +203,7 @@ __all__ = [
     "RedeemJoinToken",
     "ReleaseLeases",
     "ReleaseLock",
+    "RemoveChannel",
     "RemoveNode",
     "RemoveService",
     "RemoveWebhook",
@@ -206,6 +220,7 @@ __all__ = [
     "SealedEntry",
     "SecretCommand",
     "ServiceCommand",
+    "SettleNotices",
     "SignBy",
     "SilenceAlerts",
     "SpecEntry",
