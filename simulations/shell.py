@@ -272,7 +272,7 @@ class Shell:
             return self._others.popleft()
         machine = self.machine
         deadline = machine.deadline()
-        if deadline is not None and self._local_now() >= deadline:
+        if deadline is not None and self.local_now() >= deadline:
             return Tick()
         return self._own_event()
 
@@ -292,7 +292,8 @@ class Shell:
         if self._machine is not None:
             self._work()
 
-    def _local_now(self) -> Instant:
+    def local_now(self) -> Instant:
+        """What its clock shows."""
         return self.clock.local(self.world.now)
 
     def _step(self, event: Event) -> None:
@@ -301,7 +302,7 @@ class Shell:
 
     def _effects_of(self, event: Event) -> list[Effect]:
         try:
-            effects = self.machine.step(event, self._local_now())
+            effects = self.machine.step(event, self.local_now())
             self.machine.check_invariants()
         except AssertionError as error:
             self.judge.report("invariants", f"{self.node}: {error}")
