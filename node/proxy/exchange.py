@@ -184,7 +184,7 @@ class Exchange:
         fields = request_fields(
             self._head,
             peer=self._peer,
-            scheme="http",
+            scheme=self._client.scheme,
             request_id=self._request_id,
             prefix=route.prefix if is_stripped else "",
             host=f"{address}:{target.host_port}",

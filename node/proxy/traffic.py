@@ -32,7 +32,8 @@ class ProxyStats(msgspec.Struct, kw_only=True):
     counts tunnels (101). `upstream_errors` counts tries that failed, `cut_off` requests
     ended by a drain, `broken` answers that broke off, `bugs` connections ended by an
     error that nobody expected, `waited` requests for which no copy was ready when they
-    came. `evicted` idle connections closed to make room.
+    came. `evicted` idle connections closed to make room. `handshakes` are those of TLS that
+    succeeded, `handshakes_failed` those that did not: too slow, no TLS, or a name without a certificate.
     """
 
     requests: int = 0
@@ -48,6 +49,8 @@ class ProxyStats(msgspec.Struct, kw_only=True):
     cut_off: int = 0
     broken: int = 0
     evicted: int = 0
+    handshakes: int = 0
+    handshakes_failed: int = 0
     bugs: int = 0
     table_revision: int = 0
 

@@ -23,6 +23,13 @@ from typing import TypeAlias
 import msgspec
 
 from consensus.state.commands import base
+from consensus.state.commands.alerts import (
+    AcknowledgeAlerts,
+    AlertCommand,
+    EndSilence,
+    ResolveAlerts,
+    SilenceAlerts,
+)
 from consensus.state.commands.base import Change, CommandStruct, Duty
 from consensus.state.commands.deeds import AuditCommand, RecordDeed
 from consensus.state.commands.group import BeginEpoch, ChangeSettings, GroupCommand, RaiseSchema
@@ -96,6 +103,7 @@ Command: TypeAlias = (
     | SecretCommand
     | WebhookCommand
     | LockCommand
+    | AlertCommand
     | LeaseCommand
     | GroupCommand
     | AuditCommand
@@ -139,9 +147,11 @@ def decode_command(payload: bytes) -> Command:
 
 
 __all__ = [
+    "AcknowledgeAlerts",
     "AcquireLease",
     "AcquireLock",
     "AdmitNode",
+    "AlertCommand",
     "AuditCommand",
     "AuthorityCommand",
     "BeginEpoch",
@@ -159,6 +169,7 @@ __all__ = [
     "DropAuthority",
     "DropDataKey",
     "Duty",
+    "EndSilence",
     "ExpireLeases",
     "GroupCommand",
     "LabelNode",
@@ -184,6 +195,7 @@ __all__ = [
     "RemoveWebhook",
     "RenewLeases",
     "ResealSecrets",
+    "ResolveAlerts",
     "RestartService",
     "ResumeService",
     "RevokeApiToken",
@@ -195,6 +207,7 @@ __all__ = [
     "SecretCommand",
     "ServiceCommand",
     "SignBy",
+    "SilenceAlerts",
     "SpecEntry",
     "StartService",
     "StopService",

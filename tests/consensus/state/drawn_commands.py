@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from consensus.state.cluster import CertificateRecord, ClusterState
 from consensus.state.commands import (
+    AcknowledgeAlerts,
     AcquireLease,
     AcquireLock,
     AdmitNode,
@@ -23,6 +24,7 @@ from consensus.state.commands import (
     DrainNode,
     DropAuthority,
     DropDataKey,
+    EndSilence,
     ExpireLeases,
     LabelNode,
     LeaseRef,
@@ -44,6 +46,7 @@ from consensus.state.commands import (
     RemoveWebhook,
     RenewLeases,
     ResealSecrets,
+    ResolveAlerts,
     RestartService,
     ResumeService,
     RevokeApiToken,
@@ -53,6 +56,7 @@ from consensus.state.commands import (
     ScaleService,
     SealedEntry,
     SignBy,
+    SilenceAlerts,
     SpecEntry,
     StartService,
     StopService,
@@ -69,6 +73,7 @@ from orca.model.ids import (
     RequestId,
     SecretId,
     ServiceId,
+    SilenceId,
     SpecRevision,
     StateRevision,
     TokenId,
@@ -275,6 +280,23 @@ OF_TRUST: list[Drawn] = [
     ),
     st.builds(RemoveWebhook, webhook=st.sampled_from(["h1", "h2"]).map(WebhookId), **STAMP),
 ]
+ALERTS = few(mostly(st.sampled_from(["crash-loop:default/web", "node-failed:b"]), "", "x" * 1001))
+SILENCES = mostly(st.sampled_from(["q1", "q2"]), "").map(SilenceId)
+OF_ALERTS: list[Drawn] = [
+    st.builds(AcknowledgeAlerts, alerts=ALERTS, reason=TEXTS, ends_at_ms=st.one_of(st.none(), ENDS), **STAMP),
+    st.builds(ResolveAlerts, alerts=ALERTS, reason=TEXTS, **STAMP),
+    st.builds(
+        SilenceAlerts,
+        silence=SILENCES,
+        ends_at_ms=ENDS,
+        reason=TEXTS,
+        service=st.one_of(st.none(), SERVICES),
+        node=st.one_of(st.none(), NODES),
+        rule=st.sampled_from(["", "crash-loop"]),
+        **STAMP,
+    ),
+    st.builds(EndSilence, silence=SILENCES, **STAMP),
+]
 OF_GROUP: list[Drawn] = [
     st.builds(
         AcquireLock,
@@ -337,7 +359,7 @@ STARTED: tuple[Command, ...] = (
 """What most clusters have: drawn commands have something to meet."""
 
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    st.one_of(OF_SERVICES), st.one_of(OF_NODES), st.one_of(OF_TRUST), st.one_of(OF_GROUP)
+    st.one_of(OF_SERVICES), st.one_of(OF_NODES), st.one_of(OF_TRUST), st.one_of(OF_GROUP), st.one_of(OF_ALERTS)
 )
 
 
