@@ -6,11 +6,7 @@ what it runs goes on without it until the next start takes it over.
 
 import os
 import random
-import signal
-import socket
-from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 import structlog
 import trio
@@ -21,17 +17,19 @@ from consensus.state.commands import AdmitNode
 from consensus.state.commands.base import SCHEMA
 from consensus.subgroup import SubgroupConfig
 from node import changes
-from node.addresses import join_host_port, with_addresses
+from node.addresses import join_host_port
 from node.api.audit import AuditTrail
 from node.api.authentication import Gate
 from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.building import SpooledBuilder
+from node.certificates import Certificates
 from node.control import Control
 from node.cron.keeper import CronKeeper
 from node.describing import announce, api_url, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
+from node.entrance import open_entrance
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
@@ -42,7 +40,6 @@ from node.group.recovery import Recovery
 from node.group.transport import RaftTransport
 from node.health.probes import HealthDriver
 from node.introducing import introduce
-from node.logging import configure_logging
 from node.membership import Membership
 from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
@@ -52,7 +49,7 @@ from node.mesh.purpose import Purpose
 from node.metrics.scrape import metrics_of
 from node.proxy.farewell import Farewells
 from node.proxy.remote import RemoteInstances
-from node.proxy.server import ProxyServer, open_listeners
+from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
 from node.runtimes import make_docker, make_runtimes
@@ -67,95 +64,21 @@ from node.store.set_aside import SetAside
 from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles, memory_places
-from orca.client.discover import SOCKET_NAME, default_data_dir
-from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
+from orca.client.discover import SOCKET_NAME
+from orca.config import NodeConfig
 from orca.model.event import EventKind
 from orca.model.ids import NodeId
-from orca.model.join_token import JoinOptions
 from orca.model.node import NodeAddresses
 from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
 
 _log = structlog.get_logger("orca.node")
 BLOBS_SWEEP_S = 3600.0
-_ServeNode = Callable[..., Awaitable[None]]
 LEFT_LINGER_S = 0.5
 """For the answer to whoever told it to leave."""
 
 
-def run_node(
-    config: NodeConfig, announce: Callable[[NodeView], None] = lambda _: None, join: JoinOptions | None = None
-) -> None:
-    """Run a node in this process until SIGTERM or Ctrl-C; `announce` gets its description once it answers.
-
-    With `join` it becomes a node of that cluster first. Raises the errors of `orca.errors` that keep it from
-    starting: a locked or damaged data directory, a port that is taken, a join that was refused.
-    """
-    assert __debug__, "a node does not run under python -O: its asserts are what stops it when it is wrong"
-    configure_logging(config.log_format)
-    trio.run(_run_until_told, partial(serve_node, config, join=join), announce)
-
-
-async def join_node(config: NodeConfig, join: JoinOptions) -> None:
-    """Make the data directory of `config` that of a node of the cluster, and run nothing."""
-    from node.trust.entering import enter_cluster
-
-    configure_logging(config.log_format)
-    with (
-        DataDirectory.open(data_dir_of(config)) as directory,
-        Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
-    ):
-        name = config.name or socket.gethostname()
-        await enter_cluster(config, join, environment, SystemClock(), SystemIds(), name)
-
-
-async def _run_until_told(serve: _ServeNode, announce: Callable[[NodeView], None]) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(_serve, serve, nursery.cancel_scope, announce)
-            async for number in signals:
-                _log.info("stopping; what runs in containers goes on", signal=signal.Signals(number).name)
-                break
-            nursery.cancel_scope.cancel()
-
-
-async def _serve(serve: _ServeNode, scope: trio.CancelScope, announce: Callable[[NodeView], None]) -> None:
-    try:
-        async with trio.open_nursery() as nursery:
-            announce(await nursery.start(serve))
-    finally:
-        scope.cancel()
-
-
-def data_dir_of(config: NodeConfig) -> Path:
-    """Where the state of a node with `config` lives."""
-    return Path(config.data_dir).absolute() if config.data_dir else default_data_dir(os.environ)
-
-
-async def serve_node(
-    config: NodeConfig,
-    *,
-    join: JoinOptions | None = None,
-    task_status: trio.TaskStatus[NodeView] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Be a node until cancelled; `started` gives its own description once it answers. With `join`, join first."""
-    with (
-        DataDirectory.open(data_dir_of(config)) as directory,
-        Environment.open(directory, map_bytes_max=config.store.map_bytes_max) as environment,
-    ):
-        clock, ids = SystemClock(), SystemIds()
-        name = config.name or socket.gethostname()
-        if join is not None:
-            from node.trust.entering import enter_cluster
-
-            await enter_cluster(config, join, environment, clock, ids, name)
-        config = with_addresses(config)
-        started = StartedTrust(config, environment, clock, ids, name)
-        with FileLogStore.open(environment) as log:
-            await _Agent(config, directory, log, started).run(task_status)
-
-
-class _Agent:
+class Agent:
     """One node, from its data directory up."""
 
     def __init__(self, config: NodeConfig, directory: DataDirectory, log: FileLogStore, started: StartedTrust) -> None:
@@ -235,6 +158,7 @@ class _Agent:
             zone=self._config.labels.get("zone", ""),
             seeds=self._trust.started.seeds,
             belongs=self._trust.belongs,
+            removed_at=self._trust.removed_at,
             address_of=self._trust.address_of,
         )
 
@@ -260,6 +184,16 @@ class _Agent:
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
         )
         self._wiring.secrets = self._secrets.values
+        self._certificates = Certificates(
+            self._replica,
+            self._mesh,
+            self._trust.data_keys,
+            self._clock,
+            self._ids,
+            others=self._other_nodes,
+            show=self._proxy.set_certificates,
+            decided=self._wiring.decided,
+        )
         self._doctor = make_doctor(
             self._mesh,
             self._clock,
@@ -319,13 +253,8 @@ class _Agent:
 
     async def run(self, task_status: trio.TaskStatus[NodeView]) -> None:
         """Start everything in the order in which it is needed, and hold it."""
-        config = self._config
-        is_default = config.http_port == HTTP_PORT and config.port_offset == 0
-        wanted = config.http_port and config.http_port + config.port_offset
-        fallback = HTTP_FALLBACK_PORT if is_default else None
-        listeners, port = await open_listeners(config.http_host, wanted, fallback)
-        note = "" if port == wanted or not wanted else f"port {wanted} could not be had, {port} was taken instead"
-        self._ingress = (IngressView(host=config.http_host, port=port, note=note),)
+        entrance = await open_entrance(self._config)
+        self._ingress = entrance.views
         async with trio.open_nursery() as nursery:
             await nursery.start(self._events.run)
             await nursery.start(self._wiring.keep_records)
@@ -337,7 +266,7 @@ class _Agent:
             self._wiring.go_live()
             for runtime in self._runtimes.values():
                 nursery.start_soon(runtime.run, self._wiring.runtime_published)
-            await nursery.start(self._proxy.serve, listeners)
+            await nursery.start(self._proxy.serve, entrance.listeners, entrance.tls_listeners)
             self._addresses = await nursery.start(self._api.serve, self._api_listen())
             nursery.start_soon(self._trail.run)
             nursery.start_soon(self._introduce)
@@ -363,6 +292,7 @@ class _Agent:
             Purpose.DOCTOR: self._doctor.serve,
             Purpose.FACTS: self._membership.serve_facts,
             Purpose.FAREWELL: self._farewells.serve,
+            Purpose.CERTIFICATES: self._certificates.signer.serve,
         }
         handlers |= share_images(self._docker, self._mesh, lambda: self._replica.state, self._other_nodes)
         carrier = FactCarrier(self._mesh.connect, self._rng())
@@ -391,8 +321,10 @@ class _Agent:
             gossip="" if self._membership.is_delegated else str(gossip),
         )
         cron = CronKeeper(self._clock, self._replica, lambda: self._beliefs.statuses, changed=self._wiring.decided)
-        for run in (self._trust.keeper.run, self._secrets.keeper.run, self._keeper.run, self._recovery.run, cron.run):
-            nursery.start_soon(run)
+        for keeper in (self._trust.keeper, self._secrets.keeper, self._certificates.keeper, self._keeper):
+            nursery.start_soon(keeper.run)
+        nursery.start_soon(self._recovery.run)
+        nursery.start_soon(cron.run)
         nursery.start_soon(self._feed.follow)
 
     def _other_nodes(self) -> list[NodeId]:

@@ -1,8 +1,8 @@
 """What this node believes of the world: nodes that live, copies and how they are. Pure.
 
-Single-writer facts: only a copy's own node writes its status, and a higher version
-replaces a lower one, so there is nothing to reconcile. In a cluster of one all of them
-are this node's own.
+Single-writer facts: only a copy's own node writes its status, and gossip hands on what it says in the order in
+which that node said it, over its restarts too, so the last word is the newest and there is nothing to reconcile. In
+a cluster of one all of them are this node's own.
 """
 
 from collections.abc import Callable
@@ -45,9 +45,8 @@ class Believed:
         )
 
     def put_status(self, status: AllocationStatus) -> bool:
-        """Take in a status; False when a newer one is known already."""
-        known = self._statuses.get(status.allocation)
-        if known is not None and known.version >= status.version and known.node == status.node:
+        """Take in the last word on a copy; False when it says nothing new."""
+        if self._statuses.get(status.allocation) == status:
             return False
         self._statuses[status.allocation] = status
         self._count(status.service)

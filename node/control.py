@@ -22,6 +22,7 @@ from consensus.state.commands import (
 )
 from node import changes
 from node.access import ApiTokens, audit_page
+from node.alert_desk import AlertDesk
 from node.api.control import MetricsControl
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
@@ -87,6 +88,7 @@ class Control:
     metrics: MetricsControl
     upkeep: Upkeep
     locks: Locks
+    alerts: AlertDesk
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -128,6 +130,7 @@ class Control:
         self._caught_up_at: Instant | None = None
         self.upkeep = Upkeep(replica, clock, ids, self)
         self.locks = Locks(replica, clock, ids, self)
+        self.alerts = AlertDesk(replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 

@@ -8,6 +8,7 @@ from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
 from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus
 from orca.model.ids import AllocationId, NodeId
+from orca.model.ingress import HttpsMode
 from orca.model.spec import Protocol
 
 
@@ -73,4 +74,5 @@ def _routed(record: ServiceRecord, targets: list[Target]) -> RoutedService:
         drain_timeout_s=record.spec.drain_timeout_s,
         queue_timeout_s=record.spec.ingress.queue_timeout_s if record.replicas else 0.0,
         queue_max=record.spec.ingress.queue_max,
+        to_https=record.spec.ingress.https is HttpsMode.REDIRECT,
     )

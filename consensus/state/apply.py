@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, get_args
 
+from consensus.state.applying.alerts import apply_alert
 from consensus.state.applying.auditing import apply_deed, note
 from consensus.state.applying.authorities import apply_authority
 from consensus.state.applying.group import apply_group
@@ -25,6 +26,7 @@ from consensus.state.cluster import (
 )
 from consensus.state.commands import (
     AdmitNode,
+    AlertCommand,
     AuditCommand,
     AuthorityCommand,
     Change,
@@ -60,6 +62,7 @@ def _handlers() -> dict[type, _Handler]:
         (SecretCommand, apply_secret),
         (WebhookCommand, apply_webhook),
         (LockCommand, apply_lock),
+        (AlertCommand, apply_alert),
         (LeaseCommand, apply_lease),
         (GroupCommand, apply_group),
         (AuditCommand, lambda _state, _at, command: apply_deed(command)),

@@ -7,6 +7,7 @@ import msgspec
 
 from consensus.state.allocations import AllocationTable
 from consensus.state.records import (
+    AlertMarkRecord,
     ApiTokenRecord,
     AuditRecord,
     AuthorityRecord,
@@ -26,6 +27,7 @@ from consensus.state.records import (
     RolloutRecord,
     SecretRecord,
     ServiceRecord,
+    SilenceRecord,
     VolumeRecord,
     WebhookRecord,
 )
@@ -39,6 +41,7 @@ from orca.model.ids import (
     RequestId,
     SecretId,
     ServiceId,
+    SilenceId,
     StateRevision,
     TokenId,
     WebhookId,
@@ -54,6 +57,8 @@ TRIMMED_AT_ONCE = 256
 """A table whose oldest records go is cut when it is so much longer: finding the first key of a dict costs more the
 more were taken from its front."""
 AUDIT_KEPT = 10_000
+MARKS_KEPT = 2_000
+"""What people said about so many alerts, the newest."""
 REFUSALS_KEPT = 2_000
 """Refusals that nodes report are kept apart from what was done: no flood of them pushes that out."""
 
@@ -74,6 +79,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     epoch: int = 0
     clock_ms: int = 0
     settings: ClusterSettings = ClusterSettings()
+    ingress_authority: AuthorityRecord | None = None
     services: dict[ServiceId, ServiceRecord] = {}
     removed: dict[ServiceId, RemovedSpec] = {}
     allocations: dict[AllocationId, Allocation] = msgspec.field(default_factory=AllocationTable)
@@ -87,6 +93,8 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     secrets: dict[SecretId, SecretRecord] = {}
     webhooks: dict[WebhookId, WebhookRecord] = {}
     locks: dict[ProjectName, LockRecord] = {}
+    silences: dict[SilenceId, SilenceRecord] = {}
+    alert_marks: dict[str, AlertMarkRecord] = {}
     leases: dict[LeaseName, LeaseRecord] = {}
     audit: dict[LogIndex, AuditRecord] = {}
     refusals: dict[LogIndex, AuditRecord] = {}
@@ -167,6 +175,11 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert removed.service == service, f"removed {service} is filed under another name"
         for project, lock in self.locks.items():
             assert lock.project == project, f"the lock of {project} is filed under another name"
+        for number, silence in self.silences.items():
+            assert silence.id == number, f"silence {number} is filed under another id"
+        assert len(self.alert_marks) <= MARKS_KEPT, "the marks of alerts have grown"
+        for alert, mark in self.alert_marks.items():
+            assert mark.alert == alert, f"the mark of {alert} is filed under another name"
         for hook in self.webhooks.values():
             assert hook.service in self.services, f"webhook {hook.id} is for {hook.service}, which does not exist"
 
@@ -193,6 +206,8 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert authority.key_version in self.data_keys, f"the data key of authority {fingerprint} is gone"
         signing = [one for one in self.authorities.values() if one.state is AuthorityState.SIGNING]
         assert len(signing) == min(1, len(self.authorities)), f"{len(signing)} authorities sign"
+        served = self.ingress_authority
+        assert served is None or served.key_version in self.data_keys, "the data key of the ingress CA is gone"
         for secret in self.secrets.values():
             assert secret.key_version in self.data_keys, f"the key of {secret.id} is gone"
 
@@ -210,10 +225,12 @@ class FrozenState(ClusterState, frozen=True):  # type: ignore[misc] # msgspec ca
 
 __all__ = [
     "AUDIT_KEPT",
+    "MARKS_KEPT",
     "REFUSALS_KEPT",
     "REQUESTS_KEPT",
     "REQUEST_CHANGES_KEPT",
     "TRIMMED_AT_ONCE",
+    "AlertMarkRecord",
     "ApiTokenRecord",
     "AuditRecord",
     "AuthorityRecord",
@@ -235,5 +252,6 @@ __all__ = [
     "RolloutRecord",
     "SecretRecord",
     "ServiceRecord",
+    "SilenceRecord",
     "WebhookRecord",
 ]

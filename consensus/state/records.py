@@ -14,6 +14,7 @@ from orca.model.ids import (
     ProjectName,
     SecretId,
     ServiceId,
+    SilenceId,
     SpecRevision,
     StateRevision,
     TokenId,
@@ -284,6 +285,37 @@ class LockRecord(Record, frozen=True, kw_only=True):
     origin: str = ""
     note: str = ""
     expires_at_ms: WallMs | None = None
+
+
+class AlertDeedRecord(Record, frozen=True, kw_only=True):
+    """Who said something about an alert, when and why; it holds until `ends_at_ms`, None: until the alert is over."""
+
+    at_ms: WallMs
+    actor: str
+    reason: str = ""
+    ends_at_ms: WallMs | None = None
+
+
+class AlertMarkRecord(Record, frozen=True, kw_only=True):
+    """What was said about `alert`: that somebody sees to it, and that it is over."""
+
+    alert: str
+    acknowledged: AlertDeedRecord | None = None
+    resolved: AlertDeedRecord | None = None
+
+
+class SilenceRecord(Record, frozen=True, kw_only=True):
+    """Until `ends_at_ms` nobody is told of alerts that all its given fields fit."""
+
+    id: SilenceId
+    created_at_ms: WallMs
+    created_by: str
+    ends_at_ms: WallMs
+    reason: str
+    service: ServiceId | None = None
+    project: ProjectName | None = None
+    node: NodeId | None = None
+    rule: str = ""
 
 
 class LeaseRecord(Record, frozen=True, kw_only=True):

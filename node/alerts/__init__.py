@@ -1,7 +1,7 @@
 """What is wrong, worked out of the histories of all nodes when somebody asks.
 
-An alert is a function of events and of now, so nothing is kept beside the events: every node that sees the same
-history names the same alerts, a restart loses none, two halves of a cluster that find together again have no
+An alert is a function of events, of what people said, and of now, so nothing else is kept: every node that sees the
+same history names the same alerts, a restart loses none, two halves of a cluster that find together again have no
 duplicates to settle, and a node whose alerts nobody asks for spends nothing on them. The price is the length of the
 history: what happened before the newest thousand events is not looked at, and the answer says so.
 
@@ -12,6 +12,13 @@ of memory is counted by that rule and not as a crash loop too.
 
 Sentences (`wording.py`, `causes.py`) are templates over counts, names and exit codes. Words that come from elsewhere,
 the messages of runtimes and engines, are only ever quoted, and pass `evidence.py` first.
+
+A node that failed stands for everything that happened on it and nowhere else: forty alerts about the copies of a dead
+node say nothing that the one about the node does not. What stands in for others names them.
+
+What people say about alerts is intent (`consensus.state.applying.alerts`): that somebody sees to one, that one is
+over, that nobody need be told of some until a time. `handling.py` puts it into the answer. What was said to be over
+takes part in the working out: events up to then do not count any more, those after it count anew.
 
 A runtime is missed only where the history says that it was there: a node without Docker is a node like others.
 

@@ -6,6 +6,7 @@ moment: holds end, and calms are over. So the answer for a moment does not depen
 
 import enum
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -153,7 +154,9 @@ RULES: Final = (
 INHIBITED_BY: Final[Mapping[AlertRule, tuple[AlertRule, ...]]] = {
     AlertRule.UNHEALTHY: (AlertRule.CRASH_LOOP, AlertRule.OUT_OF_MEMORY),
 }
-"""What is not shown of a subject while one of those fires for it: it comes from the same."""
+"""What is not shown of a subject while one of those fires for it: it comes from the same.
+
+A node that failed stands for more, for all that only happened there (`_stand_ins`)."""
 SAME_MS: Final = 10_000
 """Several observers tell of one failure of a member within this."""
 
@@ -216,6 +219,18 @@ class _Case:
         if self.is_firing and calm_s is not None and at_ms - newest_ms >= calm_s * 1000:
             self._over(newest_ms + calm_s * 1000)
 
+    def ended(self, at_ms: int) -> None:
+        """Somebody says that it is over: what happened until then counts no more."""
+        self.advance(at_ms)
+        if self.events:
+            self._over(at_ms)
+
+    def nodes(self, ids: Mapping[str, NodeId]) -> tuple[NodeId, ...]:
+        """Where it happened; of a member the member itself. `ids` are those of names."""
+        if self.spec.subject is SubjectKind.MEMBER:
+            return (ids[self.subject],) if self.subject in ids else ()
+        return tuple(sorted({one.node for one in self.last}))
+
     def _count(self, known: list[NodeEvent], copy: AllocationId | None) -> None:
         """Forget what is too old to count; what makes it enough, not what came first, begins the hold."""
         spec, newest_ms = self.spec, known[-1].at_ms
@@ -238,16 +253,29 @@ class _Case:
 class _Book:
     """All cases, and what is told beside them of services."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolved: Mapping[str, WallMs]) -> None:
+        self.ends = sorted((at_ms, key) for key, at_ms in resolved.items())
         self.cases: dict[str, _Case] = {}
         self.exits: dict[ServiceId, list[NodeEvent]] = {}
         self.deployed: dict[ServiceId, NodeEvent] = {}
         self.was_up: dict[str, None] = {}
 
+    def advance(self, at_ms: int) -> None:
+        """Bring all cases to `at_ms`."""
+        for case in self.cases.values():
+            case.advance(at_ms)
+
+    def end_next(self) -> None:
+        """What somebody said to be over is over."""
+        ended_ms, key = self.ends.pop(0)
+        if key in self.cases:
+            self.cases[key].ended(ended_ms)
+
     def take(self, event: NodeEvent) -> None:
         """The next event."""
-        for open_case in self.cases.values():
-            open_case.advance(event.at_ms)
+        while self.ends and self.ends[0][0] < event.at_ms:
+            self.end_next()
+        self.advance(event.at_ms)
         for spec in RULES:
             subject = _subject(spec, event)
             if subject is None:
@@ -273,31 +301,60 @@ class _Book:
 
 
 def evaluate(
-    events: Iterable[NodeEvent], now_ms: WallMs, names: Mapping[NodeId, str], members: frozenset[str]
+    events: Iterable[NodeEvent],
+    now_ms: WallMs,
+    names: Mapping[NodeId, str],
+    members: frozenset[str],
+    resolved: Mapping[str, WallMs] = MappingProxyType({}),
 ) -> tuple[AlertView, ...]:
     """The alerts of `events` as of `now_ms`, firing ones first, then by severity and age.
 
-    `names` are those of nodes. Who is none of `members` any more is not missed.
+    `names` are those of nodes. Who is none of `members` any more is not missed. `resolved`: when somebody said of an
+    alert that it is over.
     """
-    book = _Book()
+    book = _Book(resolved)
     for event in sorted(events, key=lambda one: (one.at_ms, one.node, one.sequence)):
         book.take(event)
-    views = []
-    for case in book.cases.values():
-        case.advance(now_ms)
-    for key, case in book.cases.items():
-        is_missed = case.spec.subject is not SubjectKind.MEMBER or case.subject in members
-        if case.since_ms is not None and is_missed and not _is_inhibited(case, book):
-            views.append(_view(key, case, book, names))
+    while book.ends:
+        book.end_next()  # also what a clock that is ahead of this one says
+    book.advance(now_ms)
+    shown = {
+        key: case
+        for key, case in book.cases.items()
+        if case.since_ms is not None and (case.spec.subject is not SubjectKind.MEMBER or case.subject in members)
+    }
+    ids = {name: node for node, name in names.items()}
+    hidden = {key: by for key, case in shown.items() if (by := _stand_in(case, shown, ids)) is not None}
+    stands_for: dict[str, list[str]] = {}
+    for key, by in hidden.items():
+        while by in hidden:
+            by = hidden[by]
+        stands_for.setdefault(by, []).append(key)
+    views = [
+        _view(key, case, book, names, ids, tuple(stands_for.get(key, ())))
+        for key, case in shown.items()
+        if key not in hidden
+    ]
     ranks = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
     return tuple(
         sorted(views, key=lambda one: (one.state is AlertState.RESOLVED, ranks[one.severity], -one.since_ms, one.id))
     )
 
 
-def _is_inhibited(case: _Case, book: _Book) -> bool:
-    stronger = (book.cases.get(f"{rule.value}:{case.subject}") for rule in INHIBITED_BY.get(case.spec.rule, ()))
-    return any(one is not None and one.is_firing for one in stronger)
+def _stand_in(case: _Case, shown: Mapping[str, _Case], ids: Mapping[str, NodeId]) -> str | None:
+    """The firing alert that `case` comes from, if there is one."""
+    keys = [f"{rule.value}:{case.subject}" for rule in INHIBITED_BY.get(case.spec.rule, ())]
+    if case.spec.subject is not SubjectKind.MEMBER:
+        where = case.nodes(ids)
+        keys += [f"{AlertRule.NODE_FAILED.value}:{name}" for name, node in ids.items() if where == (node,)]
+    return next((key for key in keys if key in shown and shown[key].is_firing), None)
+
+
+def service_of(alert: str) -> ServiceId | None:
+    """The service that the alert with this id is about, None when it is about something else."""
+    rule, _, subject = alert.partition(":")
+    is_of_service = any(one.rule.value == rule and one.subject is SubjectKind.SERVICE for one in RULES)
+    return ServiceId(subject) if is_of_service and "/" in subject else None
 
 
 def _subject(spec: RuleSpec, event: NodeEvent) -> str | None:
@@ -336,7 +393,14 @@ def _is_out_of_memory(event: NodeEvent) -> bool:
     return event.message.partition(mark)[2].startswith(_OUT_OF_MEMORY)
 
 
-def _view(key: str, case: _Case, book: _Book, names: Mapping[NodeId, str]) -> AlertView:
+def _view(
+    key: str,
+    case: _Case,
+    book: _Book,
+    names: Mapping[NodeId, str],
+    ids: Mapping[str, NodeId],
+    stands_for: tuple[str, ...],
+) -> AlertView:
     assert case.since_ms is not None, "only what fired is shown"
     finding = _finding(case, book, names)
     quotes = tuple(dict.fromkeys(quotable(one.message) for one in reversed(case.last)))[:QUOTES_MAX]
@@ -354,6 +418,8 @@ def _view(key: str, case: _Case, book: _Book, names: Mapping[NodeId, str]) -> Al
         service=case.service,
         node=case.node,
         resolved_at_ms=case.resolved_at_ms,
+        nodes=case.nodes(ids),
+        stands_for=stands_for,
     )
 
 

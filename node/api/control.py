@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gossip.serf import RotationEnded
+from node.alert_desk import AlertDesk
 from node.locks import Locks
 from node.runtime.base import ExecRequest, ExecSession
 from node.selection import Placed, Selection
@@ -252,6 +253,11 @@ class Control(Protocol):
     @property
     def locks(self) -> Locks:
         """Who holds back deploys."""
+        ...
+
+    @property
+    def alerts(self) -> AlertDesk:
+        """What people say about alerts."""
         ...
 
     @property

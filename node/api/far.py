@@ -23,12 +23,11 @@ from orca.errors import NodeUnreachableError, OrcaError
 from orca.http import Connect
 from orca.model.ids import AllocationId, NodeId
 from orca.model.units import format_duration
-from orca.model.view import MemberState, MemberView, NodeSilence
+from orca.model.view import MemberView, NodeSilence
 
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 8.0
 """A whole answer of another node; its own runtime has 5 s for what it is asked."""
-_GONE: Final = frozenset({MemberState.FAILED, MemberState.LEFT})
 
 Connector = Callable[[NodeId, bytes], AbstractAsyncContextManager[trio.abc.Stream]]
 """Opens a stream to a node with a subject; raises NodeUnreachableError or what the node refuses with."""
@@ -45,7 +44,7 @@ class FarNodes:
     async def client(self, node: NodeId, caller: Caller) -> AsyncGenerator[NodeClient, None]:
         """The API of `node` for `caller`: for one call. Raises NodeUnreachableError."""
         member = self._member(node)
-        if member is not None and member.state in _GONE:
+        if member is not None and member.state.is_gone:
             raise NodeUnreachableError(f"it is believed to have {member.state.value}")
         subject = issue(caller, self._control.observation().state_revision)
         async with AsyncExitStack() as stack:
@@ -83,7 +82,7 @@ class FarNodes:
         """The other nodes that have not left for good."""
         own = self._control.observation().observer
         members = self._control.membership.members()
-        found = [one.id for one in members if one.id is not None and one.state is not MemberState.LEFT]
+        found = [one.id for one in members if one.id is not None and not one.state.is_for_good]
         return tuple(sorted(node for node in dict.fromkeys(found) if node != own))
 
     def silence(self, node: NodeId, error: Exception) -> NodeSilence:

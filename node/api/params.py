@@ -60,6 +60,12 @@ class ReleaseQuery(_Params, frozen=True):
     request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 
 
+class ReleaseSilenceQuery(_Params, frozen=True):
+    """Of `DELETE /v1/silences/{silence}`."""
+
+    request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
+
+
 class RemoveQuery(_Params, frozen=True):
     """Of `DELETE /v1/services/{project}/{name}`."""
 

@@ -27,8 +27,8 @@ class Scope(enum.Enum):
     `SHARED`: it is of no project, and the same for all. `CLUSTER`: it is of all projects, so a
     limited token is refused. `PATH`: the path names it. `LIST`: the answer is cut down to the
     caller's projects, and a project or service in the query must be one of them. `COPY`: that of the
-    copy that is named, found by the handler. `SPECS`: those of all specs in the body, or of all secrets
-    that are named, checked by the handler before anything is stored.
+    copy or silence that is named, found by the handler. `SPECS`: those of all specs in the body, or of all secrets
+    or alerts that are named, checked by the handler before anything is stored.
     """
 
     SHARED = "shared"
@@ -77,6 +77,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "POST /v1/quorum/recover": _deed(ADMIN, Scope.CLUSTER, "recover_quorum"),
     "GET /v1/doctor": _may(VIEWER, Scope.CLUSTER),
     "GET /v1/alerts": _may(VIEWER, Scope.LIST),
+    "GET /v1/alerts/rules": _may(VIEWER),
+    "POST /v1/alerts/ack": _change(DEPLOYER, Scope.SPECS, "acknowledge_alerts"),
+    "POST /v1/alerts/resolve": _change(DEPLOYER, Scope.SPECS, "resolve_alerts"),
+    "GET /v1/silences": _may(VIEWER, Scope.LIST),
+    "POST /v1/silences": _change(DEPLOYER, Scope.SPECS, "silence_alerts"),
+    "DELETE /v1/silences/{silence}": _change(DEPLOYER, Scope.COPY, "end_silence"),
     "GET /v1/events": _may(VIEWER, Scope.LIST),
     "GET /v1/gossip": _may(VIEWER),
     "POST /v1/gossip/pause": _deed(ADMIN, Scope.CLUSTER, "pause_gossip"),

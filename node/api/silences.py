@@ -1,14 +1,11 @@
 """Copies whose nodes do not answer are shown as what was last known of them, with its age. Pure."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import msgspec
 
 from orca.model.ids import NodeId
 from orca.model.view import AllocationView, MemberState, MemberView, ServiceView
-
-_SILENT: Final = frozenset({MemberState.SUSPECT, MemberState.FAILED, MemberState.LEFT})
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -21,7 +18,7 @@ class Known(msgspec.Struct, frozen=True):
 def known_nodes(members: Iterable[MemberView]) -> dict[NodeId, Known]:
     """The nodes among `members`."""
     return {
-        one.id: Known(one.name, _silent_ms(one) if one.state in _SILENT else None)
+        one.id: Known(one.name, _silent_ms(one) if one.state.is_gone or one.state is MemberState.SUSPECT else None)
         for one in members
         if one.id is not None
     }

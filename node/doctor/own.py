@@ -21,7 +21,7 @@ from orca.model.doctor import DiskView, NodeReport
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
 from orca.model.units import WallMs
-from orca.model.view import MemberState, MemberView
+from orca.model.view import MemberView
 from orca.sources import Clock
 from orca.version import VERSION
 
@@ -104,5 +104,4 @@ def make_doctor(mesh: Mesh, clock: Clock, replica: ReplicaDriver, membership: Me
 
 def _heard_age_ms(member: MemberView) -> int | None:
     """Of a node that went and is not probed any more: for how long it has been gone."""
-    is_gone = member.state in {MemberState.FAILED, MemberState.LEFT}
-    return member.state_age_ms if member.heard_age_ms is None and is_gone else member.heard_age_ms
+    return member.state_age_ms if member.heard_age_ms is None and member.state.is_gone else member.heard_age_ms

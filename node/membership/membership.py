@@ -38,7 +38,7 @@ from node.membership.ring import GossipRing, raw_key
 from node.membership.sighting import Sighting
 from node.membership.sightings import sightings
 from node.membership.tags import CLUSTER_TAG, is_beside, mesh_of, node_of
-from node.membership.views import key_report, silent_view
+from node.membership.views import key_report, removed_view, silent_view
 from node.mesh.driver import MeshAddress
 from node.mesh.frames import FrameStream
 from node.store.environment import Environment
@@ -48,6 +48,7 @@ from orca.errors import InvalidRequestError, NotAvailableError, OrcaError
 from orca.model.allocation import AllocationStatus
 from orca.model.ids import AllocationId, NodeId
 from orca.model.node import NodeFacts
+from orca.model.units import WallMs
 from orca.model.view import GossipReply, KeyReport, MemberState, MemberView
 from orca.sources import Clock
 
@@ -64,8 +65,10 @@ PULSE: Final = b""
 class Membership:
     """The place of this node in the gossip. `record` notes what happened to members.
 
-    `seeds` are peers to find the gossip by, `belongs` says which nodes are of the cluster, and `address_of` where
-    the mesh of one was last known to listen. `send_frame` brings a frame of facts, or a pulse, to another node of the
+    `seeds` are peers to find the gossip by, `belongs` says which nodes are of the cluster, `removed_at` since when
+    one is not any more, and `address_of` where the mesh of one was last known to listen.
+
+    `send_frame` brings a frame of facts, or a pulse, to another node of the
     cluster over the mesh, `key_ledger` brings new keys there; both are set by the agent, and so is `members_changed`,
     which is called when a node of the cluster came, went or changed. `left` is set when this node has left the gossip
     gracefully and for good.
@@ -83,6 +86,7 @@ class Membership:
         zone: str = "",
         seeds: tuple[str, ...] = (),
         belongs: Callable[[NodeId], bool] = lambda _: True,
+        removed_at: Callable[[NodeId], WallMs | None] = lambda _: None,
         address_of: Callable[[NodeId], MeshAddress | None] = lambda _: None,
     ) -> None:
         self.send_frame: Callable[[NodeId, bytes], None] = lambda _node, _frame: None
@@ -91,6 +95,7 @@ class Membership:
         self.members_changed: Callable[[], None] = lambda: None
         self._seeds = (*config.seeds, *seeds)
         self._belongs = belongs
+        self._removed_at = removed_at
         self._address_of = address_of
         self._believed: frozenset[NodeId] = frozenset()
         self._identity = identity
@@ -227,7 +232,7 @@ class Membership:
         believed = frozenset(node for node in self._members if self._is_ours(node))
         for node in sorted(believed - self._believed):
             self._recall(node)
-        for node in sorted(self._believed - believed):
+        for node in sorted(self._members.keys() - believed):
             self._lose(node)
         self._believed = believed
 
@@ -351,8 +356,13 @@ class Membership:
         now = self._clock.now()
         views = []
         for view in self._backend.views():
+            removed_at = None if view.id is None else self._removed_at(view.id)
             silent_since = None if view.id is None else self._pulses.silent_since(view.id)
-            views.append(view if silent_since is None else silent_view(view, silent_since, now))
+            if removed_at is not None:
+                view = removed_view(view, max(0, self._clock.wall() - removed_at))
+            elif silent_since is not None:
+                view = silent_view(view, silent_since, now)
+            views.append(view)
         return tuple(sorted(views, key=lambda view: (view.name, view.address)))
 
     def describe(self, reply: Callable[..., GossipReply]) -> GossipReply:

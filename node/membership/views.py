@@ -64,6 +64,11 @@ def silent_view(view: MemberView, since: Instant, now: Instant) -> MemberView:
     return msgspec.structs.replace(view, state=MemberState.FAILED, state_age_ms=age_ms, heard_age_ms=age_ms)
 
 
+def removed_view(view: MemberView, age_ms: int) -> MemberView:
+    """A node that is of the cluster no more, for so long, whatever gossip believes of it."""
+    return msgspec.structs.replace(view, state=MemberState.REMOVED, state_age_ms=age_ms)
+
+
 def _view(
     member: Tagged,
     *,

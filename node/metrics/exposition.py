@@ -114,6 +114,12 @@ def _proxy(snapshot: Snapshot) -> Iterator[Metric]:
         ("requests_cut_off", "Requests that a drain ended.", proxy.cut_off),
         ("answers_broken", "Answers that broke off.", proxy.broken),
         ("connections_evicted", "Idle connections that were closed to make room.", proxy.evicted),
+        ("tls_handshakes", "Handshakes of TLS that succeeded.", proxy.handshakes),
+        (
+            "tls_handshakes_failed",
+            "Handshakes of TLS that did not: slow, garbage, or a name without a certificate.",
+            proxy.handshakes_failed,
+        ),
         ("bugs", "Connections that an unexpected error ended.", proxy.bugs),
     ):
         yield _counter(f"orca_proxy_{name}" if name != "connections" else "orca_proxy_connections_made", text, count)

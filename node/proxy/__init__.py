@@ -1,4 +1,4 @@
-"""The ingress: HTTP/1.1 from anybody to ready instances, in a fast lane or the long way.
+"""The ingress: HTTP/1.1, in the clear or in TLS, from anybody to ready instances, in a fast lane or the long way.
 
 Theory of operation. Every node answers for every domain. What goes where is a
 `RouteTable` (`routes`), immutable and swapped whole; a request reads the table once
@@ -31,6 +31,14 @@ whole one.
 A client that resets its connection while it waits gives its target free at once
 (`wires`). One that only ends its sending may still listen, so it is served on.
 
+TLS is a socket that reads and writes like any other (`tls`), so both ways serve it alike; only the kernel cannot move
+its bodies. `door` does the handshakes, one at a time and each with a deadline. The name that a client asks for chooses
+the certificate from a `CertificateTable` (`certificates`), immutable and swapped whole; a name without one is refused
+with an alert, and whoever speaks in the clear is told so. Connections go on under a swap as they began.
+
+Where a service wants it, a request in the clear for a name that has a certificate gets a 308 to HTTPS instead of a
+copy, unless a trusted load balancer says that its client did use TLS.
+
 While no copy of a service is ready, requests for it wait (`queue`): up to the service's `queue_max`, each for its
 `queue_timeout_s`, then 503 with Retry-After. Where every copy refuses connections, one has mostly just died, and a
 request waits a second for the table to say so. A service that is stopped or scaled to nothing answers 503 at once.
@@ -45,6 +53,6 @@ first byte of an answer. Nothing else, since it may have had its effect.
 `connection` reads one request of a client, `exchange` carries it to a target and back,
 `tunnel` copies bytes after a 101, `upstream` keeps idle connections, `remote` reaches
 instances of other nodes through the mesh, `traffic` is what all connections share,
-`server` accepts. Left out: caching, compression, HTTP/2, request buffering;
+`server` accepts. Left out: caching, compression, HTTP/2, certificates of clients, request buffering;
 trailers; CONNECT and TRACE (answered 405).
 """

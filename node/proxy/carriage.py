@@ -15,7 +15,7 @@ from node.proxy.plain import PlainReader, PlainRequest, PlainResponse
 from node.proxy.reactor import BROKEN, READABLE, WRITABLE, Reactor
 from node.proxy.routes import Route, Target
 from node.proxy.traffic import Traffic
-from node.proxy.wires import READ_BYTES, Wire
+from node.proxy.wires import READ_BYTES, Connected, Wire
 
 SPLICE_FROM_BYTES: Final = 64 * 1024
 """From this much on the kernel moves a body by itself; below, two more system calls cost more than the copy."""
@@ -48,7 +48,7 @@ class Client(Protocol):
     """Whoever the request is carried for; one of the three is called in the end, or none after `drop`."""
 
     @property
-    def socket(self) -> socket.socket:
+    def socket(self) -> Connected:
         """Takes the answer."""
         ...
 
@@ -253,7 +253,7 @@ class Carriage:
 
     def _move_some(self) -> bool:
         """Take some of the body from the target; False when it has to be waited for. Raises BadBodyError."""
-        if self._pipe is None and self._chunks is None and self._left > SPLICE_FROM_BYTES:
+        if self._pipe is None and self._left > SPLICE_FROM_BYTES and self._may_splice():
             self._pipe = self._tools.pipes.take()
             self._may_hold_more = True
         if self._pipe is not None:
@@ -276,6 +276,10 @@ class Carriage:
         self._left -= len(received)
         self._output = received
         return True
+
+    def _may_splice(self) -> bool:
+        """Whether the bytes go to the client as they come: not in chunks, nor in TLS."""
+        return self._chunks is None and isinstance(self._client.socket, socket.socket)
 
     def _take_chunks(self, received: bytes) -> None:
         """Decode strictly and encode anew. Raises BadBodyError."""

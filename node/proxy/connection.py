@@ -1,6 +1,5 @@
 """One request of a client, the long way: its head read and judged, then carried, or refused with a page."""
 
-import socket
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -19,7 +18,7 @@ from node.proxy.forwarding import sane_request_id
 from node.proxy.heads import HeadScanner, RequestHead, parse_request_head
 from node.proxy.pages import error_page
 from node.proxy.traffic import Traffic
-from node.proxy.wires import Wire
+from node.proxy.wires import Connected, Wire
 
 
 class ClientConnection:
@@ -29,7 +28,7 @@ class ClientConnection:
     """
 
     def __init__(
-        self, traffic: Traffic, connected: socket.socket, peer: str, received: bytes, handover: Handover | None
+        self, traffic: Traffic, connected: Connected, peer: str, received: bytes, handover: Handover | None
     ) -> None:
         self._traffic = traffic
         self._limits = traffic.limits
@@ -137,6 +136,8 @@ class ClientConnection:
             (b"Cache-Control", b"no-store"),
             (b"X-Request-Id", request_id),
         ]
+        if refusal.location:
+            fields.append((b"Location", refusal.location.encode("ascii")))
         if refusal.status == 503:
             fields.append((b"Retry-After", b"1"))
         if refusal.status == 405:

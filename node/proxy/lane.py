@@ -9,7 +9,6 @@ way to a target already (`Handover`). Afterwards the connection comes back.
 So the lane never answers by itself, never tries again and never refuses: there is one place for each of these.
 """
 
-import socket
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -17,8 +16,9 @@ from node.proxy.carriage import Carriage, Handover, Tools
 from node.proxy.pipes import PipePool
 from node.proxy.plain import PlainReader
 from node.proxy.reactor import BROKEN, ENDED, READABLE, WRITABLE, Reactor
+from node.proxy.tls import TlsSocket
 from node.proxy.traffic import Traffic
-from node.proxy.wires import READ_BYTES, reset_socket
+from node.proxy.wires import READ_BYTES, Connected, reset_socket
 
 BODY_BYTES_MAX: Final = 32 * 1024
 """Longer request bodies stream, the long way."""
@@ -27,7 +27,7 @@ BODY_BYTES_MAX: Final = 32 * 1024
 class GiveWay(Protocol):
     """How a request leaves the lane."""
 
-    def __call__(self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None, /) -> None:
+    def __call__(self, connected: Connected, peer: str, received: bytes, handover: Handover | None, /) -> None:
         """Serve the next request of a client, of which `received` is here, in a task of its own."""
         ...
 
@@ -38,7 +38,7 @@ class Lane:
     `give_way` serves one request the long way and may call `adopt` afterwards; `linger` closes a socket gently.
     """
 
-    def __init__(self, traffic: Traffic, give_way: GiveWay, linger: Callable[[socket.socket], None]) -> None:
+    def __init__(self, traffic: Traffic, give_way: GiveWay, linger: Callable[[Connected], None]) -> None:
         self.connections: dict[int, LaneConnection] = {}
         self.reactor = Reactor(self._count_bug)
         self.linger = linger
@@ -52,7 +52,7 @@ class Lane:
         )
         traffic.pool.reactor = self.reactor
 
-    def adopt(self, connected: socket.socket, peer: str, received: bytes = b"") -> None:
+    def adopt(self, connected: Connected, peer: str, received: bytes = b"") -> None:
         """Serve the requests of a client from here on; `received` is what it has sent already."""
         connection = LaneConnection(self, connected, peer)
         self.connections[connection.fd] = connection
@@ -106,12 +106,14 @@ class LaneConnection:
         *("fd", "peer", "socket"),
     )
 
-    def __init__(self, lane: Lane, connected: socket.socket, peer: str) -> None:
+    def __init__(self, lane: Lane, connected: Connected, peer: str) -> None:
         self.socket = connected
         self.fd = connected.fileno()
         self.peer = peer
         self._is_trusted = lane.tools.traffic.is_trusted(peer)
-        self._forwarded = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: " % peer.encode("ascii")
+        scheme = b"https" if isinstance(connected, TlsSocket) else b"http"
+        said = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: "
+        self._forwarded = said % (peer.encode("ascii"), scheme)
         self._lane = lane
         self._since = lane.reactor.now
         self._input = b""
@@ -131,6 +133,8 @@ class LaneConnection:
         if received:
             self._input = received
             self._next_request()
+        elif isinstance(self.socket, TlsSocket) and self.socket.has_more:
+            self._read()  # the kernel has given it already, and tells of it no more
 
     def on_client(self, mask: int) -> None:
         """Something about the client's socket has changed."""
@@ -176,6 +180,10 @@ class LaneConnection:
             return
         found = tools.traffic.find(request.host, request.path)
         if found is None:
+            self._leave()
+            return
+        if found[0].to_https and not isinstance(self.socket, TlsSocket):
+            tools.traffic.not_sent(found[0])
             self._leave()
             return
         wire = tools.traffic.pool.take_watched(found[1])

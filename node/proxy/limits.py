@@ -25,6 +25,8 @@ class ProxyLimits(msgspec.Struct, frozen=True, kw_only=True):
     death of one takes to be known.
     `attempts_max`: targets tried for one request.
     `connections_max`: clients at once; each costs two descriptors and about 50 KiB.
+    `handshake_timeout_s`: from a connection to the TLS port to the end of its handshake, which takes two round trips.
+    `handshakes_max`: handshakes at once; of more, the one that has taken longest is given up.
     `linger_timeout_s`: how long we read on after our last byte, so that a reset does not
     overtake the response (RFC 9112 §9.6).
     `interim_max`: 1xx answers before a final one.
@@ -45,5 +47,7 @@ class ProxyLimits(msgspec.Struct, frozen=True, kw_only=True):
     refused_patience_s: float = 1.0
     attempts_max: int = 3
     connections_max: int = 4096
+    handshake_timeout_s: float = 10.0
+    handshakes_max: int = 512
     linger_timeout_s: float = 2.0
     interim_max: int = 16

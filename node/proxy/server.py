@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Final
 
@@ -11,7 +11,9 @@ import structlog
 import trio
 
 from node.proxy.carriage import Handover
+from node.proxy.certificates import CertificateTable
 from node.proxy.connection import ClientConnection
+from node.proxy.door import TlsDoor
 from node.proxy.faults import ClientGoneError
 from node.proxy.lane import Lane
 from node.proxy.latency import ServiceTraffic
@@ -19,7 +21,7 @@ from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
 from node.proxy.traffic import ProxyStats, Traffic
 from node.proxy.upstream import Dial, dial_through
-from node.proxy.wires import Wire
+from node.proxy.wires import Connected, Wire
 from orca.errors import AddressInUseError
 from orca.model.ids import AllocationId, ServiceId
 from orca.sources import Clock, Rng
@@ -47,6 +49,7 @@ class ProxyServer:
         trusted = [ip_network(network) for network in trusted_networks]
         self._traffic = Traffic(clock, rng, self._limits, trusted)
         self._lane = Lane(self._traffic, self._leave_lane, self._linger)
+        self._door = TlsDoor(self._traffic, self._lane.adopt)
         self._nursery: trio.Nursery | None = None
         self._served_slowly = 0
         self._has_room = trio.Event()
@@ -57,26 +60,39 @@ class ProxyServer:
         self._traffic.pool.dial = dial_through(dial)
 
     async def serve(
-        self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        listeners: Sequence[trio.SocketListener],
+        tls_listeners: Sequence[trio.SocketListener] = (),
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Accept on `listeners` until cancelled; closes them and every connection at its end."""
+        """Accept on all listeners until cancelled; closes them and every connection at its end."""
+        for listener in tls_listeners:
+            self._traffic.https_port = int(listener.socket.getsockname()[1])
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._lane.reactor.run)
                 nursery.start_soon(self._expire_idle)
                 for listener in listeners:
-                    nursery.start_soon(self._accept_from, listener)
+                    nursery.start_soon(self._accept_from, listener, self._lane.adopt)
+                for listener in tls_listeners:
+                    nursery.start_soon(self._accept_from, listener, self._let_in)
                 task_status.started()
         finally:
             self._nursery = None
             self._lane.close()
-            for listener in listeners:
+            for listener in (*listeners, *tls_listeners):
                 listener.socket.close()
 
     def set_table(self, table: RouteTable) -> None:
         """Route by `table` from now on; requests under way go on as they began."""
         self._traffic.set_table(table)
+
+    def set_certificates(self, table: CertificateTable) -> None:
+        """Show the certificates of `table` from now on; connections that are there go on as they began."""
+        self._traffic.certificates = table
+        self._door.front.set_table(table)
 
     async def drain(self, allocation: AllocationId, timeout_s: float) -> int:
         """Wait for the requests in flight to `allocation`, at most `timeout_s`.
@@ -104,21 +120,21 @@ class ProxyServer:
         """Raises AssertionError when the books do not balance."""
         self._traffic.check_invariants()
 
-    async def _accept_from(self, listener: trio.SocketListener) -> None:
+    async def _accept_from(self, listener: trio.SocketListener, admit: Callable[[socket.socket, str], None]) -> None:
         with socket.socket(fileno=os.dup(listener.socket.fileno())) as listening:
             listening.setblocking(False)
             while True:
                 await self._make_room()
                 await trio.lowlevel.wait_readable(listening)
                 try:
-                    self._accept_some(listening)
+                    self._accept_some(listening, admit)
                 except OSError as error:
                     # Mostly out of descriptors: trying again at once would only burn the processor.
                     _log.warning("proxy_accept_failed", reason=str(error))
                     self._evict_idle()
                     await trio.sleep(_ACCEPT_PAUSE_S)
 
-    def _accept_some(self, listening: socket.socket) -> None:
+    def _accept_some(self, listening: socket.socket, admit: Callable[[socket.socket, str], None]) -> None:
         """Admit those who wait, as long as there is room, and not all of a crowd at once. Raises OSError."""
         for _ in range(min(_ACCEPTS, self._limits.connections_max - self._count())):
             try:
@@ -132,10 +148,14 @@ class ProxyServer:
             connected.setblocking(False)
             self._traffic.counters.connections_total += 1
             self._stirred.set()
-            self._lane.adopt(connected, _plain_address(str(address[0])))
+            admit(connected, _plain_address(str(address[0])))
+
+    def _let_in(self, connected: socket.socket, peer: str) -> None:
+        assert self._nursery is not None, "a client came before the proxy was started"
+        self._nursery.start_soon(self._door.let_in, connected, peer)
 
     def _count(self) -> int:
-        return len(self._lane.connections) + self._served_slowly
+        return len(self._lane.connections) + self._served_slowly + self._door.count
 
     async def _make_room(self) -> None:
         """Wait until another connection fits; the oldest that is idle gives way."""
@@ -150,14 +170,12 @@ class ProxyServer:
     def _evict_idle(self) -> None:
         self._traffic.counters.evicted += self._lane.evict_idle()
 
-    def _leave_lane(self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None) -> None:
+    def _leave_lane(self, connected: Connected, peer: str, received: bytes, handover: Handover | None) -> None:
         assert self._nursery is not None, "a request came before the proxy was started"
         self._served_slowly += 1
         self._nursery.start_soon(self._serve_slowly, connected, peer, received, handover)
 
-    async def _serve_slowly(
-        self, connected: socket.socket, peer: str, received: bytes, handover: Handover | None
-    ) -> None:
+    async def _serve_slowly(self, connected: Connected, peer: str, received: bytes, handover: Handover | None) -> None:
         """One request outside the fast lane; no error of it gets past here."""
         rest: bytes | None = None
         try:
@@ -171,7 +189,7 @@ class ProxyServer:
         if rest is not None:
             self._lane.adopt(connected, peer, rest)
 
-    def _linger(self, connected: socket.socket) -> None:
+    def _linger(self, connected: Connected) -> None:
         assert self._nursery is not None, "a connection ended before the proxy was started"
         wire = Wire(connected, ClientGoneError, self._limits.stall_timeout_s)
         self._nursery.start_soon(wire.close_gently, self._limits.linger_timeout_s)

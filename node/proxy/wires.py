@@ -5,13 +5,16 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
 from node.proxy.faults import BadHeadError, WireError
 from node.proxy.heads import HeadScanner
+from node.proxy.tls import TlsSocket
 
+Connected: TypeAlias = socket.socket | TlsSocket
+"""A connection that does not block, in the clear or not."""
 READ_BYTES: Final = 64 * 1024
 WATCH_AFTER_S: Final = 0.2
 """How long a wait lasts before it is worth looking whether the other side is still there."""
@@ -32,8 +35,10 @@ def bare_socket(stream: trio.SocketStream) -> socket.socket:
     return bare
 
 
-def reset_socket(connected: socket.socket) -> None:
+def reset_socket(connected: Connected) -> None:
     """Close so that the peer sees an error, never a clean end."""
+    if isinstance(connected, TlsSocket):
+        connected = connected.bare
     with contextlib.suppress(OSError):
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     connected.close()
@@ -53,7 +58,7 @@ class Wire:
     `user` is called with what epoll says while a reactor watches the wire.
     """
 
-    def __init__(self, connected: socket.socket, failure: type[WireError], stall_timeout_s: float) -> None:
+    def __init__(self, connected: Connected, failure: type[WireError], stall_timeout_s: float) -> None:
         self.socket = connected
         self.buffer = bytearray()
         self.has_heard = False
@@ -61,6 +66,11 @@ class Wire:
         self.user: Callable[[int], None] | None = None
         self._failure = failure
         self._stall_timeout_s = stall_timeout_s
+
+    @property
+    def scheme(self) -> str:
+        """What a client wrote in front of its URL."""
+        return "https" if isinstance(self.socket, TlsSocket) else "http"
 
     async def fill(self, timeout_s: float | None = None) -> bool:
         """Receive some bytes into `buffer`; False at the end of the stream.

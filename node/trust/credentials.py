@@ -1,15 +1,13 @@
 """The node's TLS: what it shows, and whom it believes by the state of now."""
 
-import os
 import ssl
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from consensus.state.cluster import ClusterState
+from node.chain_file import chain_file
 from node.mesh import credentials as mesh
 from node.trust.authority import fingerprint_of, is_signed_by, lifetime_of, load_certificate, load_key
 from node.trust.judging import judge_certificate
@@ -97,7 +95,7 @@ class NodeCredentials:
         if self._contexts is None or wanted != self._made_for:
             contexts = (mesh.server_context(), mesh.client_context(), _web_context())
             authorities = "".join(pem_of(one) for one in self.anchors())
-            with _chain_file(self._chain()) as path:
+            with chain_file(self._chain()) as path:
                 for context in contexts:
                     context.load_cert_chain(path)
                     context.load_verify_locations(cadata=authorities)
@@ -124,20 +122,3 @@ def pem_of(certificate: bytes) -> str:
         return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM).decode()
     except ValueError as error:
         raise StoreCorruptError("a certificate in this node's store cannot be read") from error
-
-
-@contextmanager
-def _chain_file(content: bytes) -> Iterator[str]:
-    """A path with `content` for as long as the context lasts: in memory where the system can, so on no disk."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("orca-chain", os.MFD_CLOEXEC)
-        try:
-            os.write(fd, content)
-            yield f"/proc/self/fd/{fd}"
-        finally:
-            os.close(fd)
-        return
-    with tempfile.NamedTemporaryFile(prefix="orca-chain-") as file:  # made with mode 0600
-        file.write(content)
-        file.flush()
-        yield file.name

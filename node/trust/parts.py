@@ -32,6 +32,7 @@ from node.trust.service import TrustService
 from orca.config import NodeConfig
 from orca.errors import ForbiddenError
 from orca.model.ids import NodeId
+from orca.model.units import WallMs
 from orca.model.view import Observation
 from orca.sources import Clock, IdSource
 
@@ -109,6 +110,12 @@ class Trust:
         """Whether `node` is of the cluster, as far as this node knows; before it knows anything everybody may be."""
         nodes = self._state().nodes
         return not nodes or node in nodes
+
+    def removed_at(self, node: NodeId) -> WallMs | None:
+        """When `node` was taken out of the cluster; None if it is not, or is in it again."""
+        state = self._state()
+        gone = state.revoked.get(node) if node not in state.nodes else None
+        return None if gone is None else gone.at_ms
 
     def address_of(self, node: NodeId) -> MeshAddress | None:
         """Where the mesh of `node` was last said to listen, by itself or in the answer to the join."""

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from orca.model.view import GossipKeyReply, GossipReply, KeysReply, NodesReply
 
 _ACTIONS: Final = ("status", "keys list", "keys show", "keys rotate", "pause", "resume", "send NAME [TEXT]")
-STATE_STYLES: Final = {"alive": "green", "suspect": "yellow", "leaving": "yellow", "left": "dim", "failed": "red"}
+STATE_STYLES: Final = {
+    "alive": "green",
+    "suspect": "yellow",
+    "leaving": "yellow",
+    "left": "dim",
+    "failed": "red",
+    "removed": "dim",
+}
 
 
 _GOSSIP: Final = """keys show prints the key that seals gossip, for a Serf agent that is to join; the audit notes who

@@ -44,7 +44,7 @@ VERBS = (
     Verb("logs", "Look", "orca.cli.streams", "Output of a service or of one copy."),
     Verb("stats", "Look", "orca.cli.reads", "CPU, memory and traffic of copies."),
     Verb("events", "Look", "orca.cli.streams", "What happened, in order."),
-    Verb("alerts", "Look", "orca.cli.alerts", "What is wrong, the evidence, and what it may come from."),
+    Verb("alerts", "Look", "orca.cli.alerts", "What is wrong, and what it may come from; ack, silence."),
     Verb("history", "Look", "orca.cli.reads", "Revisions of a service and what each changed."),
     Verb("audit", "Look", "orca.cli.reads", "Who changed or tried to change what, and from where."),
     Verb("exec", "Look", "orca.cli.streams", "Run a command inside a copy."),
@@ -55,9 +55,7 @@ VERBS = (
     Verb("completion", "Look", "orca.cli.completion", "Print the shell completion script for bash, zsh or fish."),
 )
 
-ONLY_LOOK = frozenset(
-    ("status", "ps", "why", "logs", "stats", "events", "alerts", "history", "audit", "doctor", "version")
-)
+ONLY_LOOK = frozenset(("status", "ps", "why", "logs", "stats", "events", "history", "audit", "doctor", "version"))
 """Verbs that change nothing, whatever their words: who does not know whether one was carried out may repeat it."""
 
 GROUPS = (

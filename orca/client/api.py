@@ -8,16 +8,15 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
-import trio
 
-from orca.client.answers import BuildLine, LogLine, decode_error, decoded, unreachable
+from orca.client.alerts import AlertCalls
+from orca.client.answers import decode_error, decoded
 from orca.client.channel import ExecChannel
 from orca.client.credentials import NO_CREDENTIALS, Credentials
 from orca.client.discover import NodeAddress
+from orca.client.flow import Guarded, build_lines, events, log_records, sse_items
 from orca.client.reads import NodeReads, Query, service_path, target_of
-from orca.client.stream import LineSplitter, SseMessage, SseParser
 from orca.client.wire import Caller
-from orca.errors import OrcaError, PeerProtocolError, from_body
 from orca.http import Connect, Headers, HttpStream
 from orca.model.access import ApiTokenView, CreateApiTokenRequest
 from orca.model.doctor import DoctorReply
@@ -55,8 +54,6 @@ from orca.model.view import (
 
 T = TypeVar("T")
 
-SSE_SILENCE_S: Final = 45.0
-"""Three times the node's keep-alive: a stream that says nothing for so long is dead."""
 ERROR_BYTES_MAX: Final = 2**20
 BLOB_TIMEOUT_S: Final = 300.0
 ROTATION_TIMEOUT_S: Final = 90.0
@@ -108,6 +105,7 @@ class NodeClient(NodeReads):
         self._caller = Caller(address, timeout_s, connect=self._connect, headers=self._headers)
         super().__init__(address, self._caller)
         self._new_request_id = new_request_id
+        self.about_alerts = AlertCalls(self._caller, self._new_request_id)
 
     async def aclose(self) -> None:
         """Close kept connections."""
@@ -283,7 +281,10 @@ class NodeClient(NodeReads):
     ) -> AsyncGenerator[AsyncIterator[ServicesReply], None]:
         """The named services (none: all) now and after each change, at most about ten times a second."""
         target = target_of("/v1/watch", tuple(("service", service) for service in services))
-        async with self._open(target, "text/event-stream") as stream, aclosing(_sse(stream, ServicesReply)) as items:
+        async with (
+            self._open(target, "text/event-stream") as stream,
+            aclosing(sse_items(stream, ServicesReply)) as items,
+        ):
             yield self._guarded(items)
 
     @contextlib.asynccontextmanager
@@ -311,7 +312,7 @@ class NodeClient(NodeReads):
             ("follow", True),
         )
         target = target_of("/v1/events", query)
-        async with self._open(target, "text/event-stream") as stream, aclosing(_events(stream, told)) as items:
+        async with self._open(target, "text/event-stream") as stream, aclosing(events(stream, told)) as items:
             yield self._guarded(items)
 
     @contextlib.asynccontextmanager
@@ -334,7 +335,7 @@ class NodeClient(NodeReads):
         )
         async with (
             self._open(target_of("/v1/logs", query), "application/x-ndjson") as stream,
-            aclosing(_log_records(stream)) as items,
+            aclosing(log_records(stream)) as items,
         ):
             yield self._guarded(items)
 
@@ -352,7 +353,7 @@ class NodeClient(NodeReads):
             self._open(
                 target_of("/v1/builds", query), "application/x-ndjson", method="POST", headers=headers, body=tar
             ) as stream,
-            aclosing(_build_lines(stream)) as items,
+            aclosing(build_lines(stream)) as items,
         ):
             yield self._guarded(items)
 
@@ -421,74 +422,4 @@ class NodeClient(NodeReads):
             yield stream
 
     def _guarded(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
-        return _Guarded(items, self.address)
-
-
-class _Guarded(AsyncIterator[T]):
-    """`items`, with what the connection may raise told in our words."""
-
-    def __init__(self, items: AsyncIterator[T], address: NodeAddress) -> None:
-        self._items = items
-        self._address = address
-
-    async def __anext__(self) -> T:
-        try:
-            return await anext(self._items)
-        except trio.BrokenResourceError as error:
-            raise unreachable(self._address, "it closed the connection in the middle of a stream") from error
-        except trio.TooSlowError as error:
-            raise unreachable(self._address, f"it has said nothing for {SSE_SILENCE_S:g} s") from error
-
-
-async def _messages(stream: HttpStream) -> AsyncGenerator[SseMessage, None]:
-    parser = SseParser()
-    async for piece in stream.chunks(idle_timeout_s=SSE_SILENCE_S):
-        for message in parser.feed(piece):
-            if message.event == "error":
-                raise decode_error(200, message.data, "the stream")
-            yield message
-
-
-async def _sse(stream: HttpStream, kind: type[T]) -> AsyncGenerator[T, None]:
-    async with aclosing(_messages(stream)) as messages:
-        async for message in messages:
-            yield decoded(message.data, kind, "the stream")
-
-
-async def _events(stream: HttpStream, told: Callable[[NodeSilence], None]) -> AsyncGenerator[NodeEvent, None]:
-    async with aclosing(_messages(stream)) as messages:
-        async for message in messages:
-            if message.event == "silent":
-                told(decoded(message.data, NodeSilence, "the stream"))
-            else:
-                yield decoded(message.data, NodeEvent, "the stream")
-
-
-async def _lines(stream: HttpStream) -> AsyncGenerator[bytes, None]:
-    splitter = LineSplitter()
-    async for piece in stream.chunks():
-        for line in splitter.feed(piece):
-            if line:
-                yield line
-    if splitter.rest:
-        raise PeerProtocolError("the node's stream ended in the middle of a line")
-
-
-async def _log_records(stream: HttpStream) -> AsyncGenerator[LogRecord, None]:
-    async with aclosing(_lines(stream)) as lines:
-        async for line in lines:
-            if line.startswith(b'{"error":'):
-                raise from_body(decoded(line, LogLine, "the stream").error)
-            yield decoded(line, LogRecord, "the stream")
-
-
-async def _build_lines(stream: HttpStream) -> AsyncGenerator[str, None]:
-    async with aclosing(_lines(stream)) as lines:
-        async for line in lines:
-            message = decoded(line, BuildLine, "the stream")
-            if message.error is not None:
-                raise from_body(message.error)
-            if message.image is not None:
-                return
-            yield message.line
-    raise OrcaError("the node's build ended without saying how")
+        return Guarded(items, self.address)

@@ -8,7 +8,7 @@ from orca.client.answers import Answer, decoded
 from orca.client.discover import NodeAddress
 from orca.errors import NotFoundError
 from orca.model.access import ApiTokensReply, AuditReply
-from orca.model.alert import AlertsReply
+from orca.model.alert import AlertsReply, RulesReply, SilencesReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
 from orca.model.lock_view import LocksReply
 from orca.model.placement_view import NodeCareReply, WhyReply
@@ -96,6 +96,14 @@ class NodeReads:
         """What is wrong; with `has_resolved` also what was."""
         query: Query = (("service", service), ("resolved", has_resolved or None))
         return await self._get(target_of("/v1/alerts", query), AlertsReply)
+
+    async def alert_rules(self) -> RulesReply:
+        """What each rule looks for."""
+        return await self._get("/v1/alerts/rules", RulesReply)
+
+    async def silences(self) -> SilencesReply:
+        """Of which alerts nobody is told."""
+        return await self._get("/v1/silences", SilencesReply)
 
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""

@@ -41,6 +41,9 @@ TokenId = NewType("TokenId", str)
 WebhookId = NewType("WebhookId", str)
 """The public part of a webhook's address."""
 
+SilenceId = NewType("SilenceId", str)
+"""A time for which nobody is told of some alerts."""
+
 SecretId = NewType("SecretId", str)
 """`<project>/<name>` of a sealed secret; the project may be empty: one for the whole cluster."""
 

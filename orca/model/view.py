@@ -148,6 +148,7 @@ class IngressView(_View, frozen=True):
     host: str
     port: int
     note: str = ""
+    scheme: str = "http"
 
 
 class NodeView(_View, frozen=True):
@@ -375,6 +376,18 @@ class MemberState(enum.Enum):
     LEAVING = "leaving"
     LEFT = "left"
     FAILED = "failed"
+    REMOVED = "removed"
+    """Taken out of the cluster by its operators, whatever it says of itself."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is not to be reached."""
+        return self in {MemberState.LEFT, MemberState.FAILED, MemberState.REMOVED}
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether it is not expected back as who it was."""
+        return self in {MemberState.LEFT, MemberState.REMOVED}
 
 
 class MemberView(_View, frozen=True):

@@ -162,7 +162,7 @@ class Session:
             others=self.others,
         )
         self.feed = Feed(self.node, self.life, computer.wires, self.replica, chance, self._to_ask)
-        self.keeper = GroupShell(self)
+        self.keeper = GroupShell(self.life, self.replica, self.beliefs, self.sightings)
         self._known = KnownFacts(self.beliefs)
         self._known.changed = self.peers_changed
         for status in computer.ended.values():

@@ -2,7 +2,8 @@
 
 `raft` is chaos of all kinds for a group of our own machines; `elections`, `changes` and `reads` are harder on one
 part of it each; `recovery` starts a group anew that lost its quorum; `yardstick` gives the same clients to PySyncObj,
-the negative control. `gossip` is chaos for the members of a gossip cluster, `services` for whole nodes that run services.
+the negative control. `gossip` is chaos for the members of a gossip cluster, `services` for whole nodes that run
+services.
 """
 
 from collections.abc import Callable

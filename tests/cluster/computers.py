@@ -1,8 +1,10 @@
 """Nodes on computers of their own, and what a person types there."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -73,6 +75,16 @@ class Computer:
         """What `orca WORDS --json` says, None while it fails."""
         done = self.orca(*words, "--json")
         return json.loads(done.out) if done.code == 0 else None
+
+    def ask(self, path: str) -> Any:
+        """The answer of its API by its unix socket, without the time that a command takes to start."""
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(10)
+            door.connect(str(self.data / "api.sock"))
+            connection = http.client.HTTPConnection("node")
+            connection.sock = door
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
 
     def request(self, path: str, address: str = "127.0.0.1") -> str:
         """The answer of the proxy at `address`, asked from this computer."""

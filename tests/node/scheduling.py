@@ -5,6 +5,7 @@ import itertools
 from consensus.scheduler.reconcile import Situation, look
 from consensus.state.cluster import Outcome
 from consensus.state.commands import AdmitNode, Command
+from node.alert_desk import AlertDesk
 from node.locks import Locks
 from node.upkeep import Upkeep
 from orca.model.ids import NodeId, StateRevision
@@ -23,6 +24,7 @@ class Admitted(World):
         self._fresh = itertools.count()
         self.upkeep = Upkeep(self, self, self, self)
         self.locks = Locks(self, self, self, self)
+        self.alerts = AlertDesk(self, self, self, self)
 
     def now(self) -> Instant:
         return Instant(self.at_ms / 1000)

@@ -10,6 +10,7 @@ from typing import Final
 from consensus.state.applying.results import NOTHING, TEXT_MAX, Done, Refusal, check_text
 from consensus.state.cluster import AUDIT_KEPT, REFUSALS_KEPT, ClusterState, trim
 from consensus.state.commands import (
+    AcknowledgeAlerts,
     AcquireLock,
     AdmitNode,
     Change,
@@ -18,6 +19,8 @@ from consensus.state.commands import (
     PutServices,
     RecordDeed,
     ResealSecrets,
+    ResolveAlerts,
+    SilenceAlerts,
 )
 from consensus.state.records import AuditRecord, Outcome
 from orca.model.ids import LogIndex, ServiceId, display_name
@@ -33,6 +36,7 @@ _SUBJECT_FIELDS: Final = {
     "version": "data key ",
     "to": "schema ",
     "epoch": "epoch ",
+    "silence": "silence ",
     "project": "project ",
 }
 """The first of these fields that a command has says what it is about."""
@@ -94,6 +98,10 @@ def subject_of(command: Change | AdmitNode) -> str:
             return _listed([entry.secret for entry in command.entries])
         case AcquireLock():
             return _listed([f"project {project}" for project in command.projects])
+        case AcknowledgeAlerts() | ResolveAlerts():
+            return _listed(command.alerts)
+        case SilenceAlerts():
+            return f"silence {command.silence}: {_fitting(command)}"
         case DeleteSecrets():
             return _listed(command.secrets)
         case _:
@@ -106,6 +114,12 @@ def _by_field(command: Change | AdmitNode) -> str:
         if value is not None:
             return words + (display_name(ServiceId(value)) if name == "service" else str(value))
     return "the cluster"
+
+
+def _fitting(command: SilenceAlerts) -> str:
+    service = None if command.service is None else display_name(command.service)
+    named = (("service", service), ("project", command.project), ("node", command.node), ("rule", command.rule))
+    return ", ".join(f"{what} {name}" for what, name in named if name)
 
 
 def _listed(names: Sequence[str]) -> str:

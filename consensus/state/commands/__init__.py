@@ -23,6 +23,13 @@ from typing import TypeAlias
 import msgspec
 
 from consensus.state.commands import base
+from consensus.state.commands.alerts import (
+    AcknowledgeAlerts,
+    AlertCommand,
+    EndSilence,
+    ResolveAlerts,
+    SilenceAlerts,
+)
 from consensus.state.commands.base import Change, CommandStruct, Duty
 from consensus.state.commands.deeds import AuditCommand, RecordDeed
 from consensus.state.commands.group import BeginEpoch, ChangeSettings, GroupCommand, RaiseSchema
@@ -73,6 +80,7 @@ from consensus.state.commands.trust import (
     DropDataKey,
     PutAuthority,
     PutDataKey,
+    PutIngressAuthority,
     PutSecrets,
     RemoveWebhook,
     ResealSecrets,
@@ -96,6 +104,7 @@ Command: TypeAlias = (
     | SecretCommand
     | WebhookCommand
     | LockCommand
+    | AlertCommand
     | LeaseCommand
     | GroupCommand
     | AuditCommand
@@ -139,9 +148,11 @@ def decode_command(payload: bytes) -> Command:
 
 
 __all__ = [
+    "AcknowledgeAlerts",
     "AcquireLease",
     "AcquireLock",
     "AdmitNode",
+    "AlertCommand",
     "AuditCommand",
     "AuthorityCommand",
     "BeginEpoch",
@@ -159,6 +170,7 @@ __all__ = [
     "DropAuthority",
     "DropDataKey",
     "Duty",
+    "EndSilence",
     "ExpireLeases",
     "GroupCommand",
     "LabelNode",
@@ -171,6 +183,7 @@ __all__ = [
     "PromoteService",
     "PutAuthority",
     "PutDataKey",
+    "PutIngressAuthority",
     "PutSecrets",
     "PutServices",
     "RaiseSchema",
@@ -184,6 +197,7 @@ __all__ = [
     "RemoveWebhook",
     "RenewLeases",
     "ResealSecrets",
+    "ResolveAlerts",
     "RestartService",
     "ResumeService",
     "RevokeApiToken",
@@ -195,6 +209,7 @@ __all__ = [
     "SecretCommand",
     "ServiceCommand",
     "SignBy",
+    "SilenceAlerts",
     "SpecEntry",
     "StartService",
     "StopService",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from consensus.state.cluster import CertificateRecord, ClusterState
 from consensus.state.commands import (
+    AcknowledgeAlerts,
     AcquireLease,
     AcquireLock,
     AdmitNode,
@@ -23,6 +24,7 @@ from consensus.state.commands import (
     DrainNode,
     DropAuthority,
     DropDataKey,
+    EndSilence,
     ExpireLeases,
     LabelNode,
     LeaseRef,
@@ -31,6 +33,7 @@ from consensus.state.commands import (
     PromoteService,
     PutAuthority,
     PutDataKey,
+    PutIngressAuthority,
     PutSecrets,
     PutServices,
     RaiseSchema,
@@ -44,6 +47,7 @@ from consensus.state.commands import (
     RemoveWebhook,
     RenewLeases,
     ResealSecrets,
+    ResolveAlerts,
     RestartService,
     ResumeService,
     RevokeApiToken,
@@ -53,6 +57,7 @@ from consensus.state.commands import (
     ScaleService,
     SealedEntry,
     SignBy,
+    SilenceAlerts,
     SpecEntry,
     StartService,
     StopService,
@@ -69,6 +74,7 @@ from orca.model.ids import (
     RequestId,
     SecretId,
     ServiceId,
+    SilenceId,
     SpecRevision,
     StateRevision,
     TokenId,
@@ -258,6 +264,16 @@ OF_TRUST: list[Drawn] = [
             **STAMP,
         )
     ),
+    st.sampled_from(sorted(AUTHORITIES)).flatmap(
+        lambda authority: st.builds(
+            PutIngressAuthority,
+            authority=mostly(st.just(authority), "other"),
+            certificate=st.just(AUTHORITIES[authority]),
+            sealed_key=mostly(st.just(bytes(40)), b"clear"),
+            key_version=KEYS,
+            **STAMP,
+        )
+    ),
     st.builds(SignBy, authority=st.sampled_from(sorted(AUTHORITIES)), **STAMP),
     st.builds(DropAuthority, authority=st.sampled_from(sorted(AUTHORITIES)), is_forced=st.booleans(), **STAMP),
     st.builds(PutDataKey, version=KEYS, wrapped=WRAPPED, **STAMP),
@@ -274,6 +290,23 @@ OF_TRUST: list[Drawn] = [
         **STAMP,
     ),
     st.builds(RemoveWebhook, webhook=st.sampled_from(["h1", "h2"]).map(WebhookId), **STAMP),
+]
+ALERTS = few(mostly(st.sampled_from(["crash-loop:default/web", "node-failed:b"]), "", "x" * 1001))
+SILENCES = mostly(st.sampled_from(["q1", "q2"]), "").map(SilenceId)
+OF_ALERTS: list[Drawn] = [
+    st.builds(AcknowledgeAlerts, alerts=ALERTS, reason=TEXTS, ends_at_ms=st.one_of(st.none(), ENDS), **STAMP),
+    st.builds(ResolveAlerts, alerts=ALERTS, reason=TEXTS, **STAMP),
+    st.builds(
+        SilenceAlerts,
+        silence=SILENCES,
+        ends_at_ms=ENDS,
+        reason=TEXTS,
+        service=st.one_of(st.none(), SERVICES),
+        node=st.one_of(st.none(), NODES),
+        rule=st.sampled_from(["", "crash-loop"]),
+        **STAMP,
+    ),
+    st.builds(EndSilence, silence=SILENCES, **STAMP),
 ]
 OF_GROUP: list[Drawn] = [
     st.builds(
@@ -337,7 +370,7 @@ STARTED: tuple[Command, ...] = (
 """What most clusters have: drawn commands have something to meet."""
 
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    st.one_of(OF_SERVICES), st.one_of(OF_NODES), st.one_of(OF_TRUST), st.one_of(OF_GROUP)
+    st.one_of(OF_SERVICES), st.one_of(OF_NODES), st.one_of(OF_TRUST), st.one_of(OF_GROUP), st.one_of(OF_ALERTS)
 )
 
 
@@ -377,7 +410,7 @@ def on_present_state(command: Command, state: ClusterState, index: int) -> Comma
         case PutDataKey():
             wrapped = {node: content for node, content in command.wrapped.items() if node in state.nodes}
             return msgspec.structs.replace(command, version=max(state.data_keys, default=0) + 1, wrapped=wrapped)
-        case PutAuthority():
+        case PutAuthority() | PutIngressAuthority():
             return msgspec.structs.replace(command, key_version=max(state.data_keys, default=0))
         case PutSecrets():
             newest = max(state.data_keys, default=0)

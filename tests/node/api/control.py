@@ -152,8 +152,8 @@ class FakeControl(FakeBlobs):
         self.secrets = FakeSecrets()
         self.access = FakeTokens()
         self.trust = FakeTrust()
-        admitted = Admitted()
-        self.upkeep, self.locks = admitted.upkeep, admitted.locks
+        admitted = self.admitted = Admitted()
+        self.upkeep, self.locks, self.alerts = admitted.upkeep, admitted.locks, admitted.alerts
         self.metrics = FakeMetrics()
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()

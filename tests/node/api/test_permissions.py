@@ -95,6 +95,10 @@ async def call(address: Address, route: Route, token: str, project: str = "defau
     elif route.path.startswith("/v1/locks"):
         target = target.replace("{project}", project)
         body = f'{{"projects":["{project}"]}}'.encode() if route.method == "POST" else None
+    elif route.method == "POST" and "/v1/alerts/" in target:
+        body = f'{{"alerts":["crash-loop:{project}/{name}"]}}'.encode()
+    elif route.key == "POST /v1/silences":
+        body = f'{{"reason":"x","ttl_s":60,"service":"{project}/{name}"}}'.encode()
     elif route.path in {"/v1/deploys", "/v1/plan"}:
         body = msgspec.json.encode(DeployRequest(specs=(spec("new", project=project),)))
     elif route.body in {BodyKind.JSON, BodyKind.JSON_OR_EMPTY}:

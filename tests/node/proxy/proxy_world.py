@@ -132,9 +132,10 @@ class Upstream:
 class World:
     """The proxy, its port, and the means to make workloads and clients."""
 
-    def __init__(self, proxy: ProxyServer, port: int, nursery: trio.Nursery) -> None:
+    def __init__(self, proxy: ProxyServer, port: int, tls_port: int, nursery: trio.Nursery) -> None:
         self.proxy = proxy
         self.port = port
+        self.tls_port = tls_port
         self.nursery = nursery
         self.revision = 0
         self.clients: list[Peer] = []
@@ -152,6 +153,7 @@ class World:
         queue_timeout_s: float = 0.0,
         queue_max: int = 100,
         weights: Mapping[SpecRevision, int] | None = None,
+        to_https: bool = False,
     ) -> None:
         self.revision += 1
         routed = RoutedService(
@@ -162,6 +164,7 @@ class World:
             queue_timeout_s=queue_timeout_s,
             queue_max=queue_max,
             weights=dict(weights or {}),
+            to_https=to_https,
         )
         self.proxy.set_table(build_route_table([routed], self.revision))
 
@@ -190,10 +193,11 @@ async def proxy_world(
     """A running proxy; checks at the end that no connection met a bug and nothing stayed in flight."""
     proxy = ProxyServer(TrioClock(), random.Random(5), limits=limits, trusted_networks=trusted_networks)
     listeners, port = await open_listeners("127.0.0.1", 0)
+    tls_listeners, tls_port = await open_listeners("127.0.0.1", 0)
     with trio.fail_after(time_max_s):
         async with trio.open_nursery() as nursery:
-            await nursery.start(proxy.serve, listeners)
-            world = World(proxy, port, nursery)
+            await nursery.start(proxy.serve, listeners, tls_listeners)
+            world = World(proxy, port, tls_port, nursery)
             try:
                 yield world
             finally:
