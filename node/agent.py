@@ -24,11 +24,13 @@ from node.api.authentication import Gate
 from node.api.server import Api, ApiAddresses, ApiListen
 from node.beliefs import BeliefTable
 from node.building import SpooledBuilder
+from node.certificates import Certificates
 from node.control import Control
 from node.cron.keeper import CronKeeper
 from node.describing import announce, api_url, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
+from node.entrance import open_entrance
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
@@ -49,7 +51,7 @@ from node.metrics.scrape import metrics_of
 from node.noticing import make_notifier
 from node.proxy.farewell import Farewells
 from node.proxy.remote import RemoteInstances
-from node.proxy.server import ProxyServer, open_listeners
+from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
 from node.runtimes import make_docker, make_runtimes
@@ -65,7 +67,7 @@ from node.trust.parts import StartedTrust, Trust
 from node.wiring import Wiring
 from node.workload_files import WorkloadFiles, memory_places
 from orca.client.discover import SOCKET_NAME
-from orca.config import HTTP_FALLBACK_PORT, HTTP_PORT, NodeConfig
+from orca.config import NodeConfig
 from orca.model.event import EventKind
 from orca.model.ids import NodeId
 from orca.model.node import NodeAddresses
@@ -183,6 +185,16 @@ class Agent:
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
         )
         self._wiring.secrets = self._secrets.values
+        self._certificates = Certificates(
+            self._replica,
+            self._mesh,
+            self._trust.data_keys,
+            self._clock,
+            self._ids,
+            others=self._other_nodes,
+            show=self._proxy.set_certificates,
+            decided=self._wiring.decided,
+        )
         self._doctor = make_doctor(
             self._mesh,
             self._clock,
@@ -242,13 +254,8 @@ class Agent:
 
     async def run(self, task_status: trio.TaskStatus[NodeView]) -> None:
         """Start everything in the order in which it is needed, and hold it."""
-        config = self._config
-        is_default = config.http_port == HTTP_PORT and config.port_offset == 0
-        wanted = config.http_port and config.http_port + config.port_offset
-        fallback = HTTP_FALLBACK_PORT if is_default else None
-        listeners, port = await open_listeners(config.http_host, wanted, fallback)
-        note = "" if port == wanted or not wanted else f"port {wanted} could not be had, {port} was taken instead"
-        self._ingress = (IngressView(host=config.http_host, port=port, note=note),)
+        entrance = await open_entrance(self._config)
+        self._ingress = entrance.views
         async with trio.open_nursery() as nursery:
             await nursery.start(self._events.run)
             await nursery.start(self._wiring.keep_records)
@@ -260,7 +267,7 @@ class Agent:
             self._wiring.go_live()
             for runtime in self._runtimes.values():
                 nursery.start_soon(runtime.run, self._wiring.runtime_published)
-            await nursery.start(self._proxy.serve, listeners)
+            await nursery.start(self._proxy.serve, entrance.listeners, entrance.tls_listeners)
             self._addresses = await nursery.start(self._api.serve, self._api_listen())
             nursery.start_soon(self._trail.run)
             nursery.start_soon(self._introduce)
@@ -287,6 +294,7 @@ class Agent:
             Purpose.DOCTOR: self._doctor.serve,
             Purpose.FACTS: self._membership.serve_facts,
             Purpose.FAREWELL: self._farewells.serve,
+            Purpose.CERTIFICATES: self._certificates.signer.serve,
         }
         handlers |= share_images(self._docker, self._mesh, lambda: self._replica.state, self._other_nodes)
         carrier = FactCarrier(self._mesh.connect, self._rng())
@@ -315,8 +323,10 @@ class Agent:
             gossip="" if self._membership.is_delegated else str(gossip),
         )
         cron = CronKeeper(self._clock, self._replica, lambda: self._beliefs.statuses, changed=self._wiring.decided)
-        for run in (self._trust.keeper.run, self._secrets.keeper.run, self._keeper.run, self._recovery.run, cron.run):
-            nursery.start_soon(run)
+        for keeper in (self._trust.keeper, self._secrets.keeper, self._certificates.keeper, self._keeper):
+            nursery.start_soon(keeper.run)
+        nursery.start_soon(self._recovery.run)
+        nursery.start_soon(cron.run)
         nursery.start_soon(self._feed.follow)
 
     def _other_nodes(self) -> list[NodeId]:

@@ -44,7 +44,7 @@ def bracketed(host: str) -> str:
 
 def announce(view: NodeView, mesh: str) -> None:
     """One line a door, so that whoever started the node knows where to knock."""
-    ingress = ", ".join(f"http://{bracketed(one.host)}:{one.port}" for one in view.ingress)
+    ingress = ", ".join(f"{one.scheme}://{bracketed(one.host)}:{one.port}" for one in view.ingress)
     _log.info("node is up", name=view.facts.name, id=view.facts.id, api=view.api, ingress=ingress, data=view.data_dir)
     _log.info("more nodes join with a token: `orca token create` here, then `orca join` there", mesh=mesh)
     for one in view.ingress:

@@ -18,6 +18,8 @@ GOSSIP_PORT: Final = 7946
 MESH_PORT: Final = 6881
 HTTP_PORT: Final = 80
 HTTP_FALLBACK_PORT: Final = 8080
+HTTPS_PORT: Final = 443
+HTTPS_FALLBACK_PORT: Final = 8443
 SERF_RPC_PORT: Final = 7373
 
 
@@ -124,7 +126,11 @@ class ApiSection(_Section, frozen=True):
 
 
 class ProxySection(_Section, frozen=True):
-    """The ingress. Where it listens is `http_host` and `http_port`."""
+    """The ingress. Where it listens is `http_host`, `http_port` and `https_port`."""
+
+    tls: bool = True
+    """Whether it serves HTTPS beside HTTP. Off where something in front of the node ends TLS, so that nobody needs it
+    here."""
 
     trusted_proxies: tuple[str, ...] = ()
     """Load balancers in front of this node: IP addresses, or networks like "10.0.0.0/8". What they say of the client in
@@ -303,6 +309,9 @@ class NodeConfig(_Section, frozen=True):
     http_port: int = HTTP_PORT
     """Ingress; when this node may not bind it, 8080 is taken and said so."""
 
+    https_port: int = HTTPS_PORT
+    """Ingress in TLS, at `http_host`; when this node may not bind it, 8443 is taken and said so."""
+
     port_offset: int = 0
     """Added to every port, so that several nodes run on one computer."""
 
@@ -352,6 +361,7 @@ class NodeConfig(_Section, frozen=True):
         ports = (
             ("api_port", self.api_port),
             ("http_port", self.http_port),
+            ("https_port", self.https_port),
             ("mesh_port", self.mesh_port),
             ("gossip.port", self.gossip.port),
             ("gossip.rpc.port", self.gossip.rpc.port),

@@ -83,6 +83,7 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     epoch: int = 0
     clock_ms: int = 0
     settings: ClusterSettings = ClusterSettings()
+    ingress_authority: AuthorityRecord | None = None
     services: dict[ServiceId, ServiceRecord] = {}
     removed: dict[ServiceId, RemovedSpec] = {}
     allocations: dict[AllocationId, Allocation] = msgspec.field(default_factory=AllocationTable)
@@ -216,6 +217,8 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             assert authority.key_version in self.data_keys, f"the data key of authority {fingerprint} is gone"
         signing = [one for one in self.authorities.values() if one.state is AuthorityState.SIGNING]
         assert len(signing) == min(1, len(self.authorities)), f"{len(signing)} authorities sign"
+        served = self.ingress_authority
+        assert served is None or served.key_version in self.data_keys, "the data key of the ingress CA is gone"
         for secret in self.secrets.values():
             assert secret.key_version in self.data_keys, f"the key of {secret.id} is gone"
 

@@ -35,12 +35,18 @@ _READ_BYTES: Final = 64 * 1024
 _WAY_OUT: Final = "restore the store from a backup, or start the node with an empty data directory and join again"
 
 _FIELDS: Final = {field.name: field.type for field in msgspec.structs.fields(ClusterState)}
+_MAY_BE_ABSENT: Final = {field.name for field in msgspec.structs.fields(ClusterState) if field.default is None}
+"""Came later: a snapshot that was written before has none of it."""
 _TABLES: Final[dict[str, msgspec.msgpack.Decoder[dict[Any, Any]]]] = {
     name: msgspec.msgpack.Decoder(kind) for name, kind in _FIELDS.items() if get_origin(kind) is dict
 }
 _VALUES: Final = msgspec.defstruct(
     "_Values",
-    [(name, kind) for name, kind in _FIELDS.items() if name not in _TABLES],
+    [
+        (name, kind, None) if name in _MAY_BE_ABSENT else (name, kind)
+        for name, kind in _FIELDS.items()
+        if name not in _TABLES
+    ],
     forbid_unknown_fields=True,
     frozen=True,
     kw_only=True,

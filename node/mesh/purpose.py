@@ -21,6 +21,7 @@ class Purpose(enum.Enum):
     DOCTOR = "doctor"
     FACTS = "facts"
     FAREWELL = "farewell"
+    CERTIFICATES = "certificates"
 
     @property
     def priority(self) -> Priority:

@@ -36,6 +36,9 @@ its bodies. `door` does the handshakes, one at a time and each with a deadline. 
 the certificate from a `CertificateTable` (`certificates`), immutable and swapped whole; a name without one is refused
 with an alert, and whoever speaks in the clear is told so. Connections go on under a swap as they began.
 
+Where a service wants it, a request in the clear for a name that has a certificate gets a 308 to HTTPS instead of a
+copy, unless a trusted load balancer says that its client did use TLS.
+
 While no copy of a service is ready, requests for it wait (`queue`): up to the service's `queue_max`, each for its
 `queue_timeout_s`, then 503 with Retry-After. Where every copy refuses connections, one has mostly just died, and a
 request waits a second for the table to say so. A service that is stopped or scaled to nothing answers 503 at once.

@@ -136,6 +136,8 @@ class ClientConnection:
             (b"Cache-Control", b"no-store"),
             (b"X-Request-Id", request_id),
         ]
+        if refusal.location:
+            fields.append((b"Location", refusal.location.encode("ascii")))
         if refusal.status == 503:
             fields.append((b"Retry-After", b"1"))
         if refusal.status == 405:

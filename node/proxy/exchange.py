@@ -80,6 +80,8 @@ class Exchange:
         while len(tried) < self._limits.attempts_max:
             begun = self.handover
             route, target = (begun.route, begun.target) if begun else self._traffic.choose(self._head, tried)
+            if route.to_https and not begun:
+                self._send_to_https(route)
             if target is None:
                 if not await self._wait_for_copy(route):
                     break
@@ -102,6 +104,16 @@ class Exchange:
         if failure is None:
             raise RefusedRequestError(503, may_keep_alive=not self._head.has_body)
         raise failure
+
+    def _send_to_https(self, route: Route) -> None:
+        """Raise RefusedRequestError (308) for a request in the clear whose host has a certificate."""
+        said = self._head.first(b"x-forwarded-proto") if self._traffic.is_trusted(self._peer) else b""
+        if (said or self._client.scheme.encode()) == b"https":
+            return
+        place = self._traffic.secure_place(self._head)
+        if place is not None:
+            self._traffic.not_sent(route)
+            raise RefusedRequestError(308, may_keep_alive=not self._head.has_body, location=place)
 
     async def _wait_for_copy(self, route: Route) -> bool:
         """Wait for a copy that may take the request; False when there is none in time.

@@ -8,14 +8,16 @@ class RefusedRequestError(Exception):
     """The request gets a page with `status`, then its connection ends.
 
     `reason` goes to the client: constant words about its own request, no echo of it.
-    `may_keep_alive` is True when the request was understood and read to its end.
+    `may_keep_alive` is True when the request was understood and read to its end. `location` is where the client
+    should ask instead.
     """
 
-    def __init__(self, status: int, reason: str = "", *, may_keep_alive: bool = False) -> None:
+    def __init__(self, status: int, reason: str = "", *, may_keep_alive: bool = False, location: str = "") -> None:
         super().__init__(f"{status} {reason}")
         self.status = status
         self.reason = reason
         self.may_keep_alive = may_keep_alive
+        self.location = location
 
 
 class BadHeadError(Exception):

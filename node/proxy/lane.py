@@ -182,6 +182,10 @@ class LaneConnection:
         if found is None:
             self._leave()
             return
+        if found[0].to_https and not isinstance(self.socket, TlsSocket):
+            tools.traffic.not_sent(found[0])
+            self._leave()
+            return
         wire = tools.traffic.pool.take_watched(found[1])
         if wire is not None and request.length and not wire.is_quiet():
             # A request that may not be sent twice deserves the look.

@@ -6,6 +6,7 @@ from typing import Final
 
 _HTML_WANTED: Final = re.compile(rb"\btext/html\b|\bapplication/xhtml\+xml\b", re.IGNORECASE)
 _SENTENCES: Final = {
+    308: "This address is served in HTTPS only.",
     400: "This request is malformed.",
     404: "There is no service at this address.",
     405: "This method is not served here.",

@@ -26,7 +26,8 @@ class RoutedService(msgspec.Struct, frozen=True, kw_only=True):
 
     `main_port` is meant by routes that name none; None when the service has no port. `weights` says how many
     percent of the requests go to each revision; without any, all targets are equal. While no instance is ready, up
-    to `queue_max` requests wait for one, each for `queue_timeout_s`.
+    to `queue_max` requests wait for one, each for `queue_timeout_s`. With `to_https` requests in the clear are sent to
+    HTTPS where their domain has a certificate.
     """
 
     service: ServiceId
@@ -37,6 +38,7 @@ class RoutedService(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float = 10.0
     queue_timeout_s: float = 0.0
     queue_max: int = 0
+    to_https: bool = False
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float = 10.0
     queue_timeout_s: float = 0.0
     queue_max: int = 0
+    to_https: bool = False
 
     def forwarded_target(self, target: str) -> str:
         """The origin-form `target` as the workload sees it, cut if the route strips."""
@@ -207,6 +210,7 @@ def _route_of(service: RoutedService, spec: RouteSpec) -> Route:
         drain_timeout_s=service.drain_timeout_s,
         queue_timeout_s=service.queue_timeout_s,
         queue_max=service.queue_max,
+        to_https=service.to_https,
     )
 
 

@@ -67,6 +67,8 @@ class ProxyServer:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept on all listeners until cancelled; closes them and every connection at its end."""
+        for listener in tls_listeners:
+            self._traffic.https_port = int(listener.socket.getsockname()[1])
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -89,6 +91,7 @@ class ProxyServer:
 
     def set_certificates(self, table: CertificateTable) -> None:
         """Show the certificates of `table` from now on; connections that are there go on as they began."""
+        self._traffic.certificates = table
         self._door.front.set_table(table)
 
     async def drain(self, allocation: AllocationId, timeout_s: float) -> int:

@@ -9,13 +9,14 @@ import msgspec
 import trio
 
 from node.proxy.balancer import pick_target
+from node.proxy.certificates import build_certificate_table
 from node.proxy.drain import InFlight
 from node.proxy.faults import RefusedRequestError
 from node.proxy.heads import RequestHead
 from node.proxy.latency import Latencies
 from node.proxy.limits import ProxyLimits
 from node.proxy.queue import RequestQueue
-from node.proxy.routes import Route, RouteTable, Target, build_route_table
+from node.proxy.routes import Route, RouteTable, Target, build_route_table, normalize_host
 from node.proxy.shares import TurnCounter
 from node.proxy.upstream import UpstreamPool
 from orca.model.ids import AllocationId, ServiceId
@@ -23,6 +24,8 @@ from orca.sources import Clock, Rng
 
 Network: TypeAlias = IPv4Network | IPv6Network
 _CUT_OFF_GRACE_S = 5.0
+HTTPS_PORT = 443
+"""What needs not be written in a URL."""
 
 
 class ProxyStats(msgspec.Struct, kw_only=True):
@@ -74,6 +77,9 @@ class Traffic:
         self.latencies = Latencies()
         self.pool = UpstreamPool(clock, limits)
         self.queue = RequestQueue()
+        self.certificates = build_certificate_table(())
+        self.https_port: int | None = None
+        """Where TLS is served, None where it is not."""
         self._turns = TurnCounter()
         self._trusted = tuple(trusted)
         self._table = build_route_table(())
@@ -112,6 +118,13 @@ class Traffic:
         route = self._table.find(host, path)
         target = None if route is None else self._pick(route)
         return None if route is None or target is None else (route, target)
+
+    def secure_place(self, head: RequestHead) -> str | None:
+        """The URL of `head` in HTTPS; None where its host has no certificate, or nothing serves TLS."""
+        name = normalize_host(head.host)
+        if self.https_port is None or not head.target.startswith("/") or self.certificates.find(name) is None:
+            return None
+        return f"https://{name}{'' if self.https_port == HTTPS_PORT else f':{self.https_port}'}{head.target}"
 
     def not_sent(self, route: Route) -> None:
         """What `find` gave last is not used: the request will ask again."""

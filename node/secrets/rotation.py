@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import msgspec
 import structlog
 import trio
 
@@ -86,6 +87,7 @@ class KeyRotation:
         """Let `version` seal everything, and forget the others; how many secrets were sealed anew."""
         count = await self._reseal_secrets(version, by)
         await self._reseal_authorities(version, by)
+        await self._reseal_ingress_authority(version, by)
         await self._drop_others(version, by)
         return count
 
@@ -147,6 +149,15 @@ class KeyRotation:
                     cross=record.cross,
                 )
             )
+
+    async def _reseal_ingress_authority(self, version: int, by: Author) -> None:
+        record = self._state.ingress_authority
+        if record is None or record.key_version == version:
+            return
+        command = self._data_keys.put_ingress_authority(
+            self._data_keys.ingress_signing(), at_ms=self._clock.wall(), actor=by.actor, request_id=self._request_id()
+        )
+        await self._propose(msgspec.structs.replace(command, origin=by.origin))
 
     async def _drop_others(self, version: int, by: Author) -> None:
         for old in sorted(self._state.data_keys):

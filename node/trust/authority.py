@@ -111,7 +111,7 @@ def cross_sign(older: Authority, newer: Authority, *, serial: int, at_ms: WallMs
     subject = load_certificate(newer.certificate)
     public = load_key(newer.key).public_key()
     built = _authority_builder(subject.subject, public, serial, at_ms).issuer_name(issuer.subject)
-    built = built.add_extension(_issuer_id(issuer), critical=False)
+    built = built.add_extension(issuer_id(issuer), critical=False)
     return built.sign(private, SHA256()).public_bytes(Encoding.DER)
 
 
@@ -128,7 +128,7 @@ def make_request(cluster: ClusterId, node: NodeId, key: bytes) -> bytes:
 
 def read_request(request: bytes, cluster: ClusterId, node: NodeId) -> str:
     """The fingerprint of the key in `request`. Raises InvalidRequestError for one that is not `node`'s own."""
-    public = _requested_key(request)
+    public = requested_key(request)
     csr = x509.load_der_x509_csr(request)
     if not csr.is_signature_valid:
         raise InvalidRequestError("the certificate request is not signed with its own key; start the join anew")
@@ -137,7 +137,8 @@ def read_request(request: bytes, cluster: ClusterId, node: NodeId) -> str:
     return hashlib.sha256(public_bytes(public)).hexdigest()
 
 
-def _requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
+def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that a request is for. Raises InvalidRequestError for anything else than P-256."""
     if len(request) > CSR_BYTES_MAX:
         raise InvalidRequestError(f"the certificate request has {len(request)} bytes; {CSR_BYTES_MAX} are enough")
     try:
@@ -153,21 +154,21 @@ def sign_request(authority: Authority, node: NodeId, request: bytes, *, serial: 
     """The certificate (DER) of `node` for the key in `request`, whatever else the request asks for."""
     read_request(request, authority.cluster, node)
     issuer = load_certificate(authority.certificate)
-    public = _requested_key(request)
+    public = requested_key(request)
     return (
         x509.CertificateBuilder()
         .subject_name(_node_name(node))
         .issuer_name(issuer.subject)
         .public_key(public)
         .serial_number(serial)
-        .not_valid_before(_time(at_ms - BACKDATED_MS))
-        .not_valid_after(_time(at_ms + CERTIFICATE_MS))
+        .not_valid_before(time_of(at_ms - BACKDATED_MS))
+        .not_valid_after(time_of(at_ms + CERTIFICATE_MS))
         .add_extension(_node_uri(authority.cluster, node), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(usage(signs_certificates=False), critical=True)
         .add_extension(_SERVES_BOTH, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(_issuer_id(issuer), critical=False)
+        .add_extension(issuer_id(issuer), critical=False)
         .sign(load_key(authority.key), SHA256())
         .public_bytes(Encoding.DER)
     )
@@ -198,7 +199,7 @@ def lifetime_of(certificate: x509.Certificate) -> tuple[WallMs, WallMs]:
 
 def show_time(at_ms: int) -> str:
     """A time for people."""
-    return _time(at_ms).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return time_of(at_ms).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _authority_builder(
@@ -209,10 +210,10 @@ def _authority_builder(
         .subject_name(name)
         .public_key(public)
         .serial_number(serial)
-        .not_valid_before(_time(at_ms - BACKDATED_MS))
-        .not_valid_after(_time(at_ms + AUTHORITY_MS))
+        .not_valid_before(time_of(at_ms - BACKDATED_MS))
+        .not_valid_after(time_of(at_ms + AUTHORITY_MS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
 
@@ -245,12 +246,14 @@ def _uri_in(extensions: x509.Extensions) -> str:
     return uris[0] if len(uris) == 1 else ""
 
 
-def _issuer_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def issuer_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """How what `issuer` signs names its key."""
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """For an authority, or for an end of a connection."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
@@ -264,5 +267,6 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _time(at_ms: int) -> datetime:
+def time_of(at_ms: int) -> datetime:
+    """As certificates count it: in whole seconds."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at_ms // 1000)

@@ -304,6 +304,7 @@ class TrustControl:
             ),
             is_changing=len(by_id) > 1,
             waiting=due.waiting,
+            ingress="" if self._state.ingress_authority is None else pem_of(self._state.ingress_authority.certificate),
         )
 
     async def rotate(self, *, by: Author) -> AuthoritiesReply:

@@ -7,7 +7,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consensus.state.cluster import ClusterState
-from consensus.state.commands import PutAuthority
+from consensus.state.commands import PutAuthority, PutIngressAuthority
 from consensus.state.records import AuthorityRecord
 from node.trust.authority import Authority
 from node.trust.duties import Wrapping, signing_authority
@@ -19,6 +19,7 @@ from orca.model.units import WallMs
 
 _SECRET: Final = "secret"  # noqa: S105 - what is sealed, not one
 _AUTHORITY: Final = "private key of the CA"
+_INGRESS: Final = "private key of the CA of the ingress"
 
 
 class DataKeys:
@@ -98,11 +99,25 @@ class DataKeys:
             raise NotAvailableError("this cluster has no CA yet; its founder is about to put it there")
         return Authority(cluster=self.cluster, certificate=record.certificate, key=self._authority_key(record))
 
-    def _authority_key(self, record: AuthorityRecord) -> bytes:
+    @property
+    def can_sign_for_ingress(self) -> bool:
+        """Whether this node can open the key of the CA of served names."""
+        record = self._state().ingress_authority
+        return record is not None and self.can_open(record.key_version)
+
+    def ingress_signing(self) -> Authority:
+        """The CA of served names, with its private key. Raises NotAvailableError on a node that cannot open it."""
+        record = self._state().ingress_authority
+        if record is None:
+            raise NotAvailableError("this cluster has no CA for served names yet; its leader is about to make one")
+        key = self._authority_key(record, _INGRESS)
+        return Authority(cluster=self.cluster, certificate=record.certificate, key=key)
+
+    def _authority_key(self, record: AuthorityRecord, purpose: str = _AUTHORITY) -> bytes:
         return open_content(
             self.key(record.key_version),
             record.sealed_key,
-            purpose=_AUTHORITY,
+            purpose=purpose,
             subject=record.fingerprint,
             version=record.key_version,
         )
@@ -129,6 +144,21 @@ class DataKeys:
             sealed_key=self._seal(key, authority.key, _AUTHORITY, authority.fingerprint, version),
             key_version=version,
             cross=cross,
+        )
+
+    def put_ingress_authority(
+        self, authority: Authority, *, at_ms: WallMs, actor: str, request_id: RequestId
+    ) -> PutIngressAuthority:
+        """The command that gives `authority` to the state, for served names. Raises NotAvailableError."""
+        version = self.newest
+        return PutIngressAuthority(
+            request_id=request_id,
+            at_ms=at_ms,
+            actor=actor,
+            authority=authority.fingerprint,
+            certificate=authority.certificate,
+            sealed_key=self._seal(self.key(version), authority.key, _INGRESS, authority.fingerprint, version),
+            key_version=version,
         )
 
     @staticmethod

@@ -24,6 +24,9 @@ _OPTIONS = (
     option("--name", metavar="NAME", help="What people call this node [the host name]."),
     option("--api", metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6880]."),
     option("--http", metavar="[HOST:]PORT", help="Where the proxy listens [80, or 8080 when that may not be bound]."),
+    option(
+        "--https", "https_port", type=click.IntRange(0, 65535), metavar="PORT", help="The same in TLS [443, or 8443]."
+    ),
     option("--listen", metavar="IP", help="Where gossip and mesh listen [0.0.0.0: all of this computer]."),
     option("--advertise", metavar="IP", help="The address that other nodes are told [that of the default route]."),
     option("--gossip", metavar="[IP:]PORT", help="Where members find each other, UDP and TCP [7946]."),
@@ -157,7 +160,7 @@ def node_config(config_file: str | None, values: dict[str, Any]) -> "NodeConfig"
         config = decode_config(text, filename=config_file)
     changes: dict[str, Any] = {
         key: values[key]
-        for key in ("data_dir", "name", "port_offset", "mesh_port", "listen", "advertise")
+        for key in ("data_dir", "name", "port_offset", "mesh_port", "https_port", "listen", "advertise")
         if values[key] is not None
     }
     if values["api"] is not None:

@@ -30,15 +30,24 @@ CLEAN_S_MAX: Final = 90.0
         help=f"So many nodes, WebAssembly only, and one dies under load [1, at most {NODES_MAX}].",
     ),
     option("--break", "is_broken", is_flag=True, help="Deploy what cannot work, and show the alert."),
+    option("--tls", "in_tls", is_flag=True, help="Serve HTTPS by the cluster's own CA, and ask in it."),
     more="Everything is on the loopback address and in a temporary directory. Works without Docker, too. With --json: "
     "answers, healed_s, status, and with --keep the node (api, process, directory, end: the command that ends it).",
 )
-async def demo_command(session: Session, is_kept: bool, port: int | None, nodes: int, is_broken: bool) -> int:
+async def demo_command(
+    session: Session, is_kept: bool, port: int | None, nodes: int, is_broken: bool, in_tls: bool
+) -> int:
     """Show it."""
     from orca.cli.demo_node import DemoNode
     from orca.cli.demo_story import Demo
     from orca.errors import InvalidRequestError
 
+    if in_tls:
+        from orca.cli.demo_tls import TlsDemo
+
+        if nodes > 1 or is_broken or is_kept:
+            raise InvalidRequestError("--tls goes with none of --nodes, --break and --keep")
+        return await _show(session, TlsDemo(session, DemoNode(port), is_kept=False))
     if is_broken:
         from orca.cli.demo_break import BreakingDemo
 

@@ -39,6 +39,7 @@ class DemoNode:
         self.data_dir = self.directory / "data"
         self.api_port = free_port()
         self.http_port = http_port or free_port()
+        self.https_port = free_port()
         self.gossip_port, self.mesh_port = (free_port(), free_port()) if has_peers else (0, 0)
         self.process: trio.Process | None = None
         self._peer = self._token = ""
@@ -58,6 +59,7 @@ class DemoNode:
         verb = ["join", self._peer] if self._peer else ["up"]
         where = ["--data-dir", str(self.data_dir), "--name", self.name]
         listen = ["--api", f"127.0.0.1:{self.api_port}", "--http", f"127.0.0.1:{self.http_port}"]
+        listen += ["--https", str(self.https_port)]
         members = ["--gossip", f"127.0.0.1:{self.gossip_port}", "--mesh", str(self.mesh_port)]
         kinds = ["--no-docker"] if self.mesh_port else []
         return [sys.executable, "-m", "orca", *verb, *where, *listen, *members, *kinds]

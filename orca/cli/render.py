@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orca.model.view import (
         AllocationView,
         HistoryReply,
+        IngressView,
         NodeSilence,
         NodeView,
         Observation,
@@ -201,7 +202,7 @@ def nodes_table(nodes: Sequence["NodeView"], now_ms: int, console: "Console") ->
                 format_cpu(node.facts.cpu_milli),
                 format_bytes(node.facts.memory_bytes),
                 runtimes,
-                ", ".join(f":{ingress.port}" for ingress in node.ingress),
+                ", ".join(map(_door, node.ingress)),
                 age(node.started_at_ms, now_ms),
             ]
         )
@@ -212,6 +213,10 @@ def nodes_table(nodes: Sequence["NodeView"], now_ms: int, console: "Console") ->
         notes += [ingress.note for ingress in node.ingress if ingress.note]
         for note in notes:
             console.line(cut(f"! {node.facts.name} {clean(note)}", console.width), "dim")
+
+
+def _door(ingress: "IngressView") -> str:
+    return f":{ingress.port}" if ingress.scheme == "http" else f":{ingress.port} {ingress.scheme}"
 
 
 def copies(found: "CopyList", console: "Console") -> None:

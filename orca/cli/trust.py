@@ -201,14 +201,31 @@ async def leave_command(session: Session, is_forced: bool) -> None:
 @verb(
     "ca",
     argument("action", required=False, type=click.Choice(["show", "rotate"]), metavar="[show | rotate]"),
+    option("--ingress", "of_ingress", is_flag=True, help="Print the CA of served names (PEM), for whoever trusts it."),
     more="rotate makes a new CA beside the old one; every node gets a certificate of it within seconds, and when the "
-    "last one has, the old CA is trusted no more. A node that is down is waited for, or removed.",
+    "last one has, the old CA is trusted no more. A node that is down is waited for, or removed. What the ingress "
+    "shows is signed by another CA, which lets nobody into the cluster: `orca ca show --ingress > ingress.pem`, then "
+    "`curl --cacert ingress.pem https://…`.",
 )
-async def ca_command(session: Session, action: str | None) -> None:
+async def ca_command(session: Session, action: str | None, of_ingress: bool) -> None:
     """Show it, or change it."""
+    from orca.errors import InvalidRequestError, NotAvailableError
+
+    if of_ingress and action == "rotate":
+        raise InvalidRequestError(
+            "the CA of served names cannot be changed; `orca ca rotate` changes that of the nodes"
+        )
     async with session.client() as client:
         reply = await client.rotate_authority() if action == "rotate" else await client.authorities()
-    _show(reply, session.console, _authorities)
+    if not of_ingress:
+        _show(reply, session.console, _authorities)
+        return
+    if not reply.ingress:
+        raise NotAvailableError("this cluster has no CA for served names yet; its leader makes one within seconds")
+    if session.console.as_json:
+        session.console.data({"observation": reply.observation, "ingress": reply.ingress})
+    else:
+        session.console.line(reply.ingress.rstrip("\n"))
 
 
 def _authorities(reply: "AuthoritiesReply", console: "Console") -> None:

@@ -75,8 +75,8 @@ class PrepareProgress(msgspec.Struct, frozen=True, kw_only=True):
 class AllocationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A belief: what the node `node` last saw of one allocation.
 
-    Only that node writes it; a higher `version` replaces a lower one. `is_ready` decides
-    traffic. `reason` says in words why it is where it is ("exit code 1 (3 restarts)").
+    Only that node writes it. `version` counts its changes in one life of that node, and begins anew with the next.
+    `is_ready` decides traffic. `reason` says in words why it is where it is ("exit code 1 (3 restarts)").
     `since_ms` is when the phase or readiness last changed, `ready_since_ms` when it
     last became ready.
     """

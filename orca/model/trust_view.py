@@ -90,9 +90,13 @@ class AuthorityView(_View, frozen=True):
 
 
 class AuthoritiesReply(_View, frozen=True):
-    """The CAs that are believed, newest first; while one follows another, the nodes that are waited for."""
+    """The CAs that are believed, newest first; while one follows another, the nodes that are waited for.
+
+    `ingress` is the certificate (PEM) of the CA that signs for served names, empty while there is none.
+    """
 
     observation: Observation
     authorities: tuple[AuthorityView, ...]
     is_changing: bool = False
     waiting: tuple[str, ...] = ()
+    ingress: str = ""

@@ -148,6 +148,7 @@ class IngressView(_View, frozen=True):
     host: str
     port: int
     note: str = ""
+    scheme: str = "http"
 
 
 class NodeView(_View, frozen=True):

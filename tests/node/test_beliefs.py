@@ -23,14 +23,19 @@ def status(version: int, node: str = "n-1", reason: str = "") -> AllocationStatu
     )
 
 
-def test_an_older_status_does_not_replace_a_newer_one() -> None:
+def test_the_last_word_holds_and_the_same_again_is_no_news() -> None:
     table = BeliefTable()
     assert table.put_status(status(2))
-    assert not table.put_status(status(1, reason="old"))
-    assert not table.put_status(status(2, reason="same"))
-    assert table.statuses[A].reason == ""
+    assert not table.put_status(status(2))
     assert table.put_status(status(3, reason="new"))
     assert table.view().statuses[A].reason == "new"
+
+
+def test_a_node_that_started_again_is_believed_although_it_counts_from_one() -> None:
+    table = BeliefTable()
+    table.put_status(status(4, reason="ready before the node died"))
+    assert table.put_status(status(2, reason="stopped after its return"))
+    assert table.statuses[A].reason == "stopped after its return"
 
 
 def test_a_copy_that_moved_is_told_of_by_its_new_node() -> None:
@@ -90,7 +95,7 @@ def test_the_number_of_a_service_changes_with_each_of_its_statuses_and_only_then
     table, seen = BeliefTable(), []
     for change in (
         lambda: table.put_status(status(1)),
-        lambda: table.put_status(status(1, reason="same")),
+        lambda: table.put_status(status(1)),
         lambda: table.put_status(status(2)),
         lambda: table.drop_status(A),
         lambda: table.drop_status(A),

@@ -193,10 +193,10 @@ async def test_the_end_of_a_job_reaches_the_disk_also_when_the_disk_is_full_at_f
         await eventually(parts.accepts_work)
 
 
-async def test_a_status_makes_the_leader_plan_again_and_an_old_one_does_not(tmp_path: Path) -> None:
+async def test_a_status_makes_the_leader_plan_again_and_the_same_one_does_not(tmp_path: Path) -> None:
     async with joined(tmp_path) as parts:
         parts.wiring.perform(StatusChanged(status=status(Phase.RUNNING, version=2)))
-        parts.wiring.perform(StatusChanged(status=status(Phase.STARTING, version=1)))
+        parts.wiring.perform(StatusChanged(status=status(Phase.RUNNING, version=2)))
         assert parts.decisions.planned == 1
         assert parts.beliefs.statuses[AllocationId("a")].phase is Phase.RUNNING
 

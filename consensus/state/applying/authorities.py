@@ -7,7 +7,7 @@ import msgspec
 
 from consensus.state.applying.results import NOTHING, Done, Refusal, check_room, touch
 from consensus.state.cluster import ClusterState
-from consensus.state.commands import AuthorityCommand, DropAuthority, PutAuthority, SignBy
+from consensus.state.commands import AuthorityCommand, DropAuthority, PutAuthority, PutIngressAuthority, SignBy
 from consensus.state.records import AuthorityRecord
 from orca.model.ids import StateRevision
 from orca.model.trust import AuthorityState
@@ -24,6 +24,8 @@ def apply_authority(state: ClusterState, at: StateRevision, command: AuthorityCo
     match command:
         case PutAuthority():
             _put(state, command)
+        case PutIngressAuthority():
+            _put_for_ingress(state, command)
         case SignBy():
             _sign_by(state, command)
         case DropAuthority():
@@ -42,10 +44,13 @@ def _existing(state: ClusterState, fingerprint: str) -> AuthorityRecord:
     return record
 
 
-def _check(state: ClusterState, command: PutAuthority) -> None:
-    for what, content in (("certificate", command.certificate), ("cross certificate", command.cross)):
-        if len(content) > CERTIFICATE_BYTES_MAX:
-            raise Refusal("invalid_request", f"the CA's {what} has {len(content)} bytes; {CERTIFICATE_BYTES_MAX} fit")
+def _check_size(what: str, content: bytes) -> None:
+    if len(content) > CERTIFICATE_BYTES_MAX:
+        raise Refusal("invalid_request", f"the CA's {what} has {len(content)} bytes; {CERTIFICATE_BYTES_MAX} fit")
+
+
+def _check(state: ClusterState, command: PutAuthority | PutIngressAuthority) -> None:
+    _check_size("certificate", command.certificate)
     if hashlib.sha256(command.certificate).hexdigest() != command.authority:
         raise Refusal("invalid_request", "an authority is filed under the SHA-256 of its certificate, in hex")
     if not SEALED_BYTES_MIN <= len(command.sealed_key) <= SEALED_BYTES_MAX:
@@ -59,13 +64,37 @@ def _check(state: ClusterState, command: PutAuthority) -> None:
         raise Refusal("not_found", f"there is no data key {command.key_version}; there are: {present}")
 
 
+def _resealed(known: AuthorityRecord, command: PutAuthority | PutIngressAuthority) -> AuthorityRecord:
+    if command.key_version < known.key_version:
+        raise Refusal("conflict", f"the CA's key is sealed with the newer data key {known.key_version} already")
+    return msgspec.structs.replace(known, sealed_key=command.sealed_key, key_version=command.key_version)
+
+
+def _put_for_ingress(state: ClusterState, command: PutIngressAuthority) -> None:
+    _check(state, command)
+    known = state.ingress_authority
+    if known is not None and known.fingerprint != command.authority:
+        raise Refusal("conflict", f"authority {known.fingerprint:.12} signs for served names already")
+    state.ingress_authority = (
+        _resealed(known, command)
+        if known is not None
+        else AuthorityRecord(
+            fingerprint=command.authority,
+            certificate=command.certificate,
+            sealed_key=command.sealed_key,
+            key_version=command.key_version,
+            created_at_ms=command.at_ms,
+            state=AuthorityState.SIGNING,
+        )
+    )
+
+
 def _put(state: ClusterState, command: PutAuthority) -> None:
+    _check_size("cross certificate", command.cross)
     _check(state, command)
     known = state.authorities.get(command.authority)
     if known is not None:
-        if command.key_version < known.key_version:
-            raise Refusal("conflict", f"the CA's key is sealed with the newer data key {known.key_version} already")
-        changed = msgspec.structs.replace(known, sealed_key=command.sealed_key, key_version=command.key_version)
+        changed = _resealed(known, command)
     else:
         check_room("authorities", len(state.authorities), AUTHORITIES_MAX, "wait until older ones are dropped")
         changed = AuthorityRecord(

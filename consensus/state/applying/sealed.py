@@ -101,8 +101,9 @@ def _drop_data_key(state: ClusterState, at: StateRevision, command: DropDataKey)
         raise Refusal(
             "conflict", f"data key {key.version} seals {len(users)} secrets, {min(users)} for one; seal them anew first"
         )
-    if any(authority.key_version == key.version for authority in state.authorities.values()):
-        raise Refusal("conflict", f"data key {key.version} seals the private key of the CA; seal that anew first")
+    served = () if state.ingress_authority is None else (state.ingress_authority,)
+    if any(authority.key_version == key.version for authority in (*state.authorities.values(), *served)):
+        raise Refusal("conflict", f"data key {key.version} seals the private key of a CA; seal that anew first")
     if key.version == max(state.data_keys):
         # Its number would come again, for another key.
         raise Refusal("conflict", f"data key {key.version} is the newest; put a newer one first")

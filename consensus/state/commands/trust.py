@@ -58,6 +58,18 @@ class PutAuthority(Change, frozen=True, kw_only=True, tag="put_authority"):
     cross: bytes = b""
 
 
+class PutIngressAuthority(Change, frozen=True, kw_only=True, tag="put_ingress_authority"):
+    """The authority that signs for served names, where there is none yet; no node is believed by it.
+
+    For the one that is there: its private key sealed anew, under a data key that is not older.
+    """
+
+    authority: str
+    certificate: bytes
+    sealed_key: bytes
+    key_version: int
+
+
 class SignBy(Change, frozen=True, kw_only=True, tag="sign_by"):
     """New certificates are signed by this authority; what others signed is believed as before."""
 
@@ -141,6 +153,6 @@ class RemoveWebhook(Change, frozen=True, kw_only=True, tag="remove_webhook"):
 
 
 TokenCommand: TypeAlias = CreateJoinToken | RevokeJoinToken | CreateApiToken | RevokeApiToken
-AuthorityCommand: TypeAlias = PutAuthority | SignBy | DropAuthority
+AuthorityCommand: TypeAlias = PutAuthority | PutIngressAuthority | SignBy | DropAuthority
 SecretCommand: TypeAlias = PutDataKey | WrapDataKey | DropDataKey | PutSecrets | ResealSecrets | DeleteSecrets
 WebhookCommand: TypeAlias = CreateWebhook | RemoveWebhook

@@ -36,6 +36,7 @@ from consensus.state.commands import (
     PutAuthority,
     PutChannel,
     PutDataKey,
+    PutIngressAuthority,
     PutSecrets,
     PutServices,
     RaiseSchema,
@@ -270,6 +271,16 @@ OF_TRUST: list[Drawn] = [
             **STAMP,
         )
     ),
+    st.sampled_from(sorted(AUTHORITIES)).flatmap(
+        lambda authority: st.builds(
+            PutIngressAuthority,
+            authority=mostly(st.just(authority), "other"),
+            certificate=st.just(AUTHORITIES[authority]),
+            sealed_key=mostly(st.just(bytes(40)), b"clear"),
+            key_version=KEYS,
+            **STAMP,
+        )
+    ),
     st.builds(SignBy, authority=st.sampled_from(sorted(AUTHORITIES)), **STAMP),
     st.builds(DropAuthority, authority=st.sampled_from(sorted(AUTHORITIES)), is_forced=st.booleans(), **STAMP),
     st.builds(PutDataKey, version=KEYS, wrapped=WRAPPED, **STAMP),
@@ -425,7 +436,7 @@ def on_present_state(command: Command, state: ClusterState, index: int) -> Comma
         case PutDataKey():
             wrapped = {node: content for node, content in command.wrapped.items() if node in state.nodes}
             return msgspec.structs.replace(command, version=max(state.data_keys, default=0) + 1, wrapped=wrapped)
-        case PutAuthority():
+        case PutAuthority() | PutIngressAuthority():
             return msgspec.structs.replace(command, key_version=max(state.data_keys, default=0))
         case PutSecrets():
             newest = max(state.data_keys, default=0)

@@ -11,6 +11,7 @@ from consensus.state.commands import (
     DropDataKey,
     PutAuthority,
     PutDataKey,
+    PutIngressAuthority,
     RecordCertificate,
     SignBy,
 )
@@ -57,6 +58,23 @@ def test_the_first_authority_signs_and_the_next_is_believed_until_it_is_told_to_
     assert decode_snapshot(encode_snapshot(cluster.state)).authorities == cluster.state.authorities
 
 
+def test_the_authority_of_the_ingress_stays_once_it_is_there_and_believes_in_no_node() -> None:
+    cluster = cluster_with_authority()
+    done(cluster, PutIngressAuthority, **put(b"web"))
+    assert "signs for served names already" in refused(cluster, "conflict", PutIngressAuthority, **put(b"other"))
+    assert "sealed key" in refused(cluster, "invalid_request", PutIngressAuthority, **put(b"web", sealed_key=b"clear"))
+    assert list(cluster.state.authorities) == [OLD]
+    assert decode_snapshot(encode_snapshot(cluster.state)).ingress_authority == cluster.state.ingress_authority
+    done(cluster, PutDataKey, version=2, wrapped={ONE: b"w"})
+    done(cluster, PutAuthority, **put(b"old", key_version=2))
+    assert "private key of a CA" in refused(cluster, "conflict", DropDataKey, version=1)
+    done(cluster, PutIngressAuthority, **put(b"web", sealed_key=bytes(41), key_version=2))
+    assert "newer data key 2" in refused(cluster, "conflict", PutIngressAuthority, **put(b"web"))
+    done(cluster, DropDataKey, version=1)
+    assert cluster.state.ingress_authority is not None
+    assert cluster.state.ingress_authority.sealed_key == bytes(41)
+
+
 def test_an_authority_is_dropped_when_every_node_has_a_certificate_of_another_one() -> None:
     cluster = cluster_with_authority()
     done(cluster, PutAuthority, **put(b"new"))
@@ -92,7 +110,7 @@ def test_what_is_no_authority_is_refused() -> None:
 def test_the_key_of_an_authority_is_sealed_anew_and_only_then_its_data_key_may_go() -> None:
     cluster = cluster_with_authority()
     done(cluster, PutDataKey, version=2, wrapped={ONE: b"w"})
-    assert "private key of the CA" in refused(cluster, "conflict", DropDataKey, version=1)
+    assert "private key of a CA" in refused(cluster, "conflict", DropDataKey, version=1)
     done(cluster, PutAuthority, **put(b"old", sealed_key=bytes(41), key_version=2))
     assert cluster.state.authorities[OLD].state is AuthorityState.SIGNING
     assert "newer data key 2" in refused(cluster, "conflict", PutAuthority, **put(b"old"))

@@ -83,7 +83,11 @@ class FakeTrust:
             certificate="-----BEGIN CERTIFICATE-----",
             nodes=1,
         )
-        return AuthoritiesReply(observation=self._observation(), authorities=(view,))
+        return AuthoritiesReply(
+            observation=self._observation(),
+            authorities=(view,),
+            ingress="-----BEGIN CERTIFICATE-----\nof the ingress\n",
+        )
 
     async def rotate(self, *, by: Author) -> AuthoritiesReply:
         return self.authorities()

@@ -153,6 +153,7 @@ class World:
         queue_timeout_s: float = 0.0,
         queue_max: int = 100,
         weights: Mapping[SpecRevision, int] | None = None,
+        to_https: bool = False,
     ) -> None:
         self.revision += 1
         routed = RoutedService(
@@ -163,6 +164,7 @@ class World:
             queue_timeout_s=queue_timeout_s,
             queue_max=queue_max,
             weights=dict(weights or {}),
+            to_https=to_https,
         )
         self.proxy.set_table(build_route_table([routed], self.revision))
 

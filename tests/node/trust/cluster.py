@@ -56,6 +56,7 @@ class DirectReplica:
         self.proposed: list[Command] = []
         self.lose_answer: Exception | None = None
         self.leader: NodeId | None = None
+        self.is_leader = True
 
     @property
     def state(self) -> ClusterState:

@@ -14,6 +14,7 @@ NOTHING: dict[str, Any] = {
     "name": None,
     "api": None,
     "http": None,
+    "https_port": None,
     "gossip": None,
     "seeds": (),
     "listen": None,

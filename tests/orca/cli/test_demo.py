@@ -122,6 +122,23 @@ def test_the_demonstration_deploys_kills_and_heals_a_container() -> None:
 
 @pytest.mark.integration
 @pytest.mark.slow
+def test_https_is_shown_and_verified_against_the_clusters_own_ca_and_nothing_is_left() -> None:
+    home = tempfile.mkdtemp()
+    try:
+        done = run_demo("--tls", "--json", TMPDIR=home, DOCKER_HOST=f"unix://{home}/no.sock")
+        assert done.returncode == 0, done.stdout + done.stderr
+        shown = json.loads(done.stdout)
+        assert shown["tls"]["version"] == "TLSv1.3"
+        assert shown["tls"]["names"] == ["hello.internal"]
+        assert shown["redirected_to"].startswith("https://hello.internal:")
+        assert "UNRECOGNIZED_NAME" in shown["refused"]
+        assert list(Path(home).iterdir()) == []
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.integration
+@pytest.mark.slow
 def test_what_crashes_without_docker_is_told_with_its_evidence() -> None:
     home = tempfile.mkdtemp()
     try:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from orca.errors import InvalidSpecError, Problem
+from orca.model.ingress import HttpsMode
 from orca.model.spec import (
     ContainerImage,
     DependencyCondition,
@@ -373,6 +374,9 @@ def test_broken_toml_says_where(text: str, line: int, said: str) -> None:
 def test_how_long_requests_wait_for_a_copy_is_set_by_the_service() -> None:
     spec = _one('[service.ingress]\nqueue_timeout = "8s"\nqueue_max = 7')
     assert (spec.ingress.queue_timeout_s, spec.ingress.queue_max) == (8.0, 7)
+    assert _one("").ingress.https is HttpsMode.BOTH
+    assert _one('[service.ingress]\nhttps = "redirect"').ingress.https is HttpsMode.REDIRECT
+    assert "both" in _problem('[service.ingress]\nhttps = "only"').allowed
     problem = _problem('[service.ingress]\nqueue_timeout = "10m"')
     assert problem.line == 5
     assert "300 s" in problem.message + problem.allowed
