@@ -26,7 +26,7 @@ from orca.model.view import MemberView
 from tests.node.alerts.test_rules import History
 from tests.node.scheduling import Admitted
 
-LOOP = "crash-loop:default/web"
+FAILED = "rollout-failed:default/web"
 OPS = ChannelName("ops")
 NODE = NodeId("n-a")
 
@@ -126,10 +126,10 @@ class World:
 
     started = 0.0
 
-    def crash(self) -> None:
-        """Three restarts, just now."""
-        for step in range(3):
-            self.history.crash(self.wall() / 1000 - 30 + step * 10)
+    def fail(self, *services: str) -> None:
+        """A rollout of each fails, just now. Of all rules this one ends by no time."""
+        for service in services or ("web",):
+            self.history.tell(self.wall() / 1000, EventKind.ROLLOUT_FAILED, service=ServiceId(f"default/{service}"))
         self.news.ring()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -175,15 +175,15 @@ async def test_an_alert_is_told_settled_and_told_to_be_over(
     with notifying(world, nursery):
         await world.look()
         assert world.sent == []
-        world.crash()
-        await world.until(lambda: world.firing == [LOOP])
-        assert world.titles == [f"error: {LOOP}"]
+        world.fail()
+        await world.until(lambda: world.firing == [FAILED])
+        assert world.titles == [f"error: {FAILED}"]
         await world.look()
         assert len(world.sent) == 1, "it is told once"
         world.history.tell(world.wall() / 1000, EventKind.SERVICE_REMOVED)
         world.news.ring()
         await world.until(lambda: not world.state.notices)
-        assert world.titles[1:] == [f"over: {LOOP}"]
+        assert world.titles[1:] == [f"over: {FAILED}"]
 
 
 async def test_who_does_not_lead_tells_nothing_and_who_leads_next_tells_nothing_again(
@@ -192,18 +192,18 @@ async def test_who_does_not_lead_tells_nothing_and_who_leads_next_tells_nothing_
     world = World()
     world.is_leader = False
     with notifying(world, nursery):
-        world.crash()
+        world.fail()
         await trio.sleep(120)
         assert (world.sent, world.looks) == ([], 0)
         world.is_leader = True
-        world.crash()
+        world.fail()
         world.changed.ring()
-        await world.until(lambda: world.firing == [LOOP])
+        await world.until(lambda: world.firing == [FAILED])
         for leads in (False, True):
             world.is_leader = leads
             world.changed.ring()
             await trio.sleep(30)
-        world.crash()
+        world.fail()
         await world.look()
         assert len(world.sent) == 1
 
@@ -214,10 +214,9 @@ async def test_what_fails_is_tried_again_and_told_in_the_history_once(
     world = World()
     world.fails = 3
     with notifying(world, nursery):
-        world.history.tell(world.wall() / 1000, EventKind.ROLLOUT_FAILED)
-        world.news.ring()
+        world.fail()
         await world.until(lambda: len(world.firing) == 1)
-        assert world.titles == ["error: rollout-failed:default/web"]
+        assert world.titles == [f"error: {FAILED}"]
         assert world.noted == [EventKind.NOTIFY_FAILED, EventKind.NOTIFY_RESTORED]
 
 
@@ -227,7 +226,7 @@ async def test_nothing_is_sent_that_could_not_be_claimed(
     world = World()
     world.refuses = NotAvailableError("no quorum")
     with notifying(world, nursery):
-        world.history.tell(world.wall() / 1000, EventKind.ROLLOUT_FAILED)
+        world.fail()
         await world.look()
         assert world.sent == []
         world.refuses = None
@@ -238,13 +237,9 @@ async def test_nothing_is_sent_that_could_not_be_claimed(
 async def test_many_at_once_go_into_few_messages(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
     world = World()
     with notifying(world, nursery):
-        world.history.tell(world.wall() / 1000, EventKind.ROLLOUT_FAILED)
-        world.news.ring()
+        world.fail()
         await world.until(lambda: len(world.firing) == 1)
-        for number in range(300):
-            service = ServiceId(f"default/s{number}")
-            world.history.tell(world.wall() / 1000, EventKind.ROLLOUT_FAILED, service=service)
-        world.news.ring()
+        world.fail(*(f"s{number}" for number in range(300)))
         await world.until(lambda: len(world.firing) == 301)
-        assert world.titles == ["error: rollout-failed:default/web", "300 alerts"]
+        assert world.titles == [f"error: {FAILED}", "300 alerts"]
         assert notice_key(OPS, "rollout-failed:default/s7") in world.state.notices
