@@ -7,6 +7,9 @@ import msgspec
 import trio
 
 from gossip.serf import RotationEnded, RotationStep
+from node.figures.history import FigureHistory
+from node.figures.minutes import Point, Recorder
+from node.figures.store import SeriesStore
 from node.runtime.base import ExecRequest
 from node.selection import Placed, Selection
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
@@ -141,6 +144,18 @@ class FakeMembership:
         return (await self.list_keys(),), end
 
 
+class NoSeries(SeriesStore):
+    """Keeps nothing: what is read was noted in this minute."""
+
+    def __init__(self) -> None:
+        pass
+
+    def read(
+        self, since_s: int, until_s: int, wanted: Callable[[str], bool], *, by_seconds: bool
+    ) -> dict[str, list[Point]]:
+        return {}
+
+
 class FakeControl(FakeBlobs):
     """Keeps specs, events and contents; `crash` makes the next status call fail as a bug would."""
 
@@ -156,6 +171,8 @@ class FakeControl(FakeBlobs):
         self.upkeep, self.locks = admitted.upkeep, admitted.locks
         self.alerts, self.channels = admitted.alerts, admitted.channels
         self.metrics = FakeMetrics()
+        self.recorder = Recorder()
+        self.figures = FigureHistory(self.recorder, NoSeries())
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()
         self.rollout = RolloutState.PROGRESSING
