@@ -52,6 +52,8 @@ class EventKind(enum.Enum):
     MEMBER_NAME_LOST = "member.name_lost"
     AGENT_LOST = "agent.lost"
     AGENT_FOUND = "agent.found"
+    CERTIFICATE_REFUSED = "certificate.refused"
+    CERTIFICATE_EXPIRES = "certificate.expires"
     CLUSTER_EVENT = "cluster.event"
 
 
