@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from consensus.raft import Message
+from consensus.raft import Message, RaftMachine
 from consensus.raft.messages import AppendEntries, Heartbeat
 from orca.model.ids import LogIndex, NodeId
 from orca.model.units import Instant
@@ -11,6 +11,23 @@ from orca.model.units import Instant
 SAVE_S: Final = 0.25
 WORD_S: Final = 0.001
 """A follower applies what is committed so much later when nothing else is sent to it meanwhile."""
+UNLED_START_S: Final = 5.0
+"""So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
+
+
+def knows_enough(raft: RaftMachine, now: Instant, give_up_at: float) -> bool:
+    """Whether the state of a node that starts is one to act on.
+
+    A voter that is its own quorum has committed its log. Any other has heard from a leader and applied
+    what that had committed, or there is none and it goes by what it knows (its workloads have to run).
+    """
+    if raft.is_leader:
+        return True
+    if raft.membership.voters == (raft.node,):
+        return False
+    if raft.leader is not None and raft.commit_index:
+        return True
+    return now >= give_up_at
 
 
 class KnownCommits:

@@ -16,7 +16,7 @@ import trio
 
 from consensus.answers import Answers
 from consensus.asking import Asking
-from consensus.commits import CommitWords, KnownCommits
+from consensus.commits import UNLED_START_S, CommitWords, KnownCommits, knows_enough
 from consensus.outside import Alone, Listener, NewLife, Offload, Transport
 from consensus.raft import (
     EntriesLearned,
@@ -69,8 +69,6 @@ BATCH_MAX = 1024
 RETRY_S = 1.0
 MESSAGES_MAX = 4096
 """Messages of peers that wait for the disk of this node; the oldest make room, and Raft sends again."""
-UNLED_START_S = 5.0
-"""So long a node that is not its own quorum waits for a leader before it goes by what it last knew."""
 
 
 class ReplicaDriver(Asking):
@@ -233,7 +231,7 @@ class ReplicaDriver(Asking):
         try:
             await self._step(Tick())
             give_up_at = self._clock.now() + UNLED_START_S
-            while not self._knows_enough(give_up_at):
+            while not knows_enough(self._replica.raft, self._clock.now(), give_up_at):
                 await self._wait(give_up_at)
                 await self._turn()
                 self._transport.flush()
@@ -245,21 +243,6 @@ class ReplicaDriver(Asking):
         finally:
             self._is_stopped = True
             self._answers.stop()
-
-    def _knows_enough(self, give_up_at: float) -> bool:
-        """Whether the state is one to act on.
-
-        A voter that is its own quorum has committed its log. Any other has heard from a leader and applied
-        what that had committed, or there is none and it goes by what it knows (its workloads have to run).
-        """
-        raft = self._replica.raft
-        if raft.is_leader:
-            return True
-        if raft.membership.voters == (raft.node,):
-            return False
-        if raft.leader is not None and raft.commit_index:
-            return True
-        return self._clock.now() >= give_up_at
 
     async def _wait(self, until: float = math.inf) -> None:
         deadline = min(

@@ -27,6 +27,7 @@ from node.api.control import MetricsControl
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
 from node.certificates.pairs import check_pairs
+from node.channel_desk import ChannelDesk
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
 from node.group.quorum import Quorum
@@ -91,6 +92,7 @@ class Control:
     upkeep: Upkeep
     locks: Locks
     alerts: AlertDesk
+    channels: ChannelDesk
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -133,6 +135,7 @@ class Control:
         self.upkeep = Upkeep(replica, clock, ids, self)
         self.locks = Locks(replica, clock, ids, self)
         self.alerts = AlertDesk(replica, clock, ids, self)
+        self.channels = ChannelDesk(node, cluster, replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 

@@ -7,7 +7,7 @@ from consensus.scheduler.stages import weights_of
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.proxy.routes import RoutedService, Target
 from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus
-from orca.model.ids import AllocationId, NodeId, ServiceId
+from orca.model.ids import AllocationId, NodeId
 from orca.model.ingress import HttpsMode
 from orca.model.spec import Protocol
 
@@ -26,17 +26,26 @@ def routed_services(
     Copies of an older revision serve beside the new ones for as long as they are wanted:
     the scheduler decides when they go.
     """
-    routed = {name: record for name, record in state.services.items() if record.spec.routes}
-    targets: dict[ServiceId, list[Target]] = {name: [] for name in routed}
-    silent: dict[ServiceId, list[Target]] = {}
-    for name, found in targets.items():
-        for allocation in state.copies.of_service(name).values():
-            status = statuses.get(allocation.id)
-            if allocation.desired is DesiredStatus.RUNNING and status is not None and status.is_ready:
-                is_heard = alive is None or allocation.node == own or allocation.node in alive
-                (found if is_heard else silent.setdefault(name, [])).extend(_targets(allocation, status, own))
-        found += [] if found else silent.get(name, [])
-    return tuple(_routed(record, targets[name]) for name, record in sorted(routed.items()))
+    routed = sorted(name for name, record in state.services.items() if record.spec.routes)
+    return tuple(routed_service(state, state.services[name], statuses, own, alive) for name in routed)
+
+
+def routed_service(
+    state: ClusterState,
+    record: ServiceRecord,
+    statuses: Mapping[AllocationId, AllocationStatus],
+    own: NodeId,
+    alive: Collection[NodeId] | None = None,
+) -> RoutedService:
+    """The same for one service, which has routes."""
+    heard: list[Target] = []
+    silent: list[Target] = []
+    for allocation in state.copies.of_service(record.id).values():
+        status = statuses.get(allocation.id)
+        if allocation.desired is DesiredStatus.RUNNING and status is not None and status.is_ready:
+            is_heard = alive is None or allocation.node == own or allocation.node in alive
+            (heard if is_heard else silent).extend(_targets(allocation, status, own))
+    return _routed(record, heard or silent)
 
 
 def _targets(allocation: Allocation, status: AllocationStatus, own: NodeId) -> list[Target]:

@@ -20,9 +20,10 @@ from node.endings import EndedJobs
 from node.group.contents import ContentSharing
 from node.group.recovery import Recovery
 from node.health.probes import HealthDriver, ProbeSet, exec_through
-from node.health.verdict import BecameReady, BecameUnready, HealthTransition, LivenessFailed, StartupFailed
+from node.health.verdict import HealthTransition
 from node.history import Happening, happenings
 from node.ingress import routed_services
+from node.linking import assignments_of, is_final, is_routed_otherwise, verdict_of
 from node.membership import Membership
 from node.proxy.farewell import Farewells
 from node.proxy.routes import build_route_table
@@ -30,10 +31,7 @@ from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.events import (
     Assignment,
-    AssignmentsChanged,
     Happened,
-    HealthChanged,
-    HealthVerdict,
     RuntimeReported,
     StartProbes,
     StatusChanged,
@@ -46,7 +44,7 @@ from node.store.events import EventLog
 from node.store.identity import Identity
 from node.workload_files import WorkloadFiles
 from orca.errors import OrcaError
-from orca.model.allocation import Allocation, AllocationStatus, Endpoint, Phase
+from orca.model.allocation import Allocation, AllocationStatus, Endpoint
 from orca.model.event import EventKind, Severity
 from orca.model.ids import AllocationId, LogIndex, display_name
 from orca.model.node import NodeFacts
@@ -175,10 +173,7 @@ class Wiring:
             self._put_facts(accepts_work=True, refusal="")
 
     def _assign(self) -> None:
-        state = self.replica.state
-        mine = state.copies.of_node(self._identity.node).values()
-        assignments = tuple(Assignment(allocation=one, spec=state.spec_of(one)) for one in mine)
-        self.reconciler.post(AssignmentsChanged(assignments=assignments, is_trusted=state.revision > 0))
+        self.reconciler.post(assignments_of(self.replica.state, self._identity.node))
         self._beliefs.bump()
         self.route()
 
@@ -247,9 +242,9 @@ class Wiring:
         if not self._beliefs.put_status(status):
             return
         self.membership.tell_status(status)
-        if status.phase in {Phase.COMPLETED, Phase.FAILED}:
+        if is_final(status):
             self._keep(status)
-        if before is None or before.is_ready != status.is_ready or before.endpoints != status.endpoints:
+        if is_routed_otherwise(before, status):
             self.route()
         self.replica.beliefs_changed()
 
@@ -317,16 +312,7 @@ class Wiring:
         )
 
     def _health_changed(self, allocation: AllocationId, transition: HealthTransition) -> None:
-        match transition:
-            case BecameReady():
-                changed = HealthChanged(allocation=allocation, verdict=HealthVerdict.READY)
-            case BecameUnready(reason=reason):
-                changed = HealthChanged(allocation=allocation, verdict=HealthVerdict.UNREADY, reason=reason)
-            case LivenessFailed(reason=reason) | StartupFailed(reason=reason):
-                changed = HealthChanged(allocation=allocation, verdict=HealthVerdict.DEAD, reason=reason)
-            case _:
-                assert_never(transition)
-        self.reconciler.post(changed)
+        self.reconciler.post(verdict_of(allocation, transition))
 
     # ----------------------------------------------------------------------- derived
 

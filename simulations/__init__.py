@@ -9,6 +9,7 @@ Theory of operation.
   effects, stands still for longer than an election, and has a clock that runs too fast.
 - `faults` draws the mood of each run: which faults exist at all, then how often (swarm testing: Groce et al.,
   ISSTA 2012). A run with everything switched on finds less than many runs with something different switched off each.
+- `members` are whole members of a gossip cluster, `nodes` whole nodes that run services; each says how it is made.
 - `workload` are clients with retries; `keeper` changes the group under them; what both did is a history.
 - `checkers` judge: one property a file. Some watch every step, some read the history at the end.
 - `scenarios` put it together: chaos, then heal, then demand that everything makes progress.

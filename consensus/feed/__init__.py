@@ -19,6 +19,7 @@ Age. The leader knows everything that is committed: 0. A voter knows what the le
 when it last spoke. A reader's age is its source's age when that spoke, and the time since.
 """
 
+from consensus.feed.copy import Copy, fed_for_s, is_fed
 from consensus.feed.cursor import Cursor, Source
 from consensus.feed.messages import (
     Committed,
@@ -35,6 +36,7 @@ from consensus.feed.reader import FeedReader, Install, Learn, News
 
 __all__ = [
     "Committed",
+    "Copy",
     "Current",
     "Cursor",
     "FeedMessage",
@@ -49,4 +51,6 @@ __all__ = [
     "Source",
     "decode_feed",
     "encode_feed",
+    "fed_for_s",
+    "is_fed",
 ]

@@ -5,7 +5,7 @@ sources cannot disagree (state machine safety, §3.6.3). A node that is no membe
 group like this; so does one that was removed while it was away, and does not know it yet.
 """
 
-from consensus.raft.core import NO_TIMER
+from consensus.raft.core import NO_TIMER, Role
 from consensus.raft.effects import Outranked
 from consensus.raft.election import Elections
 from consensus.raft.events import EntriesLearned, SnapshotLearned
@@ -77,8 +77,10 @@ class Learning(Elections):
             self._store(news)
             self._commit_to(news[-1].index)
         self._reach_term(event.term)
-        if event.leader is not None and event.leader != self.node and event.term == self.term and self._leader is None:
-            self._set_leader(event.leader)  # somebody to pass proposals on to
+        # Somebody to pass proposals on to; whoever campaigns does not hear that leader itself, and goes on.
+        is_lost = self._leader is None and self._role is Role.FOLLOWER
+        if event.leader is not None and event.leader != self.node and event.term == self.term and is_lost:
+            self._set_leader(event.leader)
 
     def _learn_snapshot(self, event: SnapshotLearned) -> None:
         meta = event.snapshot.meta

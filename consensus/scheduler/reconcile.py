@@ -166,6 +166,11 @@ def is_healthy(status: AllocationStatus | None, spec: ServiceSpec, now_ms: WallM
     return now_ms - status.ready_since_ms >= healthy_after_ms(spec)
 
 
+def is_ready(status: AllocationStatus | None) -> bool:
+    """Whether a copy is known to take requests."""
+    return status is not None and status.is_ready
+
+
 def was_ever_ready(status: AllocationStatus | None) -> bool:
     """Whether a copy is known to have served."""
     return status is not None and (status.ready_since_ms is not None or status.phase is Phase.COMPLETED)
@@ -330,7 +335,11 @@ def _sort_copies(situation: Situation, record: ServiceRecord) -> _Copies:
 def _most_useful(
     situation: Situation, record: ServiceRecord, current: list[Allocation], wanted: int
 ) -> tuple[list[Allocation], list[Allocation]]:
-    """Up to `wanted` copies to keep, no two in one slot, and the others."""
+    """Up to `wanted` copies to keep, no two in one slot, and the others, which may go.
+
+    Of two in one slot the second goes on, too, as long as it serves in place of one that is missing or not healthy in
+    another slot: a node that comes back must not cost a copy that works because yet another one is lost.
+    """
     by_use = sorted(current, key=lambda one: _usefulness(one, record.spec, situation))
     kept: dict[int, Allocation] = {}
     surplus: list[Allocation] = []
@@ -339,7 +348,12 @@ def _most_useful(
             kept[one.slot] = one
         else:
             surplus.append(one)
-    return list(kept.values()), surplus
+    if effective_order(record.spec) is UpdateOrder.STOP_FIRST or record.spec.is_job:
+        return list(kept.values()), surplus  # two in one slot would be in each other's way
+    statuses, now_ms = situation.statuses, situation.now_ms
+    lacking = wanted - sum(is_healthy(statuses.get(one.id), record.spec, now_ms) for one in kept.values())
+    spare = [one for one in surplus if is_ready(statuses.get(one.id))][:lacking]
+    return list(kept.values()), [one for one in surplus if one not in spare]
 
 
 def _usefulness(one: Allocation, spec: ServiceSpec, situation: Situation) -> tuple[bool, bool, bool, int, int]:

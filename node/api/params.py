@@ -60,8 +60,8 @@ class ReleaseQuery(_Params, frozen=True):
     request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 
 
-class ReleaseSilenceQuery(_Params, frozen=True):
-    """Of `DELETE /v1/silences/{silence}`."""
+class EndQuery(_Params, frozen=True):
+    """Of `DELETE /v1/silences/{silence}` and `DELETE /v1/channels/{channel}`."""
 
     request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 

@@ -21,6 +21,7 @@ from node.api.call import (
     NoQuery,
     Route,
 )
+from node.api.channels import CHANNEL_ROUTES
 from node.api.events import EVENT_ROUTES
 from node.api.exec import open_exec
 from node.api.gossip import GOSSIP_ROUTES
@@ -439,6 +440,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
     *EVENT_ROUTES,
     *ALERT_ROUTES,
+    *CHANNEL_ROUTES,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
     *LOCK_ROUTES,

@@ -10,9 +10,20 @@ import structlog
 import trio
 
 from consensus.driver import ReplicaDriver
-from consensus.feed import Current, Cursor, FeedReader, Follow, Install, Learn, decode_feed, encode_feed
+from consensus.feed import (
+    Copy,
+    Current,
+    Cursor,
+    FeedReader,
+    Follow,
+    Install,
+    Learn,
+    decode_feed,
+    encode_feed,
+    fed_for_s,
+    is_fed,
+)
 from consensus.raft import EntriesLearned, SnapshotLearned
-from consensus.storage import Entry, Snapshot
 from node.bell import Bell
 from node.group.freshness import Freshness
 from node.mesh.frames import FrameStream
@@ -28,36 +39,9 @@ SILENCE_S: Final = 5.0
 """A source says something each second; one that is silent for so long is left."""
 STALE_S: Final = 10.0
 """A source that is itself so far behind is left, when there is another."""
-UNLED_S: Final = 5.0
-"""A member of the group that hears of no leader for so long follows like everybody else."""
 RETRY_S: Final = 1.0
 
 Connect = Callable[[NodeId, Purpose], AbstractAsyncContextManager[FrameStream]]
-
-
-class _Source:
-    """The copy of this node as `consensus.feed` reads it."""
-
-    def __init__(self, replica: ReplicaDriver) -> None:
-        self._replica = replica
-
-    @property
-    def epoch(self) -> int:
-        return self._replica.raft.epoch
-
-    @property
-    def commit_index(self) -> LogIndex:
-        # What was handed out to be applied is on disk; what was only heard to be committed need not be.
-        return self._replica.applied_index
-
-    def term_at(self, index: LogIndex) -> Term | None:
-        return self._replica.raft.term_of(index)
-
-    def committed(self, first: LogIndex, last: LogIndex) -> tuple[Entry, ...]:
-        return self._replica.raft.committed(first, last)
-
-    def snapshot(self) -> Snapshot | None:
-        return self._replica.raft.snapshot
 
 
 class IntentFeed:
@@ -106,7 +90,7 @@ class IntentFeed:
         follow = decode_feed(await frames.receive())
         if not isinstance(follow, Follow):
             raise PeerProtocolError(f"{peer} began to follow with something else")
-        cursor, source = Cursor(follow), _Source(self._replica)
+        cursor, source = Cursor(follow), Copy(lambda: self._replica.raft, lambda: self._replica.applied_index)
         while True:
             message = cursor.next(source)
             if message is not None:
@@ -135,9 +119,9 @@ class IntentFeed:
         """Follow somebody whenever no leader feeds this node, until cancelled."""
         while True:
             heard = self._regrouped.rings
-            if self._is_fed():
+            if is_fed(self._replica.raft, self._clock.now()):
                 self.source = None
-                await self._regrouped.wait(heard, self._fed_for_s())
+                await self._regrouped.wait(heard, fed_for_s(self._replica.raft, self._clock.now()))
                 continue
             if not (sources := list(self._others())):
                 self.source = None
@@ -150,22 +134,6 @@ class IntentFeed:
                 _log.debug("a source of intent was lost", source=source, reason=error.message)
                 await trio.sleep(random.uniform(RETRY_S / 4, RETRY_S))
 
-    def _is_fed(self) -> bool:
-        """Whether the leader sends this node the log."""
-        raft = self._replica.raft
-        if raft.is_leader:
-            return True
-        if raft.node not in raft.membership.members or raft.leader_contact_at is None:
-            return False
-        return self._clock.now() - raft.leader_contact_at < UNLED_S
-
-    def _fed_for_s(self) -> float:
-        """So long at least a node that is fed takes itself for fed, unless the group changes."""
-        contact_at = self._replica.raft.leader_contact_at
-        if self._replica.is_leader or contact_at is None:
-            return UNLED_S
-        return max(RETRY_S, contact_at + UNLED_S - self._clock.now())
-
     async def _follow(self, source: NodeId) -> None:
         raft = self._replica.raft
         applied = self._replica.applied_index
@@ -174,7 +142,7 @@ class IntentFeed:
             self.source = source
             await frames.send((encode_feed(reader.follow()),))
             known = (raft.term, raft.leader)
-            while not self._is_fed():
+            while not is_fed(self._replica.raft, self._clock.now()):
                 with trio.move_on_after(SILENCE_S) as scope:
                     batch = await frames.receive_some()
                 if scope.cancelled_caught or not batch:

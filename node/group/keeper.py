@@ -1,7 +1,6 @@
 """The leader's duty of keeping the group right, on trio."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -12,10 +11,9 @@ from consensus.driver import ReplicaDriver
 from consensus.raft import AddLearner, PeerProgress, Promote, Remove, epoch_number
 from consensus.subgroup import Change, ChangeKind, Peer, Seat, SubgroupConfig, next_change, target_size
 from node.bell import Bell
-from node.group.peers import make_peers, may_vote, seat_of
-from node.membership.sightings import Sighting
+from node.group.peers import loads_of, make_peers, may_vote, seat_of
+from node.membership.sighting import Sighting
 from orca.errors import OrcaError
-from orca.model.allocation import DesiredStatus
 from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId
 from orca.model.node import NodeFacts
@@ -33,8 +31,6 @@ CHANGE_DEADLINE_S: Final = 15.0
 EXCUSED_S: Final = 10.0
 """A node that is about to leave says so every second; after so long without a word it is needed again."""
 REASONS_MAX: Final = 256
-COPIES_PER_CORE: Final = 8.0
-"""A node with so many copies for each core counts as fully loaded when voters are chosen."""
 
 Record = Callable[[EventKind, str, Severity], None]
 
@@ -149,22 +145,13 @@ class GroupKeeper:
             self._progress(),
             own=self._node,
             unseen_for_s=now - self._looks_since,
-            loads=self._loads(),
+            loads=loads_of(self._replica.state, self._facts()),
             learner_for_s={node: now - since for node, since in self._learners_since.items()},
             excused=self._excused_now(),
         )
 
     def _progress(self) -> dict[NodeId, PeerProgress]:
         return {one.node: one for one in self._replica.raft.progress()}
-
-    def _loads(self) -> dict[NodeId, float]:
-        """How many copies run for each core, of what a core can take."""
-        copies = Counter(
-            one.node for one in self._replica.state.allocations.values() if one.desired is DesiredStatus.RUNNING
-        )
-        facts = self._facts()
-        cores = {node: max(1.0, one.cpu_milli / 1000) for node, one in facts.items()}
-        return {node: min(1.0, count / (COPIES_PER_CORE * cores.get(node, 1.0))) for node, count in copies.items()}
 
     # --------------------------------------------------------------------- for people
 

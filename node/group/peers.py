@@ -1,16 +1,23 @@
 """What is known of each node, put together for the choice of voters and for people. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from consensus.raft import PeerProgress
+from consensus.state.cluster import ClusterState
 from consensus.state.records import NodeRecord
 from consensus.storage import Membership
 from consensus.subgroup import Peer, Seat
-from node.membership.sightings import Sighting
+from node.membership.sighting import Sighting
+from orca.model.allocation import DesiredStatus
 from orca.model.ids import NodeId
+from orca.model.node import NodeFacts
 from orca.model.trust import NodeRole
 from orca.model.view import MemberState
 
+COPIES_PER_CORE: Final = 8.0
+"""A node with so many copies for each core counts as fully loaded when voters are chosen."""
 _LEAVING = frozenset({MemberState.LEAVING, MemberState.LEFT})
 
 
@@ -67,3 +74,10 @@ def make_peers(  # noqa: PLR0913 - all that is known of nodes comes together her
             )
         )
     return peers
+
+
+def loads_of(state: ClusterState, facts: Mapping[NodeId, NodeFacts]) -> dict[NodeId, float]:
+    """How many copies run for each core, of what a core can take."""
+    copies = Counter(one.node for one in state.allocations.values() if one.desired is DesiredStatus.RUNNING)
+    cores = {node: max(1.0, one.cpu_milli / 1000) for node, one in facts.items()}
+    return {node: min(1.0, count / (COPIES_PER_CORE * cores.get(node, 1.0))) for node, count in copies.items()}

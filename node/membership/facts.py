@@ -1,18 +1,16 @@
-"""Facts of other nodes as the node's beliefs."""
+"""Facts of other nodes as the node's beliefs. Pure."""
 
 from collections.abc import Callable
 from typing import ClassVar, Final
 
 import msgspec
-import structlog
 
-from gossip.facts import FactLearned
-from node.beliefs import BeliefTable
+from gossip.facts import FactLearned, FactWritten
+from node.believed import Believed
 from orca.model.allocation import AllocationStatus
 from orca.model.ids import AllocationId, NodeId
 from orca.model.node import NodeFacts
 
-_log = structlog.get_logger("orca.gossip")
 NODE_KEY: Final = "node"
 STATUS_PREFIX: Final = "status/"
 _node_decoder: msgspec.msgpack.Decoder[NodeFacts] = msgspec.msgpack.Decoder(NodeFacts)
@@ -24,11 +22,13 @@ class KnownFacts:
 
     STATUS_TTL_S: ClassVar[float] = 30.0
 
-    def __init__(self, beliefs: BeliefTable) -> None:
+    def __init__(self, beliefs: Believed) -> None:
         self._beliefs = beliefs
         self.unreadable = 0
         self.changed: Callable[[], None] = lambda: None
         """Called when something that others may act on is different; set by whoever acts."""
+        self.complain: Callable[[FactLearned, str], None] = lambda _fact, _reason: None
+        """Called for a fact that cannot be read, with the reason; set by whoever keeps a log."""
 
     def learn(self, fact: FactLearned, *, is_ours: bool) -> None:
         """Take in a fact; one of a node outside our cluster says nothing to us."""
@@ -42,7 +42,7 @@ class KnownFacts:
             self.changed()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self.unreadable += 1
-            _log.warning("a fact cannot be read", writer=fact.writer, key=fact.key, reason=str(error))
+            self.complain(fact, str(error))
 
     def depart(self, node: str) -> None:
         """The node is no living member any more."""
@@ -71,3 +71,13 @@ class KnownFacts:
             self._beliefs.put_status(status)
         else:
             self.unreadable += 1
+
+
+def status_key(allocation: AllocationId) -> str:
+    """Under which key the status of a copy is told."""
+    return f"{STATUS_PREFIX}{allocation}"
+
+
+def fact_of(key: str, value: bytes) -> FactWritten:
+    """What tells `value` to everybody; that of a status vanishes soon after its node."""
+    return FactWritten(key=key, value=value, ttl_s=KnownFacts.STATUS_TTL_S if key.startswith(STATUS_PREFIX) else None)

@@ -14,7 +14,6 @@ from gossip.effects import Noted, NoteLevel
 from gossip.facts import (
     FactLearned,
     FactRemoved,
-    FactWritten,
     FrameReceived,
     Paused,
     PeerAppeared,
@@ -31,12 +30,13 @@ from gossip.serf import Left, NameLost, RotationEnded
 from node.membership.backend import MembershipBackend, Sinks
 from node.membership.chronicle import Chronicle, Record
 from node.membership.embedded import EmbeddedGossip
-from node.membership.facts import STATUS_PREFIX, KnownFacts
+from node.membership.facts import NODE_KEY, KnownFacts, fact_of, status_key
 from node.membership.kept import KeptGossip
 from node.membership.key_ledger import KeyLedger, record_key, sealing_key
 from node.membership.pulses import PULSE_S, Pulses
 from node.membership.ring import GossipRing, raw_key
-from node.membership.sightings import Sighting, sightings
+from node.membership.sighting import Sighting
+from node.membership.sightings import sightings
 from node.membership.tags import CLUSTER_TAG, is_beside, mesh_of, node_of
 from node.membership.views import key_report, removed_view, silent_view
 from node.mesh.driver import MeshAddress
@@ -101,6 +101,7 @@ class Membership:
         self._identity = identity
         self._clock = clock
         self._known = known
+        known.complain = _complain
         self._chronicle = Chronicle(record)
         self._pulses = Pulses(clock.now())
         self._is_beside = trio.Event()
@@ -135,7 +136,7 @@ class Membership:
         async with trio.open_nursery() as nursery:
             address = await nursery.start(self._backend.run, port, mesh)
             for key, value in self._told.items():
-                self._backend.tell(_fact(key, value))
+                self._backend.tell(fact_of(key, value))
             nursery.start_soon(self._beat)
             if self._seeds:
                 nursery.start_soon(self._find_cluster)
@@ -287,15 +288,15 @@ class Membership:
 
     def tell_node(self, facts: NodeFacts) -> None:
         """Everybody may know this of us; returns at once."""
-        self._tell("node", msgspec.msgpack.encode(facts))
+        self._tell(NODE_KEY, msgspec.msgpack.encode(facts))
 
     def tell_status(self, status: AllocationStatus) -> None:
         """How a copy of ours is."""
-        self._tell(f"{STATUS_PREFIX}{status.allocation}", msgspec.msgpack.encode(status))
+        self._tell(status_key(status.allocation), msgspec.msgpack.encode(status))
 
     def drop_status(self, allocation: AllocationId) -> None:
         """The copy is gone."""
-        key = f"{STATUS_PREFIX}{allocation}"
+        key = status_key(allocation)
         if self._told.pop(key, None) is not None and self._backend.is_running:
             self._backend.tell(FactRemoved(key=key))
 
@@ -306,7 +307,7 @@ class Membership:
         if not self._backend.is_running:
             return
         try:
-            self._backend.tell(_fact(key, value))
+            self._backend.tell(fact_of(key, value))
         except OrcaError as error:
             _log.warning("a fact could not be told", key=key, reason=error.message)
 
@@ -425,5 +426,5 @@ class Membership:
         return [view.name for view in self.members() if view.id is None and view.state is MemberState.ALIVE]
 
 
-def _fact(key: str, value: bytes) -> FactWritten:
-    return FactWritten(key=key, value=value, ttl_s=KnownFacts.STATUS_TTL_S if key.startswith(STATUS_PREFIX) else None)
+def _complain(fact: FactLearned, reason: str) -> None:
+    _log.warning("a fact cannot be read", writer=fact.writer, key=fact.key, reason=reason)

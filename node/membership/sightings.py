@@ -2,28 +2,10 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
+from node.membership.sighting import Sighting
 from node.membership.tags import CLUSTER_TAG
 from orca.model.ids import NodeId
-from orca.model.view import MemberState, MemberView
-
-_ALIVE = frozenset({MemberState.ALIVE, MemberState.SUSPECT, MemberState.LEAVING})
-
-
-class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """A node as gossip has it, or last had it."""
-
-    node: NodeId
-    name: str
-    zone: str
-    state: MemberState
-    state_age_s: float
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is believed to answer."""
-        return self.state in _ALIVE
+from orca.model.view import MemberView
 
 
 def sightings(members: Iterable[MemberView], cluster: str) -> dict[NodeId, Sighting]:

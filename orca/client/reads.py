@@ -11,6 +11,7 @@ from orca.model.access import ApiTokensReply, AuditReply
 from orca.model.alert import AlertsReply, RulesReply, SilencesReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
 from orca.model.lock_view import LocksReply
+from orca.model.notice import ChannelsReply
 from orca.model.placement_view import NodeCareReply, WhyReply
 from orca.model.quorum_view import QuorumReply
 from orca.model.secret_view import SecretsReply
@@ -104,6 +105,10 @@ class NodeReads:
     async def silences(self) -> SilencesReply:
         """Of which alerts nobody is told."""
         return await self._get("/v1/silences", SilencesReply)
+
+    async def channels(self) -> ChannelsReply:
+        """Who is told of alerts."""
+        return await self._get("/v1/channels", ChannelsReply)
 
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""

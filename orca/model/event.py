@@ -50,6 +50,8 @@ class EventKind(enum.Enum):
     MEMBER_FAILED = "member.failed"
     MEMBER_LEFT = "member.left"
     MEMBER_NAME_LOST = "member.name_lost"
+    NOTIFY_FAILED = "notify.failed"
+    NOTIFY_RESTORED = "notify.restored"
     AGENT_LOST = "agent.lost"
     AGENT_FOUND = "agent.found"
     CERTIFICATE_REFUSED = "certificate.refused"

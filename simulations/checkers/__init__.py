@@ -7,4 +7,8 @@ Whether a group works again after everything was healed is asked by `scenarios.p
 
 Of gossip: `completeness` (crashes are found in time), `accuracy` (the living are not buried), `convergence` (repaired,
 all agree), `traffic` (quiet without news, never a storm) and `memory` (tables and queues are bounded).
+
+Of whole nodes: `capacity` (no node runs more than it has), `replacement` (nothing that serves is told to stop before
+there is something in its place), `routes` (requests go where they are answered), `acknowledged` (what was confirmed
+stays) and `settled` (repaired, everything is as it was asked to be, once, and all nodes know it).
 """

@@ -2,13 +2,14 @@
 
 `raft` is chaos of all kinds for a group of our own machines; `elections`, `changes` and `reads` are harder on one
 part of it each; `recovery` starts a group anew that lost its quorum; `yardstick` gives the same clients to PySyncObj,
-the negative control. `gossip` is chaos for the members of a gossip cluster.
+the negative control. `gossip` is chaos for the members of a gossip cluster, `services` for whole nodes that run
+services.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-from simulations.scenarios import gossip, raft, recovery
+from simulations.scenarios import gossip, raft, recovery, services
 from simulations.scenarios.plans import PLANS, Plan
 from simulations.scenarios.report import Report
 
@@ -27,5 +28,6 @@ SCENARIOS: Final[dict[str, Callable[[int, Callable[[str], None] | None], Report]
     **{plan.name: _of(plan) for plan in PLANS},
     recovery.NAME: recovery.run,
     gossip.NAME: gossip.run,
+    services.NAME: services.run,
     "yardstick": _yardstick,
 }

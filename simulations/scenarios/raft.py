@@ -14,11 +14,12 @@ from simulations.history import Ending, History
 from simulations.keeper import Keeper
 from simulations.nemesis import Nemesis
 from simulations.network import Network
-from simulations.process import Process, Tuning
+from simulations.process import Process
 from simulations.registers import Kind
 from simulations.scenarios import progress
 from simulations.scenarios.plans import CHAOS, Plan, draw_config
 from simulations.scenarios.report import Report
+from simulations.shell import Tuning
 from simulations.subjects.port import Subject
 from simulations.workload import Client, Manners, make_clients
 from simulations.world import World

@@ -5,8 +5,9 @@ from orca.model.ids import NodeId
 from simulations.checkers.judge import Judge
 from simulations.checkers.raft import ElectionSafety, LogMatching, StateMachineSafety
 from simulations.network import Network
-from simulations.process import Process, Tuning
+from simulations.process import Process
 from simulations.registers import Answer, Done, Kind, Operation, Refused
+from simulations.shell import Tuning
 from simulations.world import World
 
 A = NodeId("a")

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from consensus.raft import EntriesLearned, RaftConfig, RaftMachine, SnapshotLearned, Tick
+from consensus.raft import EntriesLearned, RaftConfig, RaftMachine, Role, SnapshotLearned, Tick
 from consensus.raft.effects import Apply, Outranked, RestoreSnapshot, SaveEntries
 from consensus.storage import Entry, HardState, LoadedLog, Membership, Snapshot, SnapshotMeta
 from orca.model.ids import LogIndex, NodeId, Term
@@ -56,6 +56,18 @@ def test_who_leads_is_known_for_proposals_to_pass_on() -> None:
     machine = make()
     learn(machine, entry(1), leader="a")
     assert machine.leader == "a"
+
+
+def test_whoever_campaigns_learns_of_no_leader_whom_it_does_not_hear_itself() -> None:
+    """A voter that only its peers' feed reaches: it asks for votes, and does not follow meanwhile."""
+    machine = make(voters=frozenset({NodeId("a"), NodeId("b"), NodeId("z")}))
+    for seconds in range(10):
+        machine.step(Tick(), Instant(float(seconds)))
+    assert machine.role is Role.PRE_CANDIDATE
+    machine.step(EntriesLearned(epoch=0, term=machine.term, entries=(), leader=NodeId("a")), Instant(9.0))
+    machine.check_invariants()
+    assert machine.leader is None
+    assert machine.role is Role.PRE_CANDIDATE
 
 
 def test_a_later_term_is_followed() -> None:

@@ -9,7 +9,7 @@ from consensus.scheduler.beliefs import Beliefs
 from consensus.scheduler.feasible import misplacement
 from consensus.scheduler.fleet import Fleet, fleet_of
 from consensus.scheduler.plan import Plan, Planner, make_plan
-from consensus.scheduler.reconcile import effective_order, healthy_after_ms
+from consensus.scheduler.reconcile import effective_order, healthy_after_ms, is_healthy
 from consensus.scheduler.stages import copies_wanted
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
 from orca.model.ids import AllocationId, NodeId, ServiceId
@@ -117,7 +117,9 @@ class World(Cluster):
             assert len(running) <= wanted + (0 if stop_first else surge), f"{len(running)} copies of {wanted}"
         staying = [one for one in running if not self._leaves(one)]
         slots = [one.slot for one in staying if one.template == record.current.template]
-        assert len(set(slots)) == len(slots), f"two current copies in one slot: {slots}"
+        well = {one.slot for one in staying if is_healthy(self.statuses.get(one.id), record.spec, WallMs(self.at_ms))}
+        is_spare = len(well) < wanted and not stop_first  # the second serves in place of one that does not
+        assert len(set(slots)) == len(slots) or is_spare, f"two current copies in one slot: {slots}"
         is_frozen = record.rollout.state is RolloutState.FAILED and not record.is_staged
         is_forced = self._was_job(service) or self._is_forced()
         if not is_forced and any(self.state.allocations[one].service == service for one in stops):

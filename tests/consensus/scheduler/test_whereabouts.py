@@ -95,6 +95,24 @@ def test_a_returning_copy_that_serves_is_kept_while_its_replacement_does_not() -
     assert where(world) == ["n-a", "n-b", "n-c"], "the new copy had not started"
 
 
+def test_of_two_copies_in_one_slot_both_go_on_while_one_of_them_serves_in_place_of_another_that_is_lost() -> None:
+    """One node comes back just as another goes: what the first brings along must not stop before there is a new one."""
+    world = settled()
+    world.lose("b")
+    world.at_ms += 3_000
+    world.settle()
+    world.nodes, world.departed = ABC, {}
+    doubled = {one.id for one in running(world)}
+    world.lose("c")
+    world.think_all()
+    serving = {one.id for one in running(world) if one.node != "n-c"}
+    assert len(serving & doubled) == 3, "two beside each other, and they serve"
+    world.at_ms += 3_000
+    world.settle()
+    there = [one for one in running(world) if one.node != "n-c"]
+    assert sorted(one.slot for one in there) == [0, 1, 2], "the new copy is healthy, so the second in a slot has gone"
+
+
 def test_a_service_that_keeps_its_copies_waits_for_their_node() -> None:
     world = settled(disconnect=DisconnectSpec(replace_after_s=None))
     world.lose("b")

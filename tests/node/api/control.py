@@ -153,7 +153,8 @@ class FakeControl(FakeBlobs):
         self.access = FakeTokens()
         self.trust = FakeTrust()
         admitted = self.admitted = Admitted()
-        self.upkeep, self.locks, self.alerts = admitted.upkeep, admitted.locks, admitted.alerts
+        self.upkeep, self.locks = admitted.upkeep, admitted.locks
+        self.alerts, self.channels = admitted.alerts, admitted.channels
         self.metrics = FakeMetrics()
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()

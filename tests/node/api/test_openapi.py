@@ -52,6 +52,8 @@ def test_the_agreed_surface_is_served() -> None:
         "GET /", "GET /healthz", "GET /v1/openapi.json", "GET /v1/status", "GET /v1/node", "GET /v1/services",
         "GET /v1/alerts", "GET /v1/alerts/rules", "POST /v1/alerts/ack", "POST /v1/alerts/resolve",
         "GET /v1/silences", "POST /v1/silences", "DELETE /v1/silences/{silence}",
+        "GET /v1/channels", "PUT /v1/channels/{channel}", "DELETE /v1/channels/{channel}",
+        "POST /v1/channels/{channel}/test",
         "GET /v1/doctor", "GET /v1/secrets", "PUT /v1/secrets", "DELETE /v1/secrets", "POST /v1/secrets/rotate",
         "GET /v1/services/{project}/{name}", "DELETE /v1/services/{project}/{name}",
         "GET /v1/services/{project}/{name}/history", "POST /v1/services/{project}/{name}/scale",

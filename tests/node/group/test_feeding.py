@@ -9,9 +9,10 @@ import trio
 import trio.testing
 
 from consensus.feed import Current, Follow, decode_feed, encode_feed
+from consensus.feed.copy import UNLED_S
 from consensus.raft import AddLearner
 from consensus.state.commands import AdmitNode
-from node.group.feeding import SILENCE_S, STALE_S, UNLED_S, Connect, IntentFeed
+from node.group.feeding import SILENCE_S, STALE_S, Connect, IntentFeed
 from node.group.freshness import Freshness
 from node.mesh.frames import FrameStream
 from node.mesh.purpose import Purpose

@@ -8,7 +8,7 @@ import trio
 from consensus.state.commands import AdmitNode
 from consensus.subgroup import SubgroupConfig
 from node.group.keeper import EXCUSED_S, GroupKeeper
-from node.membership.sightings import Sighting
+from node.membership.sighting import Sighting
 from orca.model.event import EventKind, Severity
 from orca.model.ids import NodeId, StateRevision
 from orca.model.quorum_view import QuorumRole

@@ -13,7 +13,7 @@ from consensus.storage import Membership
 from consensus.subgroup import SubgroupConfig
 from node.bell import Bell
 from node.group.keeper import INTERVAL_S, SETTLED_S, GroupKeeper
-from node.membership.sightings import Sighting
+from node.membership.sighting import Sighting
 from orca.model.ids import NodeId
 from orca.model.units import Instant, WallMs
 from orca.model.view import MemberState

@@ -9,7 +9,7 @@ from consensus.state.cluster import NodeRecord
 from consensus.storage import Membership
 from consensus.subgroup import Peer, Seat
 from node.group.peers import make_peers, seat_of
-from node.membership.sightings import Sighting
+from node.membership.sighting import Sighting
 from orca.model.ids import LogIndex, NodeId
 from orca.model.trust import NodeRole
 from orca.model.units import Instant, WallMs

@@ -6,7 +6,7 @@ from consensus.state.records import NodeRecord
 from consensus.storage import Membership
 from consensus.subgroup import Peer, SubgroupConfig, next_change
 from node.group.peers import make_peers
-from node.membership.sightings import Sighting
+from node.membership.sighting import Sighting
 from orca.model.ids import NodeId
 from orca.model.trust import NodeRole
 from orca.model.units import WallMs
