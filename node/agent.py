@@ -195,6 +195,8 @@ class Agent:
             self._clock,
             self._ids,
             others=self._other_nodes,
+            secrets=self._secrets.values.of_ingress,
+            tell=self._wiring.record,
             show=self._proxy.set_certificates,
             decided=self._wiring.decided,
         )

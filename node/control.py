@@ -26,6 +26,7 @@ from node.alert_desk import AlertDesk
 from node.api.control import MetricsControl
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
+from node.certificates.pairs import check_pairs
 from node.channel_desk import ChannelDesk
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
@@ -52,6 +53,7 @@ from orca.model.ids import (
     NodeId,
     ProjectName,
     RequestId,
+    SecretId,
     ServiceId,
     StateRevision,
 )
@@ -236,6 +238,7 @@ class Control:
         """What `deploy` would do now. Changes nothing. Raises InvalidSpecError."""
         state = self._replica.state
         changes.check_specs(state, request.specs, lambda _: True, request.secrets)
+        self._check_certificates(request)
         return PlanReply(
             observation=self.observation(),
             services=changes.plan_services(state, self._replica.fleet(), request),
@@ -257,11 +260,22 @@ class Control:
         Secrets that come with them are set before; they stay set when the specs are refused after all.
         """
         changes.check_specs(self._replica.state, request.specs, self._blobs.has, request.secrets)
+        self._check_certificates(request)
         changes.check_locks(self._replica.state, request, self._clock.wall())
         request_id = self.request_id(request.request_id)
         if request.secrets:
             await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), by=by)
         return await self._change(changes.put_command(request, request_id, by, self._clock.wall()))
+
+    def _check_certificates(self, request: DeployRequest) -> None:
+        """Raise InvalidSpecError for a certificate that could not be shown, as far as its secrets open here."""
+
+        def value_of(secret: SecretId) -> bytes | None:
+            if secret in request.secrets:
+                return request.secrets[secret] or None  # a plan has names alone
+            return self.secrets.value(secret)
+
+        check_pairs(self._replica.state, request.specs, value_of, request.secrets, self._clock.wall())
 
     async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
         """Ask for another number of copies."""

@@ -56,6 +56,8 @@ class EventKind(enum.Enum):
     NOTIFY_RESTORED = "notify.restored"
     AGENT_LOST = "agent.lost"
     AGENT_FOUND = "agent.found"
+    CERTIFICATE_REFUSED = "certificate.refused"
+    CERTIFICATE_EXPIRES = "certificate.expires"
     CLUSTER_EVENT = "cluster.event"
 
 
