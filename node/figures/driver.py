@@ -1,6 +1,5 @@
 """Notes figures every second, keeps them every minute, and tells what goes too far; on trio."""
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import median
 from typing import Final, Protocol
@@ -24,6 +23,9 @@ from orca.model.units import Instant
 from orca.model.view import StatsView
 from orca.sources import Clock
 
+ASK_S: Final = 5.0
+"""To ask an engine about one container takes a few milliseconds of it and of us: every second would be more than all
+else that an idle node does."""
 ASKS_A_S: Final = 10
 DISKS_S: Final = 10
 """Disks and certificates change slowly, and to ask may block."""
@@ -193,16 +195,16 @@ class Figures:
 
     async def _ask_copies(self) -> None:
         while True:
+            began = trio.current_time()
             copies = self._copies.own()
             known = {one.id for one in copies}
             self._used = {name: one for name, one in self._used.items() if name in known}
-            # Each second some, so that all are asked once in as many seconds as that takes.
-            rounds = max(1, math.ceil(len(copies) / ASKS_A_S))
-            for number in range(rounds):
-                began = trio.current_time()
-                for one in await self._copies.measure(copies[number::rounds]):
+            for first in range(0, len(copies), ASKS_A_S):
+                for one in await self._copies.measure(copies[first : first + ASKS_A_S]):
                     self._used[one.allocation] = one
-                await trio.sleep(max(0.1, 1.0 - (trio.current_time() - began)))
+                if first + ASKS_A_S < len(copies):
+                    await trio.sleep(1)
+            await trio.sleep(max(1.0, ASK_S - (trio.current_time() - began)))
 
     async def _ask_disks(self) -> None:
         while True:

@@ -8,8 +8,7 @@ import trio
 
 from gossip.serf import RotationEnded, RotationStep
 from node.figures.history import FigureHistory
-from node.figures.minutes import Point, Recorder
-from node.figures.store import SeriesStore
+from node.figures.minutes import Recorder
 from node.runtime.base import ExecRequest
 from node.selection import Placed, Selection
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
@@ -67,6 +66,7 @@ from tests.node.api.access import FakeTokens
 from tests.node.api.blobs import FakeBlobs, FakeMetrics
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
+from tests.node.api.no_series import NoSeries
 from tests.node.api.trust import FakeTrust
 from tests.node.scheduling import Admitted
 
@@ -142,18 +142,6 @@ class FakeMembership:
             is_done=allow_absent, step=RotationStep.INSTALL, reason="" if allow_absent else "real failed"
         )
         return (await self.list_keys(),), end
-
-
-class NoSeries(SeriesStore):
-    """Keeps nothing: what is read was noted in this minute."""
-
-    def __init__(self) -> None:
-        pass
-
-    def read(
-        self, since_s: int, until_s: int, wanted: Callable[[str], bool], *, by_seconds: bool
-    ) -> dict[str, list[Point]]:
-        return {}
 
 
 class FakeControl(FakeBlobs):
