@@ -31,6 +31,9 @@ from node.describing import announce, api_url, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
 from node.entrance import open_entrance
+from node.figures.history import FigureHistory
+from node.figures.store import SeriesStore
+from node.figuring import make_figures
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
@@ -275,6 +278,7 @@ class Agent:
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._blobs.keep_swept, lambda: changes.blobs_kept(self._replica.state))
             nursery.start_soon(self._notifier.run)
+            nursery.start_soon(self._figures.run)
             nursery.start_soon(self._end_when_left)
             self._wiring.tell_api(self._api_url())
             view = self._describe()
@@ -369,6 +373,21 @@ class Agent:
             record=self._wiring.record,
             changed=self._wiring.decided,
         )
+        series = SeriesStore(self._environment)
+        self._figures = make_figures(
+            self._identity,
+            self._clock,
+            self._path,
+            series,
+            self._environment,
+            self._events,
+            credentials=self._trust.credentials,
+            replica=self._replica,
+            control=control,
+            proxy=self._proxy,
+            connect=self._reach,
+        )
+        control.figures = FigureHistory(self._figures.recorder, series)
         return Api(control, gate, self._trail, connect=self._reach)
 
     def _reach(self, node: NodeId, subject: bytes) -> AbstractAsyncContextManager[trio.abc.Stream]:

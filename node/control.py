@@ -30,6 +30,7 @@ from node.certificates.pairs import check_pairs
 from node.channel_desk import ChannelDesk
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
+from node.figures.history import FigureHistory
 from node.group.quorum import Quorum
 from node.locks import Locks
 from node.membership import Membership
@@ -85,10 +86,14 @@ _Simple = StopService | StartService | PromoteService | PauseService | ResumeSer
 
 
 class Control:
-    """Everything that a request can ask of this node. `trust` and `metrics` are set before any of it is asked."""
+    """Everything that a request can ask of this node.
+
+    `trust`, `metrics` and `figures` are set before any of it is asked.
+    """
 
     trust: TrustControl
     metrics: MetricsControl
+    figures: FigureHistory
     upkeep: Upkeep
     locks: Locks
     alerts: AlertDesk

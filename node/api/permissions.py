@@ -125,6 +125,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "POST /v1/secrets/rotate": _change(ADMIN, Scope.CLUSTER, "put_data_key"),
     "GET /v1/allocations": _may(VIEWER, Scope.LIST),
     "GET /v1/logs": _may(VIEWER, Scope.LIST),
+    "GET /v1/series": _may(VIEWER, Scope.LIST),
     "GET /v1/stats": _may(VIEWER, Scope.LIST),
     "GET /v1/tokens": _may(ADMIN, Scope.CLUSTER),
     "POST /v1/tokens": _change(ADMIN, Scope.CLUSTER, "create_join_token"),

@@ -44,6 +44,7 @@ from node.api.params import (
 )
 from node.api.readiness import READY_ROUTES
 from node.api.secrets import SECRET_ROUTES
+from node.api.series import SERIES_ROUTES
 from node.api.trust import TRUST_ROUTES
 from node.api.upkeep import UPKEEP_ROUTES
 from node.api.watch import watch_services
@@ -449,6 +450,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *READY_ROUTES,
     *_DEPLOYS,
     *SECRET_ROUTES,
+    *SERIES_ROUTES,
     *_ALLOCATIONS,
     *_ACCESS,
     *_DOCUMENTS,

@@ -61,7 +61,7 @@ def test_the_agreed_surface_is_served() -> None:
         "GET /metrics", "POST /v1/services/{project}/{name}/promote", "POST /v1/services/{project}/{name}/pause",
         "POST /v1/services/{project}/{name}/resume",
         "POST /v1/services/{project}/{name}/restart", "POST /v1/services/{project}/{name}/rollback",
-        "GET /v1/locks", "POST /v1/locks", "DELETE /v1/locks/{project}",
+        "GET /v1/series", "GET /v1/locks", "POST /v1/locks", "DELETE /v1/locks/{project}",
         "POST /v1/deploys", "POST /v1/plan", "GET /v1/allocations", "GET /v1/watch", "GET /v1/events", "GET /v1/logs",
         "GET /v1/stats", "GET /v1/allocations/{id}/exec", "PUT /v1/blobs/{digest}", "HEAD /v1/blobs/{digest}",
         "POST /v1/builds", "GET /v1/nodes", "GET /v1/quorum", "POST /v1/quorum/recover", "GET /v1/gossip",
