@@ -105,6 +105,15 @@ def test_a_domain_that_is_deployed_later_is_served_and_one_that_is_removed_no_mo
     assert is_shown(secure, context, "secure.internal")
 
 
+def test_the_ca_is_replaced_at_once(secure: Node) -> None:
+    before = trusting(secure)
+    shown = secure.cli("ca", "rotate", "--ingress").good().out
+    after = ssl.create_default_context(cadata=shown)
+    until(lambda: is_shown(secure, after, "secure.internal"), "certificates of the new CA are shown")
+    assert not is_shown(secure, before, "secure.internal")
+    assert secure.cli("ca", "show", "--ingress").good().out == shown
+
+
 def test_certificates_come_back_after_a_restart(secure: Node) -> None:
     context = trusting(secure)
     secure.stop()
