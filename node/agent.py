@@ -6,6 +6,7 @@ what it runs goes on without it until the next start takes it over.
 
 import os
 import random
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import structlog
@@ -30,6 +31,9 @@ from node.describing import announce, api_url, own_facts
 from node.doctor.own import OwnReport, make_doctor
 from node.endings import EndedJobs
 from node.entrance import open_entrance
+from node.figures.history import FigureHistory
+from node.figures.store import SeriesStore
+from node.figuring import make_figures
 from node.group.contents import ContentSharing
 from node.group.feeding import IntentFeed
 from node.group.freshness import Freshness
@@ -47,6 +51,7 @@ from node.mesh.credentials import Credentials
 from node.mesh.driver import Handler, Mesh, MeshAddress
 from node.mesh.purpose import Purpose
 from node.metrics.scrape import metrics_of
+from node.noticing import make_notifier
 from node.proxy.farewell import Farewells
 from node.proxy.remote import RemoteInstances
 from node.proxy.server import ProxyServer
@@ -73,7 +78,6 @@ from orca.model.view import IngressView, NodeView
 from orca.version import VERSION
 
 _log = structlog.get_logger("orca.node")
-BLOBS_SWEEP_S = 3600.0
 LEFT_LINGER_S = 0.5
 """For the answer to whoever told it to leave."""
 
@@ -195,6 +199,8 @@ class Agent:
             self._clock,
             self._ids,
             others=self._other_nodes,
+            secrets=self._secrets.values.of_ingress,
+            tell=self._wiring.record,
             show=self._proxy.set_certificates,
             decided=self._wiring.decided,
         )
@@ -274,7 +280,9 @@ class Agent:
             self._addresses = await nursery.start(self._api.serve, self._api_listen())
             nursery.start_soon(self._trail.run)
             nursery.start_soon(self._introduce)
-            nursery.start_soon(self._sweep_blobs)
+            nursery.start_soon(self._blobs.keep_swept, lambda: changes.blobs_kept(self._replica.state))
+            nursery.start_soon(self._notifier.run)
+            nursery.start_soon(self._figures.run)
             nursery.start_soon(self._end_when_left)
             self._wiring.tell_api(self._api_url())
             view = self._describe()
@@ -358,12 +366,37 @@ class Agent:
         gate = Gate(
             control.tokens, self._clock.now, owner_uid=os.getuid(), trusts_loopback=self._config.trusts_loopback
         )
-        return Api(
+        self._notifier = make_notifier(
+            self._identity.node,
+            self._clock,
+            self._rng(),
+            self._replica,
             control,
-            gate,
-            self._trail,
-            connect=lambda node, subject: self._mesh.connect_stream(node, Purpose.API, subject=subject),
+            self._secrets.values,
+            connect=self._reach,
+            record=self._wiring.record,
+            changed=self._wiring.decided,
         )
+        series = SeriesStore(self._environment)
+        self._figures = make_figures(
+            self._identity,
+            self._clock,
+            self._path,
+            series,
+            self._environment,
+            self._events,
+            credentials=self._trust.credentials,
+            replica=self._replica,
+            control=control,
+            proxy=self._proxy,
+            connect=self._reach,
+        )
+        control.figures = FigureHistory(self._figures.recorder, series)
+        return Api(control, gate, self._trail, connect=self._reach)
+
+    def _reach(self, node: NodeId, subject: bytes) -> AbstractAsyncContextManager[trio.abc.Stream]:
+        """The API of another node."""
+        return self._mesh.connect_stream(node, Purpose.API, subject=subject)
 
     def _make_control(self) -> Control:
         control = Control(
@@ -428,9 +461,3 @@ class Agent:
         _log.info("this node has left the gossip and ends; what runs in containers goes on")
         await trio.sleep(LEFT_LINGER_S)
         self._stop.set()
-
-    async def _sweep_blobs(self) -> None:
-        """Remove contents that no kept revision names, now and every hour."""
-        while True:
-            await self._blobs.remove_unused(changes.blobs_kept(self._replica.state))
-            await trio.sleep(BLOBS_SWEEP_S)

@@ -23,7 +23,7 @@ from orca.errors import (
     error_classes,
 )
 from orca.model.ids import BlobDigest, RequestId, SecretId, ServiceId, SpecRevision, display_name
-from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
+from orca.model.secrets import find_secret, ingress_secrets_of, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec, WasmModule, template_of
 from orca.model.trust import Author
 from orca.model.units import WallMs
@@ -83,7 +83,7 @@ def _missing_secrets(
     state: ClusterState, specs: tuple[ServiceSpec, ...], secrets: Collection[SecretId]
 ) -> Iterator[Problem]:
     for index, spec in enumerate(specs):
-        for name in secrets_of(spec):
+        for name in (*secrets_of(spec), *ingress_secrets_of(spec)):
             if find_secret(spec.project, name, lambda one: one in state.secrets or one in secrets) is None:
                 known = ", ".join(sorted(split_secret_id(one)[1] for one in state.secrets if _is_for(one, spec))[:10])
                 yield Problem(

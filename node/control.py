@@ -26,8 +26,11 @@ from node.alert_desk import AlertDesk
 from node.api.control import MetricsControl
 from node.beliefs import BeliefTable
 from node.building import ImageBuilder
+from node.certificates.pairs import check_pairs
+from node.channel_desk import ChannelDesk
 from node.copies import LocalCopies
 from node.doctor.examine import Doctor
+from node.figures.history import FigureHistory
 from node.group.quorum import Quorum
 from node.locks import Locks
 from node.membership import Membership
@@ -50,6 +53,7 @@ from orca.model.ids import (
     NodeId,
     ProjectName,
     RequestId,
+    SecretId,
     ServiceId,
     StateRevision,
 )
@@ -82,13 +86,18 @@ _Simple = StopService | StartService | PromoteService | PauseService | ResumeSer
 
 
 class Control:
-    """Everything that a request can ask of this node. `trust` and `metrics` are set before any of it is asked."""
+    """Everything that a request can ask of this node.
+
+    `trust`, `metrics` and `figures` are set before any of it is asked.
+    """
 
     trust: TrustControl
     metrics: MetricsControl
+    figures: FigureHistory
     upkeep: Upkeep
     locks: Locks
     alerts: AlertDesk
+    channels: ChannelDesk
 
     def __init__(  # noqa: PLR0913 - the door to all parts
         self,
@@ -131,6 +140,7 @@ class Control:
         self.upkeep = Upkeep(replica, clock, ids, self)
         self.locks = Locks(replica, clock, ids, self)
         self.alerts = AlertDesk(replica, clock, ids, self)
+        self.channels = ChannelDesk(node, cluster, replica, clock, ids, self)
 
     # -------------------------------------------------------------------- reads
 
@@ -228,6 +238,7 @@ class Control:
         """What `deploy` would do now. Changes nothing. Raises InvalidSpecError."""
         state = self._replica.state
         changes.check_specs(state, request.specs, lambda _: True, request.secrets)
+        self._check_certificates(request)
         return PlanReply(
             observation=self.observation(),
             services=changes.plan_services(state, self._replica.fleet(), request),
@@ -249,11 +260,22 @@ class Control:
         Secrets that come with them are set before; they stay set when the specs are refused after all.
         """
         changes.check_specs(self._replica.state, request.specs, self._blobs.has, request.secrets)
+        self._check_certificates(request)
         changes.check_locks(self._replica.state, request, self._clock.wall())
         request_id = self.request_id(request.request_id)
         if request.secrets:
             await self.secrets.set(request.secrets, request_id=RequestId(f"{request_id}/secrets"), by=by)
         return await self._change(changes.put_command(request, request_id, by, self._clock.wall()))
+
+    def _check_certificates(self, request: DeployRequest) -> None:
+        """Raise InvalidSpecError for a certificate that could not be shown, as far as its secrets open here."""
+
+        def value_of(secret: SecretId) -> bytes | None:
+            if secret in request.secrets:
+                return request.secrets[secret] or None  # a plan has names alone
+            return self.secrets.value(secret)
+
+        check_pairs(self._replica.state, request.specs, value_of, request.secrets, self._clock.wall())
 
     async def scale(self, service: ServiceId, request: ScaleRequest, *, by: Author) -> ChangeReply:
         """Ask for another number of copies."""

@@ -1,7 +1,7 @@
 """The copies of services: where all of them are, and what can be asked of those that this node runs."""
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -163,7 +163,10 @@ class LocalCopies:
 
     async def stats(self, selection: Selection) -> tuple[StatsView, ...]:
         """What copies use now; cpu is over the time since it was last asked, or since the start."""
-        copies = self._own(selection)
+        return await self.measure(self._own(selection))
+
+    async def measure(self, copies: Sequence[Allocation]) -> tuple[StatsView, ...]:
+        """The same of these, which this node runs."""
         found: dict[AllocationId, StatsView] = {}
         async with trio.open_nursery() as nursery:
             for copy in copies:

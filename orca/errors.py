@@ -235,6 +235,14 @@ class PeerProtocolError(OrcaError):
     http_status = 502
 
 
+class NotDeliveredError(OrcaError):
+    """Whom a message was for did not take it, or nobody knows whether."""
+
+    code = "not_delivered"
+    http_status = 502
+    exit_code = 5
+
+
 class RuntimeFailedError(OrcaError):
     """A runtime could not do what was asked; the message carries its own words."""
 

@@ -10,6 +10,7 @@ from consensus.state.applying.group import apply_group
 from consensus.state.applying.leases import apply_lease
 from consensus.state.applying.locks import apply_lock
 from consensus.state.applying.nodes import apply_node
+from consensus.state.applying.notices import apply_notice
 from consensus.state.applying.plans import apply_plan
 from consensus.state.applying.results import NAME_MAX, Done, Refusal, check_text, check_time
 from consensus.state.applying.sealed import apply_secret
@@ -36,6 +37,7 @@ from consensus.state.commands import (
     LeaseCommand,
     LockCommand,
     NodeCommand,
+    NoticeCommand,
     SecretCommand,
     ServiceCommand,
     TokenCommand,
@@ -63,6 +65,7 @@ def _handlers() -> dict[type, _Handler]:
         (WebhookCommand, apply_webhook),
         (LockCommand, apply_lock),
         (AlertCommand, apply_alert),
+        (NoticeCommand, apply_notice),
         (LeaseCommand, apply_lease),
         (GroupCommand, apply_group),
         (AuditCommand, lambda _state, _at, command: apply_deed(command)),

@@ -12,6 +12,7 @@ from consensus.state.records import (
     AuditRecord,
     AuthorityRecord,
     CertificateRecord,
+    ChannelRecord,
     ClusterSettings,
     DataKeyRecord,
     DrainRecord,
@@ -19,6 +20,7 @@ from consensus.state.records import (
     LeaseRecord,
     LockRecord,
     NodeRecord,
+    NoticeRecord,
     Outcome,
     Redemption,
     RemovedSpec,
@@ -30,10 +32,12 @@ from consensus.state.records import (
     SilenceRecord,
     VolumeRecord,
     WebhookRecord,
+    notice_key,
 )
 from orca.model.allocation import Allocation, DesiredStatus
 from orca.model.ids import (
     AllocationId,
+    ChannelName,
     LeaseName,
     LogIndex,
     NodeId,
@@ -95,6 +99,8 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     locks: dict[ProjectName, LockRecord] = {}
     silences: dict[SilenceId, SilenceRecord] = {}
     alert_marks: dict[str, AlertMarkRecord] = {}
+    channels: dict[ChannelName, ChannelRecord] = {}
+    notices: dict[str, NoticeRecord] = {}
     leases: dict[LeaseName, LeaseRecord] = {}
     audit: dict[LogIndex, AuditRecord] = {}
     refusals: dict[LogIndex, AuditRecord] = {}
@@ -180,6 +186,11 @@ class ClusterState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         assert len(self.alert_marks) <= MARKS_KEPT, "the marks of alerts have grown"
         for alert, mark in self.alert_marks.items():
             assert mark.alert == alert, f"the mark of {alert} is filed under another name"
+        for key, notice in self.notices.items():
+            assert key == notice_key(notice.channel, notice.alert), f"notice {key} is filed under another name"
+            assert notice.channel in self.channels, f"{notice.channel} was told something and is no channel"
+        for channel in self.channels.values():
+            assert channel.secret in self.secrets, f"the address of {channel.name} is gone"
         for hook in self.webhooks.values():
             assert hook.service in self.services, f"webhook {hook.id} is for {hook.service}, which does not exist"
 
@@ -235,6 +246,7 @@ __all__ = [
     "AuditRecord",
     "AuthorityRecord",
     "CertificateRecord",
+    "ChannelRecord",
     "ClusterSettings",
     "ClusterState",
     "DataKeyRecord",
@@ -244,6 +256,7 @@ __all__ = [
     "LeaseRecord",
     "LockRecord",
     "NodeRecord",
+    "NoticeRecord",
     "Outcome",
     "Redemption",
     "RemovedSpec",

@@ -6,7 +6,9 @@ changes one, so a copy of the tables is a consistent picture of the whole state.
 
 import msgspec
 
+from orca.model.event import Severity
 from orca.model.ids import (
+    ChannelName,
     LeaseEpoch,
     LeaseName,
     LogIndex,
@@ -316,6 +318,47 @@ class SilenceRecord(Record, frozen=True, kw_only=True):
     project: ProjectName | None = None
     node: NodeId | None = None
     rule: str = ""
+
+
+class ChannelRecord(Record, frozen=True, kw_only=True):
+    """Who is told of alerts of at least `severity`; the address is the value of `secret`."""
+
+    name: ChannelName
+    secret: SecretId
+    severity: Severity
+    created_at_ms: WallMs
+    created_by: str
+    project: ProjectName | None = None
+
+
+class NoticeState(Record, frozen=True, kw_only=True):
+    """What a channel is told of an alert: that it fires since when and how bad it is, or that it is over."""
+
+    is_firing: bool
+    severity: Severity
+    since_ms: WallMs
+
+
+class NoticeClaim(Record, frozen=True, kw_only=True):
+    """`node` began to tell it at `at_ms`."""
+
+    node: NodeId
+    at_ms: WallMs
+    state: NoticeState
+
+
+class NoticeRecord(Record, frozen=True, kw_only=True):
+    """What `channel` was told of `alert`, and what somebody is about to tell."""
+
+    channel: ChannelName
+    alert: str
+    told: NoticeState | None = None
+    claim: NoticeClaim | None = None
+
+
+def notice_key(channel: ChannelName, alert: str) -> str:
+    """Where the state keeps what `channel` was told of `alert`; names of channels have no spaces."""
+    return f"{channel} {alert}"
 
 
 class LeaseRecord(Record, frozen=True, kw_only=True):

@@ -22,5 +22,9 @@ takes part in the working out: events up to then do not count any more, those af
 
 A runtime is missed only where the history says that it was there: a node without Docker is a node like others.
 
-Left out: what is no event (disks, certificates, clocks, quorum) is judged by `orca doctor`.
+Figures (memory, disks, errors and latency of services, clocks, certificates) come as events, too: each node tells
+when one of its own has gone too far and when that is over (`node.figures`), with hold and hysteresis where they are
+measured.
+
+Left out: whether anything can be decided at all is judged by `orca doctor` and `orca quorum`.
 """

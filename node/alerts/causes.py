@@ -114,6 +114,35 @@ def _usual(finding: Finding) -> list[PossibleCause]:
             ("the computer or its node is down", "it did not answer", "orca doctor"),
             ("the network between the nodes is cut", "it did not answer", "orca nodes"),
         ),
+        AlertRule.MEMORY_PRESSURE: (
+            ("its memory limit is lower than what it needs", "it is near its limit", f"orca stats {name} --since 1h"),
+            ("it keeps more and more memory", "it is near its limit", f"orca stats {name} --since 7d"),
+        ),
+        AlertRule.ERROR_SURGE: (
+            ("the program fails, or something that it needs does", "it answers with errors", logs),
+            ("its copies do not answer at all", "the proxy answers for it", f"orca ps {name}"),
+        ),
+        AlertRule.SLOW_ANSWERS: (
+            ("it has more to do than it can", "its answers take long", f"orca stats {name} --since 1h"),
+            ("something that it needs is slow", "its answers take long", logs),
+        ),
+        AlertRule.QUEUE_FULL: (
+            ("no copy of it is ready", "requests wait for one", f"orca ps {name}"),
+            ("it has too few copies", "requests wait for one", f"orca why {name}"),
+        ),
+        AlertRule.NODE_MEMORY: (
+            ("its copies use more than was reserved for them", "its memory is nearly used", "orca stats --since 1h"),
+            ("other programs use it", "its memory is nearly used", "orca doctor"),
+        ),
+        AlertRule.DISK_PRESSURE: (
+            ("images, volumes or logs fill it", "little of it is free", "orca stats --since 7d --nodes"),
+        ),
+        AlertRule.STORE_PRESSURE: (("the store's map is too small", "it is nearly full", "orca doctor"),),
+        AlertRule.CLOCK_SKEW: (("its time is not kept by NTP", "the clocks differ", "orca doctor"),),
+        AlertRule.CERTIFICATE_ENDS: (
+            ("it could not be renewed, as nothing could be decided", "it was not renewed", "orca quorum"),
+            ("the node was away for long", "it was not renewed", "orca doctor"),
+        ),
         AlertRule.NODE_FLAPPING: (
             ("its network loses packets, or it is overloaded", "it came and went", "orca doctor"),
         ),

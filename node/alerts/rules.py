@@ -1,19 +1,17 @@
-"""From events to alerts: which rules there are, when each fires and when it is over. Pure.
+"""From events to alerts: what the rules (`specs.py`) make of a history. Pure.
 
 Events come in the order of time. Before each one, and at the end for `now_ms`, every open case is brought to that
 moment: holds end, and calms are over. So the answer for a moment does not depend on when anybody asked before.
 """
 
-import enum
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
-
-import msgspec
+from typing import Final, TypeAlias
 
 from node.alerts.causes import possible_causes
 from node.alerts.evidence import quotable
 from node.alerts.findings import Finding
+from node.alerts.specs import INHIBITED_BY, RULES, RuleSpec, SubjectKind
 from node.alerts.wording import facts_of
 from orca.model.alert import AlertRule, AlertState, AlertView
 from orca.model.event import EventKind, NodeEvent, Severity
@@ -25,140 +23,20 @@ EVENTS_KEPT_MAX: Final = 100
 """Of one copy in one case, the newest."""
 DEPLOYED_LATELY_S: Final = 600
 _OUT_OF_MEMORY: Final = "out of memory"
-_MINUTE: Final = 60
 
 
-class SubjectKind(enum.Enum):
-    """By what a rule groups: the service, the node whose event it is, or the member that gossip names."""
-
-    SERVICE = "service"
-    NODE = "node"
-    MEMBER = "member"
-
-
-class RuleSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """When a rule fires.
-
-    It takes `count` events of `raised_by` about one copy (or member) within `window_s`, not cleared for `hold_s`.
-    `clears_copy` takes back what was counted for that copy, `clears` all of the subject. With `calm_s` it is over when
-    for so long none came.
-    """
-
-    rule: AlertRule
-    severity: Severity
-    subject: SubjectKind
-    raised_by: frozenset[EventKind]
-    clears: frozenset[EventKind] = frozenset()
-    clears_copy: frozenset[EventKind] = frozenset()
-    count: int = 1
-    window_s: int = 10 * _MINUTE
-    hold_s: int = 0
-    calm_s: int | None = None
-    is_out_of_memory: bool | None = None
-
-
-_K = EventKind
-_GONE: Final = frozenset({_K.SERVICE_REMOVED, _K.SERVICE_STOPPED})
-_MENDED: Final = _GONE | {_K.ROLLOUT_COMPLETED}
-_COPY_GONE: Final = frozenset({_K.ALLOCATION_STOPPED, _K.ALLOCATION_FAILED, _K.ALLOCATION_COMPLETED})
-_SERVICE, _NODE, _MEMBER = SubjectKind.SERVICE, SubjectKind.NODE, SubjectKind.MEMBER
-
-RULES: Final = (
-    RuleSpec(
-        rule=AlertRule.OUT_OF_MEMORY,
-        severity=Severity.ERROR,
-        subject=_SERVICE,
-        raised_by=frozenset({_K.ALLOCATION_EXITED}),
-        clears=_MENDED,
-        clears_copy=frozenset({_K.ALLOCATION_STOPPED}),
-        calm_s=30 * _MINUTE,
-        is_out_of_memory=True,
-    ),
-    RuleSpec(
-        rule=AlertRule.CRASH_LOOP,
-        severity=Severity.ERROR,
-        subject=_SERVICE,
-        raised_by=frozenset({_K.ALLOCATION_RESTARTING}),
-        clears=_MENDED,
-        clears_copy=_COPY_GONE,
-        count=3,
-        calm_s=10 * _MINUTE,
-        is_out_of_memory=False,
-    ),
-    RuleSpec(
-        rule=AlertRule.START_FAILED,
-        severity=Severity.ERROR,
-        subject=_SERVICE,
-        raised_by=frozenset({_K.ALLOCATION_START_FAILED}),
-        clears=_MENDED,
-        clears_copy=_COPY_GONE | {_K.ALLOCATION_STARTED, _K.ALLOCATION_READY},
-        count=2,
-        window_s=15 * _MINUTE,
-    ),
-    RuleSpec(
-        rule=AlertRule.UNHEALTHY,
-        severity=Severity.WARNING,
-        subject=_SERVICE,
-        raised_by=frozenset({_K.ALLOCATION_UNHEALTHY}),
-        clears=_GONE,
-        clears_copy=_COPY_GONE | {_K.ALLOCATION_READY},
-        hold_s=30,
-        window_s=60 * _MINUTE,
-    ),
-    RuleSpec(
-        rule=AlertRule.ROLLOUT_FAILED,
-        severity=Severity.ERROR,
-        subject=_SERVICE,
-        raised_by=frozenset({_K.ROLLOUT_FAILED}),
-        clears=_MENDED | {_K.SERVICE_DEPLOYED, _K.SERVICE_ROLLED_BACK},
-    ),
-    RuleSpec(
-        rule=AlertRule.COPY_FAILED,
-        severity=Severity.ERROR,
-        subject=_SERVICE,
-        raised_by=frozenset({_K.ALLOCATION_FAILED}),
-        clears=_MENDED | {_K.SERVICE_DEPLOYED, _K.SERVICE_RESTARTED},
-    ),
-    RuleSpec(
-        rule=AlertRule.RUNTIME_DOWN,
-        severity=Severity.ERROR,
-        subject=_NODE,
-        raised_by=frozenset({_K.RUNTIME_DOWN}),
-        clears=frozenset({_K.RUNTIME_UP}),
-        hold_s=5,
-    ),
-    RuleSpec(
-        rule=AlertRule.STORE_FULL,
-        severity=Severity.ERROR,
-        subject=_NODE,
-        raised_by=frozenset({_K.STORE_FULL}),
-        calm_s=10 * _MINUTE,
-    ),
-    RuleSpec(
-        rule=AlertRule.NODE_FAILED,
-        severity=Severity.ERROR,
-        subject=_MEMBER,
-        raised_by=frozenset({_K.MEMBER_FAILED}),
-        clears=frozenset({_K.MEMBER_JOINED, _K.MEMBER_LEFT}),
-    ),
-    RuleSpec(
-        rule=AlertRule.NODE_FLAPPING,
-        severity=Severity.WARNING,
-        subject=_MEMBER,
-        raised_by=frozenset({_K.MEMBER_FAILED}),
-        count=3,
-        window_s=30 * _MINUTE,
-        calm_s=30 * _MINUTE,
-    ),
-)
-INHIBITED_BY: Final[Mapping[AlertRule, tuple[AlertRule, ...]]] = {
-    AlertRule.UNHEALTHY: (AlertRule.CRASH_LOOP, AlertRule.OUT_OF_MEMORY),
-}
-"""What is not shown of a subject while one of those fires for it: it comes from the same.
-
-A node that failed stands for more, for all that only happened there (`_stand_ins`)."""
 SAME_MS: Final = 10_000
 """Several observers tell of one failure of a member within this."""
+
+
+_Unit: TypeAlias = tuple[AllocationId | None, NodeId | None, str]
+"""What is counted for itself: a copy; of a figure without a copy, that figure on that node."""
+
+
+def _unit(event: NodeEvent) -> _Unit:
+    if event.figure:
+        return event.allocation, event.node, event.figure
+    return event.allocation, None, ""
 
 
 class _Case:
@@ -169,11 +47,19 @@ class _Case:
         self.subject = subject
         self.service = event.service if spec.subject is SubjectKind.SERVICE else None
         self.node = event.node if spec.subject is SubjectKind.NODE else None
-        self.events: dict[AllocationId | None, list[NodeEvent]] = {}
-        self.due_ms: dict[AllocationId | None, int] = {}
+        self.events: dict[_Unit, list[NodeEvent]] = {}
+        self.due_ms: dict[_Unit, int] = {}
         self.last: list[NodeEvent] = []
         self.since_ms: WallMs | None = None
         self.resolved_at_ms: WallMs | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """Of the rule; of figures the worst that was told and is not over."""
+        if not self.spec.figures:
+            return self.spec.severity
+        told = [one[-1].severity for one in self.events.values() if one] or [self.last[-1].severity]
+        return Severity.ERROR if Severity.ERROR in told else self.spec.severity
 
     @property
     def is_firing(self) -> bool:
@@ -184,7 +70,7 @@ class _Case:
         if self.resolved_at_ms is not None:
             self.since_ms = self.resolved_at_ms = None
             self.last = []
-        copy = event.allocation
+        copy = _unit(event)
         known = self.events.setdefault(copy, [])
         if self.spec.subject is SubjectKind.MEMBER and known and event.at_ms - known[-1].at_ms <= SAME_MS:
             return
@@ -200,8 +86,11 @@ class _Case:
         if event.kind in self.spec.clears:
             self.events.clear()
         elif event.kind in self.spec.clears_copy:
-            self.events.pop(event.allocation, None)
-            self.due_ms.pop(event.allocation, None)
+            # What goes away itself takes all its figures along.
+            gone = [_unit(event)] if event.figure else [one for one in self.events if one[0] == event.allocation]
+            for unit in gone:
+                self.events.pop(unit, None)
+                self.due_ms.pop(unit, None)
         else:
             return
         if not self.events:
@@ -231,7 +120,7 @@ class _Case:
             return (ids[self.subject],) if self.subject in ids else ()
         return tuple(sorted({one.node for one in self.last}))
 
-    def _count(self, known: list[NodeEvent], copy: AllocationId | None) -> None:
+    def _count(self, known: list[NodeEvent], copy: _Unit) -> None:
         """Forget what is too old to count; what makes it enough, not what came first, begins the hold."""
         spec, newest_ms = self.spec, known[-1].at_ms
         while newest_ms - known[0].at_ms > spec.window_s * 1000:
@@ -382,7 +271,7 @@ def _member_of(event: NodeEvent) -> str | None:
 
 
 def _raises(spec: RuleSpec, event: NodeEvent) -> bool:
-    if event.kind not in spec.raised_by:
+    if event.kind not in spec.raised_by or (spec.figures and event.figure not in spec.figures):
         return False
     return spec.is_out_of_memory is None or spec.is_out_of_memory == _is_out_of_memory(event)
 
@@ -407,7 +296,7 @@ def _view(
     return AlertView(
         id=key,
         rule=case.spec.rule,
-        severity=case.spec.severity,
+        severity=case.severity,
         state=AlertState.FIRING if case.is_firing else AlertState.RESOLVED,
         subject=finding.name,
         since_ms=case.since_ms,

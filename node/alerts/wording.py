@@ -1,10 +1,33 @@
 """The sentences of an alert: templates over the figures of a finding, and nothing else. Pure."""
 
-from typing import assert_never
+from collections.abc import Mapping
+from typing import Final
 
 from node.alerts.findings import Finding
 from orca.model.alert import AlertRule
 from orca.model.units import format_duration
+
+_HEADLINES: Final[Mapping[AlertRule, str]] = {
+    AlertRule.CRASH_LOOP: "{name} was restarted {times}: {copies} on {where}.",
+    AlertRule.OUT_OF_MEMORY: "{name} was killed for want of memory {times}: {copies} on {where}.",
+    AlertRule.START_FAILED: "{name} could not be started {times}: {copies} on {where}.",
+    AlertRule.UNHEALTHY: "{name} failed its health checks: {copies} on {where}.",
+    AlertRule.ROLLOUT_FAILED: "A rollout of {name} failed.",
+    AlertRule.COPY_FAILED: "{name} failed for good: {copies} on {where}.",
+    AlertRule.RUNTIME_DOWN: "The runtime {runtime} on {name} was not available.",
+    AlertRule.STORE_FULL: "The store of {name} took no writes.",
+    AlertRule.NODE_FAILED: "{name} did not answer; noticed by {where}.",
+    AlertRule.NODE_FLAPPING: "{name} stopped to answer {times}.",
+    AlertRule.MEMORY_PRESSURE: "{name} uses most of its memory limit: {copies} on {where}.",
+    AlertRule.ERROR_SURGE: "{name} answers with errors (5xx), as the proxy on {where} sees it.",
+    AlertRule.SLOW_ANSWERS: "{name} answers slowly, as the proxy on {where} sees it.",
+    AlertRule.QUEUE_FULL: "Requests to {name} wait for a copy, and there is hardly room for more on {where}.",
+    AlertRule.NODE_MEMORY: "{name} has little memory left.",
+    AlertRule.DISK_PRESSURE: "The disk of {name} is nearly full.",
+    AlertRule.STORE_PRESSURE: "The store of {name} is nearly full.",
+    AlertRule.CLOCK_SKEW: "The clock of {name} differs from those of others.",
+    AlertRule.CERTIFICATE_ENDS: "The certificate of {name} is near its end and was not renewed.",
+}
 
 
 def facts_of(finding: Finding) -> tuple[str, ...]:
@@ -18,34 +41,15 @@ def facts_of(finding: Finding) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _headline(finding: Finding) -> str:  # noqa: PLR0911 - a line for each rule
-    name, count = finding.name, finding.count
-    copies = "1 copy" if finding.copies == 1 else f"{finding.copies} copies"
-    where = ", ".join(finding.nodes)
-    within = f" within {format_duration(finding.span_s)}" if finding.span_s and count > 1 else ""
-    match finding.rule:
-        case AlertRule.CRASH_LOOP:
-            return f"{name} was restarted {_times(count)}{within}: {copies} on {where}."
-        case AlertRule.OUT_OF_MEMORY:
-            return f"{name} was killed for want of memory {_times(count)}{within}: {copies} on {where}."
-        case AlertRule.START_FAILED:
-            return f"{name} could not be started {_times(count)}{within}: {copies} on {where}."
-        case AlertRule.UNHEALTHY:
-            return f"{name} failed its health checks: {copies} on {where}."
-        case AlertRule.ROLLOUT_FAILED:
-            return f"A rollout of {name} failed."
-        case AlertRule.COPY_FAILED:
-            return f"{name} failed for good: {copies} on {where}."
-        case AlertRule.RUNTIME_DOWN:
-            return f"The runtime {finding.runtime} on {name} was not available."
-        case AlertRule.STORE_FULL:
-            return f"The store of {name} took no writes."
-        case AlertRule.NODE_FAILED:
-            return f"{name} did not answer; noticed by {where}."
-        case AlertRule.NODE_FLAPPING:
-            return f"{name} stopped to answer {_times(count)}{within}."
-        case _:
-            assert_never(finding.rule)
+def _headline(finding: Finding) -> str:
+    within = f" within {format_duration(finding.span_s)}" if finding.span_s and finding.count > 1 else ""
+    return _HEADLINES[finding.rule].format(
+        name=finding.name,
+        times=_times(finding.count) + within,
+        copies="1 copy" if finding.copies == 1 else f"{finding.copies} copies",
+        where=", ".join(finding.nodes),
+        runtime=finding.runtime,
+    )
 
 
 def _times(count: int) -> str:

@@ -12,7 +12,7 @@ from node.alerts.rules import evaluate, service_of
 from node.api.call import CHANGE_ERRORS, WRITE_ERRORS, BodyKind, Call, NoBody, NoQuery, Route
 from node.api.caller import Caller
 from node.api.events import page_of_all
-from node.api.params import EVENTS_LIMIT_MAX, AlertsQuery, EventsQuery, ReleaseSilenceQuery
+from node.api.params import EVENTS_LIMIT_MAX, AlertsQuery, EndQuery, EventsQuery
 from orca.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from orca.model.alert import (
     AcknowledgeRequest,
@@ -70,7 +70,7 @@ async def silence(call: Call[NoQuery, SilenceRequest]) -> SilencesReply:
     return await call.control.alerts.begin_silence(call.body, by=call.author)
 
 
-async def end_silence(call: Call[ReleaseSilenceQuery, NoBody]) -> SilencesReply:
+async def end_silence(call: Call[EndQuery, NoBody]) -> SilencesReply:
     """`DELETE /v1/silences/{silence}`."""
     silence_id = SilenceId(call.path["silence"])
     held: SilenceView = call.control.alerts.silence(silence_id)
@@ -203,7 +203,7 @@ ALERT_ROUTES: Final = (
         summary="End a silence before its time",
         tag="alerts",
         reply=SilencesReply,
-        query=ReleaseSilenceQuery,
+        query=EndQuery,
         errors=CHANGE_ERRORS,
         variables={"silence": "the silence's id"},
     ),

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from gossip.serf import RotationEnded
 from node.alert_desk import AlertDesk
+from node.channel_desk import ChannelDesk
+from node.figures.history import FigureHistory
 from node.locks import Locks
 from node.runtime.base import ExecRequest, ExecSession
 from node.selection import Placed, Selection
@@ -258,6 +260,16 @@ class Control(Protocol):
     @property
     def alerts(self) -> AlertDesk:
         """What people say about alerts."""
+        ...
+
+    @property
+    def channels(self) -> ChannelDesk:
+        """Who is told of them."""
+        ...
+
+    @property
+    def figures(self) -> FigureHistory:
+        """What was noted of this node, over time."""
         ...
 
     @property

@@ -60,10 +60,13 @@ class MergedPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repetitions:
-    """Tells what was told already, of the last `REMEMBERED_MAX` events."""
+    """Tells what was told already, of the last `REMEMBERED_MAX` events.
+
+    What several members saw at about the same time is one happening; what one of them saw twice is two.
+    """
 
     def __init__(self, told: Iterable[Told] = ()) -> None:
-        self._seen: dict[tuple[object, ...], int] = {}
+        self._seen: dict[tuple[object, ...], tuple[int, set[NodeId]]] = {}
         self._earlier: dict[tuple[int, int | None], int | None] = {(one.mark, one.index): one.at_ms for one in told}
 
     def is_new(self, event: NodeEvent) -> bool:
@@ -73,13 +76,14 @@ class Repetitions:
         if mark in self._earlier:
             at_ms = self._earlier[mark]
             return at_ms is not None and abs(event.at_ms - at_ms) > SAME_MS
-        before = self._seen.pop(key, None)
-        self._seen[key] = event.at_ms
+        before_ms, observers = self._seen.pop(key, (None, set()))
+        is_new = before_ms is None or (
+            event.log_index is None and (event.node in observers or abs(event.at_ms - before_ms) > SAME_MS)
+        )
+        self._seen[key] = event.at_ms, {event.node} if is_new else observers | {event.node}
         if len(self._seen) > REMEMBERED_MAX:
             del self._seen[next(iter(self._seen))]
-        if before is None:
-            return True
-        return event.log_index is None and abs(event.at_ms - before) > SAME_MS
+        return is_new
 
 
 def merge_pages(pages: Iterable[NodePage], cursor: Cursor, limit: int) -> MergedPage:

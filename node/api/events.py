@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import trio
@@ -24,6 +24,7 @@ from orca.model.view import EventsReply, NodeSilence
 LOOK_S: Final = 2.0
 """How soon a follower notices a node that is new, or back."""
 BUFFER: Final = 256
+News: TypeAlias = NodeEvent | NodeSilence
 
 
 async def list_events(call: Call[EventsQuery, NoBody]) -> EventsReply | StreamResponse:
@@ -167,18 +168,25 @@ def _node_page(node: NodeId, reply: EventsReply) -> NodePage:
 
 
 @asynccontextmanager
-async def _open_all(call: Call[EventsQuery, Any]) -> AsyncGenerator[AsyncIterator[bytes], None]:
-    """Events of all nodes as they come, each once; `silent` for a node that stops to answer."""
-    send, receive = trio.open_memory_channel[NodeEvent | NodeSilence](BUFFER)
+async def open_news(call: Call[EventsQuery, Any]) -> AsyncGenerator[trio.MemoryReceiveChannel[News], None]:
+    """Events of all nodes as they come, what several nodes tell several times; and which node stops to answer."""
+    send, receive = trio.open_memory_channel[News](BUFFER)
     follower = _Follower(call, send)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follower.run)
-        async with receive, aclosing(_told(receive)) as pieces:
-            yield pieces
+        async with receive:
+            yield receive
         nursery.cancel_scope.cancel()
 
 
-async def _told(receive: trio.MemoryReceiveChannel[NodeEvent | NodeSilence]) -> AsyncGenerator[bytes, None]:
+@asynccontextmanager
+async def _open_all(call: Call[EventsQuery, Any]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    """Events of all nodes as they come, each once; `silent` for a node that stops to answer."""
+    async with open_news(call) as news, aclosing(_told(news)) as pieces:
+        yield pieces
+
+
+async def _told(receive: trio.MemoryReceiveChannel[News]) -> AsyncGenerator[bytes, None]:
     repetitions = Repetitions()
     said_at = trio.current_time()
     while True:
@@ -197,7 +205,7 @@ async def _told(receive: trio.MemoryReceiveChannel[NodeEvent | NodeSilence]) -> 
 class _Follower:
     """Follows each node from its place in the cursor, and again whenever it comes back."""
 
-    def __init__(self, call: Call[EventsQuery, Any], send: trio.MemorySendChannel[NodeEvent | NodeSilence]) -> None:
+    def __init__(self, call: Call[EventsQuery, Any], send: trio.MemorySendChannel[News]) -> None:
         self._call = call
         self._query = call.query
         self._send = send

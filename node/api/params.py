@@ -60,8 +60,8 @@ class ReleaseQuery(_Params, frozen=True):
     request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 
 
-class ReleaseSilenceQuery(_Params, frozen=True):
-    """Of `DELETE /v1/silences/{silence}`."""
+class EndQuery(_Params, frozen=True):
+    """Of `DELETE /v1/silences/{silence}` and `DELETE /v1/channels/{channel}`."""
 
     request_id: Annotated[RequestId, Meta(min_length=1, max_length=128, description="makes a retry safe")] | None = None
 
@@ -169,6 +169,26 @@ class LogsQuery(_Params, frozen=True):
 class StatsQuery(_Params, frozen=True):
     """Of `GET /v1/stats`."""
 
+    service: _Service | None = None
+    allocation: _Allocation | None = None
+
+
+class SeriesOf(enum.Enum):
+    """What figures are of."""
+
+    COPIES = "copies"
+    SERVICES = "services"
+    NODES = "nodes"
+
+
+class SeriesQuery(_Params, frozen=True):
+    """Of `GET /v1/series`."""
+
+    since_s: Annotated[int, Meta(ge=1, le=7 * 86_400, description="from so many seconds ago on")] = 3600
+    until_s: Annotated[int, Meta(ge=0, le=7 * 86_400, description="to so many seconds ago")] = 0
+    points: Annotated[int, Meta(ge=1, le=2000, description="of one series, the most")] = 240
+    of: Annotated[SeriesOf, Meta(description="figures of `nodes` need a right to all projects")] = SeriesOf.COPIES
+    figure: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=20)] = ()
     service: _Service | None = None
     allocation: _Allocation | None = None
 

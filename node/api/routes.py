@@ -21,6 +21,7 @@ from node.api.call import (
     NoQuery,
     Route,
 )
+from node.api.channels import CHANNEL_ROUTES
 from node.api.events import EVENT_ROUTES
 from node.api.exec import open_exec
 from node.api.gossip import GOSSIP_ROUTES
@@ -43,6 +44,7 @@ from node.api.params import (
 )
 from node.api.readiness import READY_ROUTES
 from node.api.secrets import SECRET_ROUTES
+from node.api.series import SERIES_ROUTES
 from node.api.trust import TRUST_ROUTES
 from node.api.upkeep import UPKEEP_ROUTES
 from node.api.watch import watch_services
@@ -439,6 +441,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_CLUSTER,
     *EVENT_ROUTES,
     *ALERT_ROUTES,
+    *CHANNEL_ROUTES,
     *TRUST_ROUTES,
     *UPKEEP_ROUTES,
     *LOCK_ROUTES,
@@ -447,6 +450,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *READY_ROUTES,
     *_DEPLOYS,
     *SECRET_ROUTES,
+    *SERIES_ROUTES,
     *_ALLOCATIONS,
     *_ACCESS,
     *_DOCUMENTS,

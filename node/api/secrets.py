@@ -33,7 +33,7 @@ async def set_secrets(call: Call[NoQuery, SetSecretsRequest]) -> SecretsChangeRe
     control, request = call.control, call.body
     check_secrets(call.caller, request.values)
     request_id = control.request_id(request.request_id)
-    reply = await _pass_on(call, lambda member: member.set_secrets(request.values, request_id=request_id))
+    reply = await pass_on(call, lambda member: member.set_secrets(request.values, request_id=request_id))
     if reply is not None:
         return reply
     changed, changes = await control.secrets.set(request.values, request_id=request_id, by=call.author)
@@ -57,14 +57,14 @@ async def remove_secret(call: Call[SecretQuery, NoBody]) -> SecretsChangeReply:
 async def rotate_data_key(call: Call[NoQuery, NoBody]) -> DataKeyReply:
     """`POST /v1/secrets/rotate`: answers when nothing is sealed with the old key any more."""
     control = call.control
-    reply = await _pass_on(call, lambda member: member.rotate_data_key())
+    reply = await pass_on(call, lambda member: member.rotate_data_key())
     if reply is not None:
         return reply
     version, secrets = await control.secrets.rotate(by=call.author)
     return DataKeyReply(observation=control.observation(), version=version, secrets=secrets)
 
 
-async def _pass_on(call: Call[Any, Any], ask: Callable[[NodeClient], Awaitable[T]]) -> T | None:
+async def pass_on(call: Call[Any, Any], ask: Callable[[NodeClient], Awaitable[T]]) -> T | None:
     """What a member answers that can seal, on a worker, which cannot; None where this node does it itself.
 
     Raises what the member refuses with, NodeUnreachableError when none answers.

@@ -12,6 +12,12 @@ signs for domains of its state and for the asking node's own names, and for noth
 few: a name without dots, addresses that are not of the Internet. Otherwise whoever names a node could have any name
 certified.
 
+**Brought certificates** (`brought`, `pairs`). A service may name secrets that hold a certificate of its own and the
+key. They are checked before a deploy where they can be opened, and by every node when they change: the key has to fit,
+the names have to cover the service's domains, the time has to be now. What cannot be shown is an event, and so is an
+end that is near; the one before it is shown on while it is good, and then the cluster's own CA stands in. Its key comes
+to every node, since every node serves every domain: whoever does not want that on workers has TLS ended elsewhere.
+
 **Time.** A leaf is good for a week, is shown within a second of its domain's deploy, and is renewed at two thirds of
 its life, each at a moment of its own (`node.trust.renewal`). What cannot be signed is tried again, with growing
 pauses, and what is held meanwhile is shown on: one domain never waits for another. A domain that goes takes its leaf

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from consensus.driver import ReplicaDriver
 from node.bell import Bell
+from node.certificates.brought import BroughtCertificates
 from node.certificates.signing import LEAVES_MAX, LeafSigner, Names
 from node.certificates.wanted import Leaf, own_names, served_domains
 from node.changes import raise_refusal
@@ -36,11 +37,12 @@ LOOK_S: Final = 1.0
 class CertificateKeeper:
     """One node's. `show` takes a new table; `decided` is rung when the state, the group or who lives has changed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it joins several parts of the node
         self,
         replica: ReplicaDriver,
         data_keys: DataKeys,
         signer: LeafSigner,
+        brought: BroughtCertificates,
         clock: Clock,
         ids: IdSource,
         *,
@@ -50,6 +52,7 @@ class CertificateKeeper:
         self._replica = replica
         self._data_keys = data_keys
         self._signer = signer
+        self._brought = brought
         self._clock = clock
         self._ids = ids
         self._show = show
@@ -74,6 +77,8 @@ class CertificateKeeper:
         if self._clock.now() < self._not_before:
             return self._not_before - self._clock.now()
         try:
+            if await self._brought.look(self._replica.state):
+                self._show_all()
             await self._found()
             await self._certify()
         except OrcaError as error:
@@ -106,22 +111,29 @@ class CertificateKeeper:
     async def _certify(self) -> None:
         """Have signed what is due, in pieces, and show what changed. Raises NotAvailableError."""
         state = self._replica.state
-        if state.ingress_authority is None:
-            return
-        own = own_names(state.nodes.get(self._data_keys.node))
-        wanted: list[Names] = [own, *((domain,) for domain in served_domains(state))]
+        wanted = self._wanted()
         gone = self._held.keys() - set(wanted)
         for names in gone:
             del self._held[names]
+        if gone:
+            self._show_all()
+        if state.ingress_authority is None:
+            return
         due = [names for names in wanted if self._is_due(names, state.ingress_authority.fingerprint)]
-        if gone and not due:
-            self._show_all(own)
         for piece in _pieces(due):
             certificates = await self._signer.certify(self._csr, piece)
             for names, certificate in zip(piece, certificates, strict=True):
                 if certificate:
                     self._held[names] = self._leaf(names, certificate, state.ingress_authority.fingerprint)
-            self._show_all(own)
+            self._show_all()
+
+    def _own(self) -> Names:
+        return own_names(self._replica.state.nodes.get(self._data_keys.node))
+
+    def _wanted(self) -> list[Names]:
+        """What this node is to have a leaf for: itself, and every domain for which nobody brought a certificate."""
+        brought = self._brought.domains()
+        return [self._own(), *((domain,) for domain in served_domains(self._replica.state) if domain not in brought)]
 
     def _is_due(self, names: Names, authority: str) -> bool:
         held = self._held.get(names)
@@ -135,10 +147,11 @@ class CertificateKeeper:
             chance=random.random(),
         )
 
-    def _show_all(self, own: Names) -> None:
+    def _show_all(self) -> None:
+        own = self._own()
         anonymous = self._held.get(own)
         domains = (leaf.chain for names, leaf in self._held.items() if names != own)
-        chains = (*domains, *(() if anonymous is None else (anonymous.chain,)))
+        chains = (*self._brought.chains(), *domains, *(() if anonymous is None else (anonymous.chain,)))
         self._show(build_certificate_table(chains, None if anonymous is None else anonymous.chain))
 
     def _rest_s(self) -> float:
@@ -146,7 +159,7 @@ class CertificateKeeper:
         state = self._replica.state
         if state.ingress_authority is None:
             return CLOCK_LOOK_S
-        if len(self._held) <= sum(1 for _ in served_domains(state)):
+        if self._brought.is_waiting or len(self._held) < len(self._wanted()):
             return LOOK_S
         next_ms = min((leaf.renew_at_ms for leaf in self._held.values()), default=math.inf)
         return min(max(LOOK_S, (next_ms - self._clock.wall()) / 1000), CLOCK_LOOK_S)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from consensus.driver import ReplicaDriver
 from node.bell import Bell
+from node.certificates.brought import BroughtCertificates, ReadSecrets, Tell
 from node.certificates.keeper import CertificateKeeper
 from node.certificates.signing import LeafSigner
 from node.mesh.driver import Mesh
@@ -15,7 +16,10 @@ from orca.sources import Clock, IdSource
 
 
 class Certificates:
-    """`others` gives the living nodes without this one; `show` takes a new table for the proxy."""
+    """`others` gives the living nodes without this one; `show` takes a new table for the proxy.
+
+    `secrets` gives the values of those that a certificate is made of, `tell` hears what people should know.
+    """
 
     def __init__(  # noqa: PLR0913 - it joins several parts of the node
         self,
@@ -26,6 +30,8 @@ class Certificates:
         ids: IdSource,
         *,
         others: Callable[[], Iterable[NodeId]],
+        secrets: ReadSecrets,
+        tell: Tell,
         show: Callable[[CertificateTable], None],
         decided: Bell,
     ) -> None:
@@ -34,4 +40,13 @@ class Certificates:
             return [node for node in others() if node in nodes and nodes[node].role is NodeRole.MEMBER]
 
         self.signer = LeafSigner(lambda: replica.state, mesh, data_keys, clock, members=members)
-        self.keeper = CertificateKeeper(replica, data_keys, self.signer, clock, ids, show=show, decided=decided)
+        self.keeper = CertificateKeeper(
+            replica,
+            data_keys,
+            self.signer,
+            BroughtCertificates(secrets, clock.wall, tell),
+            clock,
+            ids,
+            show=show,
+            decided=decided,
+        )

@@ -1,6 +1,6 @@
 """Requests that wait for a copy of their service, bounded in number and in time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -23,6 +23,10 @@ class RequestQueue:
     def total(self) -> int:
         """How many requests wait now."""
         return sum(self._counts.values())
+
+    def counts(self) -> Mapping[ServiceId, int]:
+        """How many requests wait now for each service for which any does."""
+        return self._counts
 
     async def wait(self, service: ServiceId, is_over: Callable[[], bool], *, deadline: float, count_max: int) -> bool:
         """Wait until `is_over`, which is asked whenever the table has changed; True when it came to be.

@@ -110,6 +110,10 @@ class ProxyServer:
         """What each service has answered, to look at."""
         return self._traffic.latencies.all()
 
+    def queues(self) -> Mapping[ServiceId, float]:
+        """How much of each service's room for waiting requests is taken, where any is."""
+        return self._traffic.queues()
+
     def stats(self) -> ProxyStats:
         """The counters of this moment; the caller may keep the object."""
         stats = self._traffic.stats()

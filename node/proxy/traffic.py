@@ -214,6 +214,12 @@ class Traffic:
                 await self._emptied.setdefault(allocation, trio.Event()).wait()
         return cut_off
 
+    def queues(self) -> dict[ServiceId, float]:
+        """How much of each service's room for waiting requests is taken, where any is."""
+        waiting = self.queue.counts()
+        rooms = {one.service: one.queue_max for one in self._table.routes()} if waiting else {}
+        return {service: count / rooms[service] for service, count in waiting.items() if rooms.get(service)}
+
     def stats(self) -> ProxyStats:
         """A copy of the counters with the present gauges."""
         counters = self.counters

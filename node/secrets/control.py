@@ -11,7 +11,7 @@ from consensus.state.commands import Command, DeleteSecrets, PutSecrets, SealedE
 from node import changes
 from node.secrets.rotation import KeyRotation
 from node.secrets.vault import Vault
-from orca.errors import InvalidRequestError, OrcaError, PayloadTooLargeError
+from orca.errors import InvalidRequestError, NotAvailableError, OrcaError, PayloadTooLargeError
 from orca.model.ids import NodeId, ProjectName, RequestId, SecretId
 from orca.model.secret_view import SecretView
 from orca.model.secrets import SECRET_BYTES_MAX, SECRET_NAME, split_secret_id
@@ -81,6 +81,14 @@ class SecretControl:
             request_id=request_id, at_ms=self._clock.wall(), actor=by.actor, origin=by.origin, entries=tuple(entries)
         )
         return tuple(sorted(changed)), (await self._propose(command)).changes
+
+    def value(self, secret: SecretId) -> bytes | None:
+        """What `secret` holds, for checks on this node; None where it cannot be opened."""
+        record = self._state.secrets.get(secret)
+        try:
+            return None if record is None else self._vault.open(secret, record.key_version, record.ciphertext)
+        except NotAvailableError:
+            return None
 
     async def remove(self, secrets: tuple[SecretId, ...], *, request_id: RequestId, by: Author) -> None:
         """Forget secrets, all or none. Raises NotFoundError, ConflictError for one that a service uses."""

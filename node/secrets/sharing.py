@@ -15,8 +15,9 @@ from node.mesh.purpose import Purpose
 from node.secrets.values import AskPeers, SecretValues
 from orca.errors import ErrorBody, ForbiddenError, NotAvailableError, OrcaError, PeerProtocolError, from_body, to_body
 from orca.model.allocation import DesiredStatus
-from orca.model.ids import AllocationId, NodeId, SecretId
-from orca.model.secrets import find_secret, secrets_of
+from orca.model.ids import AllocationId, NodeId, SecretId, ServiceId
+from orca.model.secrets import find_secret, ingress_secrets_of, secrets_of
+from orca.model.spec import ServiceSpec
 
 _log = structlog.get_logger("orca.secrets")
 ANSWER_S: Final = 5.0
@@ -24,9 +25,10 @@ SECRETS_MAX: Final = 2_000
 
 
 class SecretRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The values of `secrets`, for `allocation`, which runs on the node that asks."""
+    """The values of `secrets`, for `allocation`, which runs on the node that asks, or for the ingress of `service`."""
 
-    allocation: AllocationId
+    allocation: AllocationId = AllocationId("")
+    service: ServiceId = ServiceId("")
     secrets: tuple[SecretId, ...]
 
 
@@ -45,15 +47,32 @@ _answers = msgspec.msgpack.Decoder(SecretAnswer)
 
 
 def check_right(state: ClusterState, peer: NodeId, request: SecretRequest) -> None:
-    """Raise ForbiddenError unless `peer` is to run that copy, and the copy's spec uses those secrets. Pure."""
+    """Raise ForbiddenError unless `peer` is to run that copy, and the copy's spec uses those secrets. Pure.
+
+    What the ingress of a service uses every node gets: each of them serves every domain.
+    """
+    if request.service:
+        record = state.services.get(request.service)
+        spec = None if record is None else record.spec
+        _check_used(state, peer, request, spec, () if spec is None else ingress_secrets_of(spec))
+        return
     allocation = state.allocations.get(request.allocation)
     if allocation is None or allocation.node != peer or allocation.desired is not DesiredStatus.RUNNING:
         raise ForbiddenError(f"{peer} is not to run {request.allocation}, so it gets no secrets for it")
-    spec = state.spec_of(allocation)
-    used = {find_secret(spec.project, name, state.secrets.__contains__) for name in secrets_of(spec)}
+    own = state.spec_of(allocation)
+    _check_used(state, peer, request, own, secrets_of(own))
+
+
+def _check_used(
+    state: ClusterState, peer: NodeId, request: SecretRequest, spec: ServiceSpec | None, names: tuple[str, ...]
+) -> None:
+    """Raise ForbiddenError unless `names`, as `spec` means them, are all that is asked for."""
+    exists = state.secrets.__contains__
+    used = set() if spec is None else {find_secret(spec.project, name, exists) for name in names}
     foreign = [secret for secret in request.secrets if secret not in used]
     if foreign:
-        raise ForbiddenError(f"{allocation.service} does not use the secret {foreign[0]}, so {peer} does not get it")
+        user = request.service if spec is None else spec.id
+        raise ForbiddenError(f"{user} does not use the secret {foreign[0]}, so {peer} does not get it")
 
 
 class SecretSharing(AskPeers):
@@ -91,8 +110,15 @@ class SecretSharing(AskPeers):
 
     async def ask(self, allocation: AllocationId, secrets: tuple[SecretId, ...]) -> Mapping[SecretId, bytes]:
         """The values of all of `secrets` from the first member that gives them. Raises NotAvailableError."""
+        return await self._ask_any(SecretRequest(allocation=allocation, secrets=secrets))
+
+    async def ask_for_ingress(self, service: ServiceId, secrets: tuple[SecretId, ...]) -> Mapping[SecretId, bytes]:
+        """The same of what the ingress needs for `service`."""
+        return await self._ask_any(SecretRequest(service=service, secrets=secrets))
+
+    async def _ask_any(self, asked: SecretRequest) -> Mapping[SecretId, bytes]:
         reasons = []
-        request = msgspec.msgpack.encode(SecretRequest(allocation=allocation, secrets=secrets))
+        request, secrets = msgspec.msgpack.encode(asked), asked.secrets
         for node in sorted(self._members(), key=lambda _node: random.random()):
             try:
                 return await self._ask_one(node, request, secrets)

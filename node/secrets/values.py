@@ -6,7 +6,7 @@ from typing import Protocol
 from consensus.state.cluster import ClusterState
 from node.secrets.vault import Vault
 from orca.errors import NotAvailableError, OrcaError
-from orca.model.ids import AllocationId, SecretId
+from orca.model.ids import AllocationId, SecretId, ServiceId
 from orca.model.secrets import find_secret, missing_secret, named_in, secrets_of
 from orca.model.spec import ServiceSpec
 
@@ -16,6 +16,10 @@ class AskPeers(Protocol):
 
     async def ask(self, allocation: AllocationId, secrets: tuple[SecretId, ...]) -> Mapping[SecretId, bytes]:
         """All of them. Raises NotAvailableError."""
+        ...
+
+    async def ask_for_ingress(self, service: ServiceId, secrets: tuple[SecretId, ...]) -> Mapping[SecretId, bytes]:
+        """The same of those that the ingress needs for a service."""
         ...
 
 
@@ -48,6 +52,14 @@ class SecretValues:
             for reference in named_in(value):
                 _check_text(ids[reference], opened[ids[reference]], name)
         return {name: opened[secret] for name, secret in ids.items()}
+
+    async def of_ingress(self, service: ServiceId, secrets: tuple[SecretId, ...]) -> tuple[bytes, ...]:
+        """The values of `secrets`, which belong to the certificate of `service`. Raises NotAvailableError."""
+        try:
+            return tuple(self.open(secret) for secret in secrets)
+        except NotAvailableError:
+            opened = await self._peers.ask_for_ingress(service, secrets)
+        return tuple(opened[secret] for secret in secrets)
 
     def _find(self, spec: ServiceSpec, name: str) -> SecretId:
         found = find_secret(spec.project, name, self._state().secrets.__contains__)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -20,6 +20,7 @@ from orca.model.units import format_bytes
 BLOB_BYTES_MAX: Final = 512 * 2**20
 MIN_AGE_S: Final = 3600.0
 """A blob comes before the spec that names it: one hour is longer than any deploy waits between the two."""
+SWEEP_S: Final = 3600.0
 
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME: Final = re.compile(r"sha256-([0-9a-f]{64})")
@@ -82,6 +83,12 @@ class BlobStore:
         """All that are kept, in order."""
         names = sorted(entry.name for entry in self._path.iterdir())
         return tuple(BlobDigest(name.replace("-", ":", 1)) for name in names if _NAME.fullmatch(name))
+
+    async def keep_swept(self, used: Callable[[], frozenset[BlobDigest]]) -> None:
+        """Remove contents that nobody uses, now and every hour."""
+        while True:
+            await self.remove_unused(used())
+            await trio.sleep(SWEEP_S)
 
     async def remove_unused(
         self, keep: frozenset[BlobDigest], *, min_age_s: float = MIN_AGE_S

@@ -88,6 +88,7 @@ class EventLog:
         revision: SpecRevision | None = None,
         exit_code: int | None = None,
         log_index: LogIndex | None = None,
+        figure: str = "",
     ) -> None:
         """Note that something happened; returns at once and never fails."""
         if len(message) > MESSAGE_CHARACTERS_MAX:
@@ -104,6 +105,7 @@ class EventLog:
             revision=revision,
             exit_code=exit_code,
             log_index=log_index,
+            figure=figure,
         )
         if len(self._buffer) >= BUFFER_MAX:
             self._buffer.popleft()

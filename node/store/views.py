@@ -28,6 +28,10 @@ class Database(enum.Enum):
     """Node events by sequence, 8 bytes big-endian."""
     EVENT_INDEX = "event_index"
     """Subject and sequence of each event that has a subject."""
+    SERIES_SECONDS = "series_seconds"
+    """Figures of each second, by the start of the minute, seconds since 1970, 8 bytes big-endian."""
+    SERIES_MEANS = "series_means"
+    """Mean and peak of each minute, by the same."""
 
 
 Handles = Mapping[Database, "lmdb._Database"]  # noqa: SLF001 - the binding has no public name for it

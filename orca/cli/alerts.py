@@ -6,19 +6,21 @@ import asyncclick as click
 
 from orca.cli.changes import Duration
 from orca.cli.live_names import complete_service
+from orca.cli.notify import notify
 from orca.cli.program import Session, argument, option, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orca.cli.console import Console
     from orca.cli.text import Cell
     from orca.model.alert import AlertsReply, AlertView, SilenceView
 
 _LOOKS: Final = ("ls", "show", "explain", "silences")
-_CHANGES: Final = ("ack", "resolve", "silence", "unsilence")
+_CHANGES: Final = ("ack", "resolve", "silence", "unsilence", "notify")
 _USAGE: Final = (
-    "ls | show ALERT | explain ALERT | ack ALERT... | resolve ALERT... | silence [SERVICE] | silences | unsilence ID"
+    "ls | show ALERT | explain ALERT | ack ALERT... | resolve ALERT... | silence [SERVICE] | silences | unsilence ID | "
+    "notify ls|add|rm|test"
 )
 
 
@@ -39,14 +41,16 @@ def _only_looks(words: tuple[str, ...], **_: Any) -> bool:
     option("--all", "-a", "has_resolved", is_flag=True, help="For ls: also those that are over."),
     option("--reason", "-m", default="", metavar="TEXT", help="For ack, resolve, silence: why. A silence needs one."),
     option("--for", "ttl_s", type=Duration(), help="For silence and ack: until when; a silence needs an end."),
-    option("--project", metavar="PROJECT", help="For silence: what is of this project."),
+    option("--project", metavar="PROJECT", help="For silence and notify add: what is of this project."),
     option("--on", "where", default="", metavar="NODE", help="For silence: what happens on this node and no other."),
+    option("--severity", metavar="SEVERITY", help="For notify add: info, warning [default] or error, and worse."),
     option("--rule", metavar="RULE", help="For silence: what this rule finds, as crash-loop."),
     more="Found in the histories of all nodes whenever you ask. ALERT is an alert's id, or what it is about. show: the "
     "evidence, quoted, and possible causes, the likeliest first, each with the command that checks or mends it. "
     "explain: also what the rule looks for and what was said about it. ack: somebody sees to it, until it is over. "
     "resolve: it is over; what happens later raises it again. silence: for a while nobody is told of what fits "
-    "all that is named.",
+    "all that is named. notify: channels that are told by themselves when an alert fires, worsens or is over; an "
+    "ADDRESS is one of apprise, as json://host/path, slack://… or mailto://…, and is kept as a secret.",
     is_plain=_only_looks,
 )
 async def alerts_command(  # noqa: PLR0913 - words and options of seven actions
@@ -59,6 +63,7 @@ async def alerts_command(  # noqa: PLR0913 - words and options of seven actions
     project: str | None,
     where: str,
     rule: str | None,
+    severity: str | None,
 ) -> None:
     """Alerts in a table, one at length, or something said about some."""
     from orca.errors import InvalidRequestError
@@ -66,7 +71,8 @@ async def alerts_command(  # noqa: PLR0913 - words and options of seven actions
     action, *names = words or ("ls",)
     if action not in (*_LOOKS, *_CHANGES):
         action, names = "show", list(words)
-    _check_options(action, reason=reason, ttl_s=ttl_s, project=project, where=where, rule=rule)
+    given = {"reason": reason, "ttl_s": ttl_s, "project": project, "where": where, "rule": rule, "severity": severity}
+    _check_options(action, given)
     if action in {"ls", "silences"} and names:
         raise InvalidRequestError(f"orca alerts {action} takes no names; orca alerts [{_USAGE}]")
     if action in {"show", "explain", "unsilence"} and len(names) != 1:
@@ -84,19 +90,22 @@ async def alerts_command(  # noqa: PLR0913 - words and options of seven actions
                 _show_silences(reply.silences, reply.observation.at_ms, session.console)
         case "silence":
             await _silence(session, names, reason=reason, ttl_s=ttl_s, project=project, where=where, rule=rule)
+        case "notify":
+            await notify(session, names, severity=severity, project=project)
         case "unsilence":
             await _unsilence(session, names[0])
         case _:
             await _mark(session, action, names, reason, ttl_s)
 
 
-def _check_options(action: str, **given: object) -> None:
+def _check_options(action: str, given: "Mapping[str, object]") -> None:
     from orca.errors import InvalidRequestError
 
     taken = {
         "ack": ("reason", "ttl_s"),
         "resolve": ("reason",),
         "silence": ("reason", "ttl_s", "project", "where", "rule"),
+        "notify": ("project", "severity"),
     }.get(action, ())
     flags = {"ttl_s": "--for", "where": "--on"}
     for name, value in given.items():

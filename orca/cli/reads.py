@@ -44,16 +44,44 @@ async def ps_command(session: Session, names: tuple[str, ...], with_ended: bool)
     "stats",
     argument("names", nargs=-1, metavar="[SERVICE|COPY]...", shell_complete=complete_target),
     option("--watch", "-w", "is_watched", is_flag=True, help="Again every 2 seconds, until Ctrl-C."),
-    more="CPU is in cores. With --watch and --json there is one document a line.",
+    option("--since", "since_s", type=Duration(), help="Over time, from so long ago on: 10m, 1h, 7d."),
+    option("--nodes", "is_of_nodes", is_flag=True, help="With --since: of nodes, not of copies."),
+    option(
+        "--traffic", "is_of_services", is_flag=True, help="With --since: of services, as proxies answered for them."
+    ),
+    more="CPU is in cores. With --watch and --json there is one document a line. Every node keeps each second of the "
+    "last ten minutes and each minute of the last seven days.",
     is_plain=True,
 )
-async def stats_command(session: Session, names: tuple[str, ...], is_watched: bool) -> None:
+async def stats_command(
+    session: Session,
+    names: tuple[str, ...],
+    *,
+    is_watched: bool,
+    since_s: float | None,
+    is_of_nodes: bool,
+    is_of_services: bool,
+) -> None:
     """Use of resources."""
     from orca.cli import render
     from orca.commands.stats import copy_stats
+    from orca.errors import InvalidRequestError
 
     console = session.console
     reads = session.reads()
+    if since_s is None and (is_of_nodes or is_of_services):
+        raise InvalidRequestError("--nodes and --traffic need --since: orca stats --since 1h --nodes")
+    if since_s is not None:
+        from orca.cli.series import show_series
+        from orca.commands.stats import SeriesKind, series_since
+
+        if is_watched or (is_of_nodes and (is_of_services or names)):
+            raise InvalidRequestError(
+                "--since goes with one of --nodes and --traffic, without names of services or --watch"
+            )
+        kind = SeriesKind.NODES if is_of_nodes else SeriesKind.SERVICES if is_of_services else SeriesKind.COPIES
+        show_series(await series_since(reads, names, since_s, kind), kind, console)
+        return
     while True:
         reply = await copy_stats(reads, names)
         if console.as_json:

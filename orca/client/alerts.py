@@ -1,7 +1,7 @@
 """What is said about alerts, over the API."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -16,10 +16,12 @@ from orca.model.alert import (
     SilenceRequest,
     SilencesReply,
 )
-from orca.model.ids import RequestId, SilenceId
+from orca.model.ids import ChannelName, RequestId, SilenceId
+from orca.model.notice import ChannelRequest, ChannelsReply, ChannelTestReply
 
 T = TypeVar("T")
-R = TypeVar("R", AcknowledgeRequest, ResolveRequest, SilenceRequest)
+R = TypeVar("R", AcknowledgeRequest, ResolveRequest, SilenceRequest, ChannelRequest)
+TEST_TIMEOUT_S: Final = 60.0
 
 
 class AlertCalls:
@@ -47,10 +49,30 @@ class AlertCalls:
         got = await self._caller.call("DELETE", target, is_write=True)
         return decoded(got.body, SilencesReply, f"DELETE {target}")
 
-    async def _post(self, target: str, request: R, reply: type[T]) -> T:
+    async def put_channel(self, channel: ChannelName, request: ChannelRequest) -> ChannelsReply:
+        """From now on it is told of alerts."""
+        return await self._post(_channel(channel), request, ChannelsReply, method="PUT")
+
+    async def remove_channel(self, channel: ChannelName) -> ChannelsReply:
+        """It is told of nothing any more."""
+        target = target_of(_channel(channel), (("request_id", self._new_request_id()),))
+        got = await self._caller.call("DELETE", target, is_write=True)
+        return decoded(got.body, ChannelsReply, f"DELETE {target}")
+
+    async def test_channel(self, channel: ChannelName) -> ChannelTestReply:
+        """Send it a message now; takes as long as that."""
+        target = _channel(channel, "/test")
+        got = await self._caller.call("POST", target, timeout_s=TEST_TIMEOUT_S)
+        return decoded(got.body, ChannelTestReply, f"POST {target}")
+
+    async def _post(self, target: str, request: R, reply: type[T], *, method: str = "POST") -> T:
         if request.request_id is None:
             request = msgspec.structs.replace(request, request_id=self._new_request_id())
         headers = (("content-type", "application/json"),)
         body = msgspec.json.encode(request)
-        got = await self._caller.call("POST", target, headers=headers, body=body, is_write=True)
-        return decoded(got.body, reply, f"POST {target}")
+        got = await self._caller.call(method, target, headers=headers, body=body, is_write=True)
+        return decoded(got.body, reply, f"{method} {target}")
+
+
+def _channel(channel: ChannelName, verb: str = "") -> str:
+    return f"/v1/channels/{quote(channel, safe='')}{verb}"

@@ -11,9 +11,11 @@ from orca.model.access import ApiTokensReply, AuditReply
 from orca.model.alert import AlertsReply, RulesReply, SilencesReply
 from orca.model.ids import AllocationId, BlobDigest, LogIndex, ProjectName, ServiceId, split_service_id
 from orca.model.lock_view import LocksReply
+from orca.model.notice import ChannelsReply
 from orca.model.placement_view import NodeCareReply, WhyReply
 from orca.model.quorum_view import QuorumReply
 from orca.model.secret_view import SecretsReply
+from orca.model.series import SeriesReply
 from orca.model.trust_view import AuthoritiesReply, TokensReply
 from orca.model.units import WallMs
 from orca.model.view import (
@@ -104,6 +106,14 @@ class NodeReads:
     async def silences(self) -> SilencesReply:
         """Of which alerts nobody is told."""
         return await self._get("/v1/silences", SilencesReply)
+
+    async def channels(self) -> ChannelsReply:
+        """Who is told of alerts."""
+        return await self._get("/v1/channels", ChannelsReply)
+
+    async def series(self, query: Query) -> SeriesReply:
+        """Figures over time; `query` as `GET /v1/series` takes it."""
+        return await self._get(target_of("/v1/series", query), SeriesReply)
 
     async def gossip(self) -> GossipReply:
         """How gossip is doing on the node that answers."""

@@ -23,6 +23,15 @@ class AlertRule(enum.Enum):
     STORE_FULL = "store-full"
     NODE_FAILED = "node-failed"
     NODE_FLAPPING = "node-flapping"
+    MEMORY_PRESSURE = "memory-pressure"
+    ERROR_SURGE = "error-surge"
+    SLOW_ANSWERS = "slow-answers"
+    QUEUE_FULL = "queue-full"
+    NODE_MEMORY = "node-memory"
+    DISK_PRESSURE = "disk-pressure"
+    STORE_PRESSURE = "store-pressure"
+    CLOCK_SKEW = "clock-skew"
+    CERTIFICATE_ENDS = "certificate-ends"
 
 
 class AlertState(enum.Enum):

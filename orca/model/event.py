@@ -50,8 +50,14 @@ class EventKind(enum.Enum):
     MEMBER_FAILED = "member.failed"
     MEMBER_LEFT = "member.left"
     MEMBER_NAME_LOST = "member.name_lost"
+    FIGURE_EXCEEDED = "figure.exceeded"
+    FIGURE_SETTLED = "figure.settled"
+    NOTIFY_FAILED = "notify.failed"
+    NOTIFY_RESTORED = "notify.restored"
     AGENT_LOST = "agent.lost"
     AGENT_FOUND = "agent.found"
+    CERTIFICATE_REFUSED = "certificate.refused"
+    CERTIFICATE_EXPIRES = "certificate.expires"
     CLUSTER_EVENT = "cluster.event"
 
 
@@ -82,7 +88,7 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `sequence` counts up by one on its node and survives restarts, so a reader can ask
     for everything after the last one that it saw. `message` is a whole sentence. `log_index`: the
-    entry of the cluster's log that made it, which is the same on every node.
+    entry of the cluster's log that made it, which is the same on every node. `figure`: the one that has gone too far.
     """
 
     sequence: int
@@ -96,3 +102,4 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: SpecRevision | None = None
     exit_code: int | None = None
     log_index: LogIndex | None = None
+    figure: str = ""

@@ -41,6 +41,9 @@ TokenId = NewType("TokenId", str)
 WebhookId = NewType("WebhookId", str)
 """The public part of a webhook's address."""
 
+ChannelName = NewType("ChannelName", str)
+"""Where people are told of alerts."""
+
 SilenceId = NewType("SilenceId", str)
 """A time for which nobody is told of some alerts."""
 

@@ -1,7 +1,8 @@
 """How a spec names secrets, and which secret a name means.
 
-A value of `env` may hold `${secrets.NAME}`, and a file may be one (`FileSpec.secret`). `NAME` means the
-secret of the service's own project, or else the one of the whole cluster (whose project is empty).
+A value of `env` may hold `${secrets.NAME}`, and a file may be one (`FileSpec.secret`); the ingress may have a
+certificate from two of them (`TlsSpec`). `NAME` means the secret of the service's own project, or else the one of the
+whole cluster (whose project is empty).
 """
 
 import re
@@ -33,10 +34,16 @@ def named_in(text: str) -> tuple[str, ...]:
 
 
 def secrets_of(spec: ServiceSpec) -> tuple[str, ...]:
-    """Every secret that `spec` names, once each, in order."""
+    """Every secret that the copies of `spec` get, once each, in order."""
     names = [name for value in spec.env.values() for name in named_in(value)]
     names += [file.secret for file in spec.files if file.secret is not None]
     return tuple(dict.fromkeys(names))
+
+
+def ingress_secrets_of(spec: ServiceSpec) -> tuple[str, ...]:
+    """Every secret that the ingress needs for `spec`, which its copies do not get."""
+    tls = spec.ingress.tls
+    return () if tls is None else tuple(dict.fromkeys((tls.certificate, tls.key)))
 
 
 def find_secret(project: ProjectName, name: str, exists: Callable[[SecretId], bool]) -> SecretId | None:

@@ -379,6 +379,10 @@ def _rollout(spec: ServiceSpec) -> Iterator[Fault]:
     yield from _within("drain_timeout_s", spec.drain_timeout_s, 0, 3600, " s")
     yield from _within("ingress.queue_timeout_s", spec.ingress.queue_timeout_s, 0, 300, " s")
     yield from _within("ingress.queue_max", spec.ingress.queue_max, 0, 10_000)
+    if spec.ingress.tls is not None and not any(route.domain for route in spec.routes):
+        yield Fault(
+            "ingress.tls", "the service has no domain that a certificate could be for", 'domain = "example.com"'
+        )
     if spec.restart.attempts_max is not None:
         yield from _within("restart.attempts_max", spec.restart.attempts_max, 1, 10**6)
         if spec.restart.policy.value != "on-failure":

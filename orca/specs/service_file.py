@@ -137,7 +137,7 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
         restart=section.read("restart", read_restart, RestartSpec()),
         stop_timeout_s=section.read("stop_timeout", Item.duration, 10.0),
         drain_timeout_s=section.read("drain_timeout", Item.duration, 10.0),
-        ingress=read_ingress(section.get("ingress"), origins),
+        ingress=read_ingress(section.get("ingress"), origins, name, context),
         labels=section.read("labels", Item.string_map, {}),
         placement=section.read("placement", read_placement, PlacementSpec()),
         mode=section.read("mode", read_mode, ServiceMode.REPLICATED),

@@ -9,6 +9,7 @@ from simulations.bench import (
     consensus,
     deploy,
     failover,
+    figures,
     gossip,
     heal,
     idle,
@@ -26,6 +27,7 @@ from simulations.bench.report import Line, say, show
 BENCHES: Final[dict[str, Callable[[], list[Line]]]] = {
     "deploy": deploy.main,
     "failover": failover.main,
+    "figures": figures.main,
     "heal": heal.main,
     "idle": idle.main,
     "cli": cli.main,

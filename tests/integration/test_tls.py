@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import TestAuthority
 from tests.integration.node import Node, running_node, until
 from tests.integration.services import HELLO_WAT
 from tests.ports import free_port
@@ -109,6 +110,50 @@ def test_certificates_come_back_after_a_restart(secure: Node) -> None:
     secure.stop()
     secure.start()
     until(lambda: is_shown(secure, context, "secure.internal"), "it serves again, by the same CA")
+
+
+BROUGHT = """
+[[service]]
+name = "brought"
+runtime = "wasm"
+module = "hello.wat"
+port = 80
+domain = "brought.example"
+[service.ingress]
+tls = {{ certificate = "{certificate}", key = "{key}" }}
+"""
+
+
+def test_a_certificate_of_ones_own_comes_from_files_and_is_exchanged_as_secrets(secure: Node) -> None:
+    theirs, later = TestAuthority("theirs"), TestAuthority("theirs later")
+    certificate, key = theirs.certify("brought.example")
+    secure.file("own.crt", certificate)
+    secure.file("own.key", key)
+    file = secure.file("brought.toml", BROUGHT.format(certificate="own.crt", key="own.key"))
+    secure.cli("deploy", file).good()
+    until(lambda: is_shown(secure, theirs.client_context(), "brought.example"), "their certificate is shown")
+    assert b"PRIVATE KEY" not in secure.get("/v1/services/default/brought").body
+    copies = secure.service("default/brought")["allocations"]
+    newer, its_key = later.certify("brought.example")
+    secure.cli("secrets", "set", "brought-tls-certificate", stdin=newer).good()
+    until(lambda: "certificate.refused" in secure.cli("events", "--json").out, "a half that does not fit is an event")
+    assert is_shown(secure, theirs.client_context(), "brought.example"), "what was there is shown on"
+    secure.cli("secrets", "set", "brought-tls-key", stdin=its_key).good()
+    until(lambda: is_shown(secure, later.client_context(), "brought.example"), "the next certificate is shown")
+    after = secure.service("default/brought")["allocations"]
+    assert [one["id"] for one in after] == [one["id"] for one in copies], "no copy was replaced for it"
+
+
+def test_a_certificate_that_could_not_be_shown_is_refused_before_anything_changes(secure: Node) -> None:
+    certificate, key = TestAuthority().certify("other.example")
+    secure.file("wrong.crt", certificate)
+    secure.file("wrong.key", key)
+    text = BROUGHT.format(certificate="wrong.crt", key="wrong.key").replace('"brought', '"wrong')
+    refused = secure.cli("deploy", secure.file("wrong.toml", text))
+    assert refused.code != 0
+    assert "wrong: the certificate is for other.example and not for wrong.example" in refused.err
+    assert secure.get("/v1/services/default/wrong").status == 404
+    assert "wrong-tls-key" not in secure.cli("secrets", "ls").good().out
 
 
 def test_handshakes_are_counted(secure: Node) -> None:

@@ -6,6 +6,7 @@ from consensus.scheduler.reconcile import Situation, look
 from consensus.state.cluster import Outcome
 from consensus.state.commands import AdmitNode, Command
 from node.alert_desk import AlertDesk
+from node.channel_desk import ChannelDesk
 from node.locks import Locks
 from node.upkeep import Upkeep
 from orca.model.ids import NodeId, StateRevision
@@ -25,6 +26,7 @@ class Admitted(World):
         self.upkeep = Upkeep(self, self, self, self)
         self.locks = Locks(self, self, self, self)
         self.alerts = AlertDesk(self, self, self, self)
+        self.channels = ChannelDesk(NodeId("n-a"), "c-test", self, self, self, self)
 
     def now(self) -> Instant:
         return Instant(self.at_ms / 1000)

@@ -37,6 +37,7 @@ _SUBJECT_FIELDS: Final = {
     "to": "schema ",
     "epoch": "epoch ",
     "silence": "silence ",
+    "channel": "channel ",
     "project": "project ",
 }
 """The first of these fields that a command has says what it is about."""

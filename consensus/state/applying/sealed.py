@@ -189,6 +189,9 @@ def _delete_secrets(state: ClusterState, at: StateRevision, command: DeleteSecre
                 f"the secret {name} is used by {', '.join(map(display_name, users[:5]))}; "
                 "deploy them without it first, or remove them",
             )
+        told = [channel.name for channel in state.channels.values() if channel.secret == name]
+        if told:
+            raise Refusal("conflict", f"the secret {name} is the address of the channel {min(told)}; remove that first")
     for name in names:
         del state.secrets[name]
     touch_plans(state, at)

@@ -26,7 +26,7 @@ from consensus.state.commands.base import Change
 from consensus.state.records import RemovedSpec, RevisionRecord, RolloutRecord, ServiceRecord
 from orca.model.allocation import Allocation, DesiredStatus
 from orca.model.ids import SecretId, ServiceId, SpecRevision, StateRevision, display_name
-from orca.model.secrets import find_secret, missing_secret, secrets_of, split_secret_id
+from orca.model.secrets import find_secret, ingress_secrets_of, missing_secret, secrets_of, split_secret_id
 from orca.model.spec import ServiceSpec
 from orca.model.units import WallMs
 from orca.model.view import ChangeAction, RolloutState, ServiceChange
@@ -105,26 +105,30 @@ def _check_spec(spec: ServiceSpec) -> None:
 
 
 def _check_secrets(state: ClusterState, spec: ServiceSpec) -> None:
-    for name in secrets_of(spec):
+    for name in (*secrets_of(spec), *ingress_secrets_of(spec)):
         if find_secret(spec.project, name, state.secrets.__contains__) is None:
             raise Refusal("invalid_spec", missing_secret(spec, name))
 
 
-def _used_by(state: ClusterState, spec: ServiceSpec) -> dict[SecretId, None]:
-    found = (find_secret(spec.project, name, state.secrets.__contains__) for name in secrets_of(spec))
+def _used_by(state: ClusterState, spec: ServiceSpec, names: tuple[str, ...]) -> dict[SecretId, None]:
+    found = (find_secret(spec.project, name, state.secrets.__contains__) for name in names)
     return dict.fromkeys(one for one in found if one is not None)
 
 
 def users_of(state: ClusterState, secret: SecretId) -> list[ServiceId]:
     """The services whose present spec uses `secret`."""
-    return sorted(name for name, record in state.services.items() if secret in _used_by(state, record.spec))
+    return sorted(
+        name
+        for name, record in state.services.items()
+        if secret in _used_by(state, record.spec, (*secrets_of(record.spec), *ingress_secrets_of(record.spec)))
+    )
 
 
 def renew_users(state: ClusterState, at: StateRevision, changed: Collection[SecretId], command: Change) -> Done:
-    """Replace the copies of every service that uses one of `changed`, by the rules of its deploy section."""
+    """Replace the copies that use one of `changed`, by the rules of their deploy sections; the ingress reads anew."""
     changes = []
     for record in list(state.services.values()):
-        names = sorted(name for name in _used_by(state, record.spec) if name in changed)
+        names = sorted(name for name in _used_by(state, record.spec, secrets_of(record.spec)) if name in changed)
         if not names or record.is_stopped:
             continue  # who is stopped reads the new value when it starts
         template = f"{record.current.template.partition('+')[0]}+s{at}"

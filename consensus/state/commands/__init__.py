@@ -54,6 +54,14 @@ from consensus.state.commands.nodes import (
     RemoveNode,
     UndrainNode,
 )
+from consensus.state.commands.notices import (
+    ClaimNotices,
+    NoticeCommand,
+    NoticeEntry,
+    PutChannel,
+    RemoveChannel,
+    SettleNotices,
+)
 from consensus.state.commands.services import (
     CommitPlan,
     PauseService,
@@ -105,6 +113,7 @@ Command: TypeAlias = (
     | WebhookCommand
     | LockCommand
     | AlertCommand
+    | NoticeCommand
     | LeaseCommand
     | GroupCommand
     | AuditCommand
@@ -158,6 +167,7 @@ __all__ = [
     "BeginEpoch",
     "Change",
     "ChangeSettings",
+    "ClaimNotices",
     "Command",
     "CommandStruct",
     "CommitPlan",
@@ -179,9 +189,12 @@ __all__ = [
     "LeaveNode",
     "LockCommand",
     "NodeCommand",
+    "NoticeCommand",
+    "NoticeEntry",
     "PauseService",
     "PromoteService",
     "PutAuthority",
+    "PutChannel",
     "PutDataKey",
     "PutIngressAuthority",
     "PutSecrets",
@@ -192,6 +205,7 @@ __all__ = [
     "RedeemJoinToken",
     "ReleaseLeases",
     "ReleaseLock",
+    "RemoveChannel",
     "RemoveNode",
     "RemoveService",
     "RemoveWebhook",
@@ -208,6 +222,7 @@ __all__ = [
     "SealedEntry",
     "SecretCommand",
     "ServiceCommand",
+    "SettleNotices",
     "SignBy",
     "SilenceAlerts",
     "SpecEntry",

@@ -14,6 +14,7 @@ from consensus.state.commands import (
     AdmitNode,
     BeginEpoch,
     ChangeSettings,
+    ClaimNotices,
     Command,
     CommitPlan,
     CordonNode,
@@ -29,9 +30,11 @@ from consensus.state.commands import (
     LabelNode,
     LeaseRef,
     LeaveNode,
+    NoticeEntry,
     PauseService,
     PromoteService,
     PutAuthority,
+    PutChannel,
     PutDataKey,
     PutIngressAuthority,
     PutSecrets,
@@ -42,6 +45,7 @@ from consensus.state.commands import (
     RedeemJoinToken,
     ReleaseLeases,
     ReleaseLock,
+    RemoveChannel,
     RemoveNode,
     RemoveService,
     RemoveWebhook,
@@ -56,6 +60,7 @@ from consensus.state.commands import (
     RolloutUpdate,
     ScaleService,
     SealedEntry,
+    SettleNotices,
     SignBy,
     SilenceAlerts,
     SpecEntry,
@@ -65,8 +70,10 @@ from consensus.state.commands import (
     WrapDataKey,
 )
 from orca.model.allocation import Allocation
+from orca.model.event import Severity
 from orca.model.ids import (
     AllocationId,
+    ChannelName,
     LeaseEpoch,
     LeaseName,
     NodeId,
@@ -293,6 +300,7 @@ OF_TRUST: list[Drawn] = [
 ]
 ALERTS = few(mostly(st.sampled_from(["crash-loop:default/web", "node-failed:b"]), "", "x" * 1001))
 SILENCES = mostly(st.sampled_from(["q1", "q2"]), "").map(SilenceId)
+CHANNELS = mostly(st.sampled_from(["ops", "web"]), "", "a b").map(ChannelName)
 OF_ALERTS: list[Drawn] = [
     st.builds(AcknowledgeAlerts, alerts=ALERTS, reason=TEXTS, ends_at_ms=st.one_of(st.none(), ENDS), **STAMP),
     st.builds(ResolveAlerts, alerts=ALERTS, reason=TEXTS, **STAMP),
@@ -307,6 +315,24 @@ OF_ALERTS: list[Drawn] = [
         **STAMP,
     ),
     st.builds(EndSilence, silence=SILENCES, **STAMP),
+    st.builds(PutChannel, channel=CHANNELS, secret=SECRETS, **STAMP),
+    st.builds(RemoveChannel, channel=CHANNELS, **STAMP),
+    st.builds(
+        ClaimNotices,
+        channel=CHANNELS,
+        node=NODES,
+        entries=few(
+            st.builds(
+                NoticeEntry,
+                alert=st.sampled_from(["a", "b", ""]),
+                is_firing=st.booleans(),
+                severity=st.sampled_from(Severity),
+                since_ms=TIMES,
+            )
+        ),
+        at_ms=TIMES,
+    ),
+    st.builds(SettleNotices, channel=CHANNELS, node=NODES, alerts=few(st.sampled_from(["a", "b"])), at_ms=TIMES),
 ]
 OF_GROUP: list[Drawn] = [
     st.builds(

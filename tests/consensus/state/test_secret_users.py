@@ -2,6 +2,7 @@
 
 from consensus.state.commands import DeleteSecrets, PutDataKey, PutSecrets, SealedEntry
 from orca.model.ids import NodeId, ProjectName, SecretId
+from orca.model.ingress import IngressSpec, TlsSpec
 from orca.model.spec import FileSpec
 from tests.consensus.intent import Cluster, make_spec
 from tests.consensus.state.asking import admit, done, refused
@@ -42,6 +43,20 @@ def test_a_deploy_with_one_missing_secret_puts_none_of_its_services() -> None:
 
 def test_the_secret_of_the_whole_cluster_is_meant_where_the_project_has_none() -> None:
     assert not cluster_with(SHARED).put(USER).error
+
+
+def test_a_certificate_of_the_ingress_is_in_use_but_its_change_replaces_no_copy() -> None:
+    cluster = cluster_with()
+    tls = IngressSpec(tls=TlsSpec(certificate="crt", key="key"))
+    served = make_spec("web", project=SHOP, ingress=tls)
+    assert "`orca secrets set shop/crt`" in cluster.put(served).message
+    crt, key = SecretId("shop/crt"), SecretId("/key")
+    set_secrets(cluster, crt, key)
+    assert not cluster.put(served).error
+    assert set_secrets(cluster, crt, key) == []
+    assert cluster.record("shop/web").current.revision == 1
+    for one in (crt, key):
+        assert "used by shop/web" in refused(cluster, "conflict", DeleteSecrets, secrets=(one,))
 
 
 def test_a_changed_secret_replaces_the_copies_of_those_that_use_it_and_of_nobody_else() -> None:

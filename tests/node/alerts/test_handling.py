@@ -6,7 +6,8 @@ import pytest
 from consensus.state.records import AlertDeedRecord, AlertMarkRecord
 from node.alerts.handling import fits, handled, resolutions
 from node.alerts.rulebook import rule_views
-from node.alerts.rules import RULES, evaluate, service_of
+from node.alerts.rules import evaluate, service_of
+from node.alerts.specs import RULES
 from orca.model.alert import AlertRule, AlertState, AlertView, SilenceView
 from orca.model.event import EventKind
 from orca.model.ids import ProjectName, ServiceId, SilenceId

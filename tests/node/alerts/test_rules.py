@@ -2,7 +2,8 @@
 
 import pytest
 
-from node.alerts.rules import RULES, evaluate
+from node.alerts.rules import evaluate
+from node.alerts.specs import RULES
 from orca.model.alert import AlertRule, AlertState, AlertView
 from orca.model.event import EventKind, NodeEvent, Severity
 from orca.model.ids import AllocationId, NodeId, ServiceId, SpecRevision

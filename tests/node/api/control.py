@@ -7,6 +7,8 @@ import msgspec
 import trio
 
 from gossip.serf import RotationEnded, RotationStep
+from node.figures.history import FigureHistory
+from node.figures.minutes import Recorder
 from node.runtime.base import ExecRequest
 from node.selection import Placed, Selection
 from orca.errors import ConflictError, InvalidRequestError, NotFoundError, RuntimeFailedError
@@ -64,6 +66,7 @@ from tests.node.api.access import FakeTokens
 from tests.node.api.blobs import FakeBlobs, FakeMetrics
 from tests.node.api.echo import EchoSession
 from tests.node.api.fake_secrets import FakeSecrets
+from tests.node.api.no_series import NoSeries
 from tests.node.api.trust import FakeTrust
 from tests.node.scheduling import Admitted
 
@@ -153,8 +156,11 @@ class FakeControl(FakeBlobs):
         self.access = FakeTokens()
         self.trust = FakeTrust()
         admitted = self.admitted = Admitted()
-        self.upkeep, self.locks, self.alerts = admitted.upkeep, admitted.locks, admitted.alerts
+        self.upkeep, self.locks = admitted.upkeep, admitted.locks
+        self.alerts, self.channels = admitted.alerts, admitted.channels
         self.metrics = FakeMetrics()
+        self.recorder = Recorder()
+        self.figures = FigureHistory(self.recorder, NoSeries())
         self.placements: tuple[Placed, ...] = ()
         self.ready: tuple[AllocationView, ...] = ()
         self.rollout = RolloutState.PROGRESSING

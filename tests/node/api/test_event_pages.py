@@ -53,6 +53,16 @@ def test_what_several_members_saw_at_one_time_is_shown_once_and_later_again() ->
     assert repetitions.is_new(msgspec.structs.replace(seen, node=B, at_ms=WallMs(60_000)))
 
 
+def test_what_one_member_saw_twice_happened_twice_however_soon() -> None:
+    """A node that was started again within seconds has joined again, and is well."""
+    repetitions = Repetitions()
+    seen = event(A, 1, 1_000, kind=EventKind.MEMBER_JOINED)
+    assert repetitions.is_new(seen)
+    assert not repetitions.is_new(msgspec.structs.replace(seen, node=B, at_ms=WallMs(1_100)))
+    assert repetitions.is_new(msgspec.structs.replace(seen, sequence=2, at_ms=WallMs(8_000)))
+    assert not repetitions.is_new(msgspec.structs.replace(seen, node=B, sequence=2, at_ms=WallMs(8_100)))
+
+
 def test_only_so_many_events_are_remembered() -> None:
     repetitions = Repetitions()
     for index in range(10_000):

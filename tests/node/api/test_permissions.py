@@ -97,6 +97,8 @@ async def call(address: Address, route: Route, token: str, project: str = "defau
         body = f'{{"projects":["{project}"]}}'.encode() if route.method == "POST" else None
     elif route.method == "POST" and "/v1/alerts/" in target:
         body = f'{{"alerts":["crash-loop:{project}/{name}"]}}'.encode()
+    elif route.key == "PUT /v1/channels/{channel}":
+        body = b'{"address":"json://127.0.0.1/x"}'
     elif route.key == "POST /v1/silences":
         body = f'{{"reason":"x","ttl_s":60,"service":"{project}/{name}"}}'.encode()
     elif route.path in {"/v1/deploys", "/v1/plan"}:

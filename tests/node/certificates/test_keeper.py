@@ -8,6 +8,7 @@ from cryptography import x509
 from consensus.driver import ReplicaDriver
 from consensus.state.commands import PutIngressAuthority
 from node.bell import Bell
+from node.certificates.brought import BroughtCertificates
 from node.certificates.keeper import CertificateKeeper
 from node.certificates.signing import LeafSigner
 from node.certificates.wanted import LOOPBACK, own_names, served_domains
@@ -16,7 +17,8 @@ from node.proxy.certificates import CertificateTable
 from node.secrets.rotation import KeyRotation
 from node.trust.authority import DAY_MS, is_signed_by, load_certificate
 from orca.errors import NotAvailableError
-from orca.model.ids import NodeId
+from orca.model.event import EventKind, Severity
+from orca.model.ids import NodeId, SecretId, ServiceId
 from orca.model.node import NodeAddresses
 from orca.model.spec import RouteSpec
 from orca.model.trust import Author
@@ -32,6 +34,8 @@ class Shown:
         self.member = Member()
         self.tables: list[CertificateTable] = []
         self.ids = CountingIds()
+        self.secrets: dict[SecretId, bytes] = {}
+        self.told: list[tuple[EventKind, str, Severity]] = []
         self.replica = cast("ReplicaDriver", self.member.replica)
         self.signer = LeafSigner(
             lambda: self.member.state,
@@ -40,15 +44,24 @@ class Shown:
             self.member.clock,
             members=list,
         )
+        self.brought = BroughtCertificates(self.read, self.member.clock.wall, self.tell)
         self.keeper = CertificateKeeper(
             self.replica,
             self.member.data_keys,
             self.signer,
+            self.brought,
             self.member.clock,
             self.ids,
             show=self.tables.append,
             decided=Bell(),
         )
+
+    async def read(self, service: ServiceId, secrets: tuple[SecretId, ...]) -> tuple[bytes, ...]:
+        assert service
+        return tuple(self.secrets[one] for one in secrets)
+
+    def tell(self, kind: EventKind, message: str, severity: Severity = Severity.INFO) -> None:
+        self.told.append((kind, message, severity))
 
     def serve(self, name: str, *domains: str) -> None:
         routes = tuple(RouteSpec(domain=domain) for domain in domains)

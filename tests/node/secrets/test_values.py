@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from consensus.state.commands import PutSecrets, SealedEntry
@@ -11,6 +12,7 @@ from node.secrets.sharing import SECRETS_MAX, SecretAnswer, SecretRequest, check
 from orca.errors import ForbiddenError, NotAvailableError, StoreCorruptError
 from orca.model.allocation import Allocation, DesiredStatus
 from orca.model.ids import AllocationId, ClusterId, NodeId, ProjectName, SecretId, ServiceId, SpecRevision
+from orca.model.ingress import IngressSpec, TlsSpec
 from orca.model.spec import FileSpec, ServiceSpec
 from orca.model.units import WallMs
 from tests.consensus.intent import make_spec
@@ -39,6 +41,9 @@ class Nobody:
         if self.values is None:
             raise NotAvailableError("nobody lives")
         return self.values
+
+    async def ask_for_ingress(self, service: ServiceId, secrets: tuple[SecretId, ...]) -> Mapping[SecretId, bytes]:
+        return await self.ask(AllocationId(service), secrets)
 
 
 def sealed(vault: OneKeyVault, values: Mapping[SecretId, bytes]) -> Group:
@@ -156,6 +161,27 @@ def test_a_peer_is_given_what_its_own_copies_use_and_nothing_else() -> None:
     placed(group, DesiredStatus.STOPPED)
     with pytest.raises(ForbiddenError, match="is not to run"):
         check_right(group.state, HERE, right)
+
+
+def test_every_node_is_given_what_the_ingress_of_a_service_uses_and_nothing_else() -> None:
+    crt, key, foreign = SecretId("shop/crt"), SecretId("shop/key"), SecretId("other/crt")
+    group = sealed(OneKeyVault(), {DB: b"x", SHARED: b"y", crt: b"c", key: b"k", foreign: b"f"})
+    placed(group)
+    web = ServiceId("shop/web")
+    with pytest.raises(ForbiddenError, match="shop/web does not use the secret shop/crt"):
+        check_right(group.state, NodeId("n-2"), SecretRequest(service=web, secrets=(crt,)))
+    tls = IngressSpec(tls=TlsSpec(certificate="crt", key="key"))
+    group.cluster.put(msgspec.structs.replace(SPEC, ingress=tls), make_spec("b", project=ProjectName("other")))
+    check_right(group.state, NodeId("n-2"), SecretRequest(service=web, secrets=(crt, key)))
+    for wrong in (
+        SecretRequest(service=web, secrets=(crt, DB)),
+        SecretRequest(service=web, secrets=(foreign,)),
+        SecretRequest(service=ServiceId("other/b"), allocation=COPY, secrets=(crt,)),
+        SecretRequest(service=ServiceId("shop/none"), secrets=(crt,)),
+        SecretRequest(allocation=COPY, secrets=(crt,)),
+    ):
+        with pytest.raises(ForbiddenError):
+            check_right(group.state, NodeId("n-2"), wrong)
 
 
 def test_an_answer_never_shows_its_values() -> None:

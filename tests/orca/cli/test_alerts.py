@@ -74,3 +74,20 @@ async def test_what_makes_no_sense_is_refused(node: str, control: FakeControl, a
     assert "error" in await told(node, *args, code=2)
     assert control.alerts.silences() == ()
     assert control.alerts.marks == {}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("notify", "add"), ("notify", "make", "x"), ("notify", "rm"), ("notify", "ls", "--severity", "error"),
+     ("notify", "add", "ops", "json://x", "--severity", "bad"), ("notify", "add", "ops", "nonsense"),
+     ("notify", "add", "ops", "@/nowhere"), ("notify", "add", "a b", "json://x"), ("ls", "--severity", "error")],
+)  # fmt: skip
+async def test_a_channel_that_makes_no_sense_is_refused(node: str, control: FakeControl, args: tuple[str, ...]) -> None:
+    assert "error" in await told(node, *args, code=2)
+    assert control.channels.list().channels == ()
+
+
+async def test_who_is_told_of_nothing_hears_how_that_changes(node: str) -> None:
+    assert "orca alerts notify add" in await told(node, "notify")
+    assert "there is no channel 'ops'" in await told(node, "notify", "test", "ops", code=3)
+    await told(node, "notify", "rm", "ops", code=3)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from orca.errors import InvalidSpecError, Problem
-from orca.model.ingress import HttpsMode
+from orca.model.ingress import HttpsMode, TlsSpec
 from orca.model.spec import (
     ContainerImage,
     DependencyCondition,
@@ -386,3 +386,43 @@ def test_a_domain_may_begin_with_a_wildcard_and_only_there() -> None:
     assert _one('port = 80\ndomain = "*.example.com"').routes == (RouteSpec(domain="*.example.com"),)
     for wrong in ("*", "a.*.org", "*a.org", "*.*.org"):
         assert "is no domain" in _problem(f'port = 80\ndomain = "{wrong}"').message
+
+
+SERVED = 'port = 80\ndomain = "example.com"\n[service.ingress]\n'
+
+
+def test_a_certificate_comes_from_secrets_or_from_files_that_become_secrets() -> None:
+    spec = _one(SERVED + 'tls = { certificate = "${secrets.web_crt}", key = "${secrets.web.key}" }')
+    assert spec.ingress.tls == TlsSpec(certificate="web_crt", key="web.key")
+    head = '[[service]]\nname = "web"\nproject = "shop"\nimage = "x"\n'
+    given = SERVED + 'tls = { certificate = "./web.crt", key = "web.key" }'
+    loaded = _load(head + given, web_crt=b"the certificate", web_key=b"the key")
+    assert loaded.specs[0].ingress.tls == TlsSpec(certificate="web-tls-certificate", key="web-tls-key")
+    assert loaded.secrets == {"shop/web-tls-certificate": b"the certificate", "shop/web-tls-key": b"the key"}
+    assert not loaded.blobs, "a key is stored in no other way than sealed"
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        ('"web.crt"', "tls is no table"),
+        ('{ certificate = "${secrets.a}" }', "the key is missing"),
+        ('{ certificate = "${secrets.a}", key = "${secrets.b} " }', "not one secret and nothing else"),
+        ('{ certificate = "${secrets.a}${secrets.b}", key = "${secrets.b}" }', "not one secret and nothing else"),
+        ('{ certificate = "${secrets.}", key = "${secrets.b}" }', "not one secret and nothing else"),
+        ('{ certificate = "${secrets.a}", key = "none.key" }', "'none.key' does not exist"),
+        ('{ certificate = "${secrets.a}", key = "${secrets.b}", ca = "x" }', "ca"),
+    ],
+)
+def test_a_certificate_that_is_not_told_rightly_is_refused(tls: str, said: str) -> None:
+    problem = _problem(f"{SERVED}tls = {tls}")
+    assert said in str(problem)
+    assert problem.line == 7
+
+
+def test_a_certificate_without_a_domain_is_refused() -> None:
+    problem = _problem(
+        'port = 80\npath = "/x"\n[service.ingress]\ntls = { certificate = "${secrets.a}", key = "${secrets.b}" }'
+    )
+    assert "no domain that a certificate could be for" in problem.message
+    assert problem.line == 7
