@@ -166,6 +166,9 @@ def test_a_certificate_that_could_not_be_shown_is_refused_before_anything_change
 
 
 def test_handshakes_are_counted(secure: Node) -> None:
+    context = trusting(secure)
+    until(lambda: is_shown(secure, context, "secure.internal"), "certificates are there")
+    assert not is_shown(secure, context, "bank.example")
     text = secure.get("/metrics").text
     assert re.search(r"^orca_proxy_tls_handshakes_total [1-9]", text, re.MULTILINE)
     assert re.search(r"^orca_proxy_tls_handshakes_failed_total [1-9]", text, re.MULTILINE)
