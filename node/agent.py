@@ -182,7 +182,11 @@ class Agent:
         self._remote = RemoteInstances(self._mesh, self._wiring.endpoint)
         self._proxy.reach_other_nodes(self._remote.dial)
         self._farewells = self._wiring.farewells = Farewells(
-            self._mesh, self._proxy.wait_unrouted, self._proxy.drain, others=self._other_nodes
+            self._mesh,
+            self._proxy.wait_unrouted,
+            self._proxy.drain,
+            others=self._other_nodes,
+            intent=self._replica,
         )
         self._secrets = Secrets(
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes

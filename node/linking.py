@@ -1,19 +1,36 @@
 """What one part of a node makes of what another says. Pure: `wiring` carries it, and so does the simulator."""
 
+import operator
 from typing import assert_never
 
 from consensus.state.cluster import ClusterState
 from node.health.verdict import BecameReady, BecameUnready, HealthTransition, LivenessFailed, StartupFailed
 from node.reconciler.events import Assignment, AssignmentsChanged, HealthChanged, HealthVerdict
-from orca.model.allocation import AllocationStatus, Phase
+from orca.model.allocation import Allocation, AllocationStatus, Phase
 from orca.model.ids import AllocationId, NodeId
 
 
-def assignments_of(state: ClusterState, node: NodeId) -> AssignmentsChanged:
-    """All copies that belong on `node`. A state that never changed is none to act on."""
-    mine = state.copies.of_node(node).values()
-    assignments = tuple(Assignment(allocation=one, spec=state.spec_of(one)) for one in mine)
-    return AssignmentsChanged(assignments=assignments, is_trusted=state.revision > 0)
+class OwnCopies:
+    """What belongs on `node`, for whoever only wants to know when that is different."""
+
+    def __init__(self, node: NodeId) -> None:
+        self._node = node
+        self._known: list[Allocation] | None = None
+        self._was_trusted = False
+
+    def changed(self, state: ClusterState) -> AssignmentsChanged | None:
+        """All copies that belong here, None when they are those of the last time.
+
+        A state that never changed is none to act on. The spec of a copy never changes.
+        """
+        mine, is_trusted = list(state.copies.of_node(self._node).values()), state.revision > 0
+        known = self._known
+        is_alike = known is not None and is_trusted is self._was_trusted and len(known) == len(mine)
+        if known is not None and is_alike and all(map(operator.is_, known, mine)):
+            return None
+        self._known, self._was_trusted = mine, is_trusted
+        assignments = tuple(Assignment(allocation=one, spec=state.spec_of(one)) for one in mine)
+        return AssignmentsChanged(assignments=assignments, is_trusted=is_trusted)
 
 
 def verdict_of(allocation: AllocationId, transition: HealthTransition) -> HealthChanged:

@@ -23,7 +23,7 @@ from node.health.probes import HealthDriver, ProbeSet, exec_through
 from node.health.verdict import HealthTransition
 from node.history import Happening, happenings
 from node.ingress import routed_services
-from node.linking import assignments_of, is_final, is_routed_otherwise, verdict_of
+from node.linking import OwnCopies, is_final, is_routed_otherwise, verdict_of
 from node.membership import Membership
 from node.proxy.farewell import Farewells
 from node.proxy.routes import build_route_table
@@ -95,6 +95,7 @@ class Wiring:
         self._files = files
         self._ended = ended
         self._facts = facts
+        self._copies = OwnCopies(identity.node)
         self._is_live = False
         self._is_store_full = False
         self._records_send, self._records = trio.open_memory_channel[AllocationStatus | AllocationId](RECORDS_MAX)
@@ -173,7 +174,9 @@ class Wiring:
             self._put_facts(accepts_work=True, refusal="")
 
     def _assign(self) -> None:
-        self.reconciler.post(assignments_of(self.replica.state, self._identity.node))
+        changed = self._copies.changed(self.replica.state)
+        if changed is not None:
+            self.reconciler.post(changed)
         self._beliefs.bump()
         self.route()
 

@@ -92,7 +92,7 @@ class Outgoing:
         """One delta of the newest items above `since` that fit; None when not even the newest does."""
         room = room_bytes - _delta_bytes(state.writer)
         items: list[Item] = []
-        for item in reversed(state.above(since)):
+        for item in state.newest_first(since):
             room -= len(encode_message(item))
             if room < 0:
                 if not items:

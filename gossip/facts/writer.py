@@ -18,6 +18,7 @@ the gc version, so they come to an end. A higher incarnation begins at nothing.
 """
 
 import enum
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -109,13 +110,16 @@ class WriterState:
 
     def above(self, version: int) -> list[Item]:
         """The items with versions above that, in order."""
-        found: list[Item] = []
-        for held in reversed(self.items.values()):
-            if held.item.version <= version:
-                break
-            found.append(held.item)
+        found = list(self.newest_first(version))
         found.reverse()
         return found
+
+    def newest_first(self, version: int) -> Iterator[Item]:
+        """The same from the other end, for whoever needs only so many; nothing may be put meanwhile."""
+        for held in reversed(self.items.values()):
+            if held.item.version <= version:
+                return
+            yield held.item
 
     def base_for(self, known: Reach) -> int | None:
         """The version above which somebody who knows `known` needs our items; None when we have nothing for it.

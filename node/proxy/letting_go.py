@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from orca.errors import PeerProtocolError
-from orca.model.ids import AllocationId, NodeId
+from orca.model.ids import AllocationId, LogIndex, NodeId
 
 UNROUTED_S: Final = 3.0
 """How long a node has to learn that the copy is to stop; intent reaches it in milliseconds."""
@@ -18,10 +18,15 @@ DRAINED: Final = b"\x02"
 
 
 class Farewell(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: to let go of a copy, and to end what is on its way within `timeout_s`."""
+    """What is asked: to let go of a copy, and to end what is on its way within `timeout_s`.
+
+    Entry `after` of the log says that the copy stops. A node that is not that far may not even have learned that the
+    copy exists, and would begin to send requests there after it said that it sends none.
+    """
 
     allocation: AllocationId
     timeout_s: float
+    after: LogIndex = LogIndex(0)
 
     @property
     def allowed_s(self) -> float:

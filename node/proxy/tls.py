@@ -64,6 +64,17 @@ class TlsSocket:
         """
         received = 0
         while True:
+            try:
+                count = self.bare.recv_into(_cipher)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.bare)
+                continue
+            if not count:
+                raise ConnectionResetError("the client left during the handshake")
+            if received > HANDSHAKE_BYTES_MAX:  # not what came with its last piece, where a request may begin
+                raise ConnectionAbortedError("the client's handshake has no end")
+            received += count
+            self._incoming.write(_cipher[:count])
             is_done = False
             async with gate:
                 try:
@@ -81,15 +92,6 @@ class TlsSocket:
                 self._push()
             if is_done:
                 return
-            if received > HANDSHAKE_BYTES_MAX:  # not what came with its last piece, where a request may begin
-                raise ConnectionAbortedError("the client's handshake has no end")
-            await trio.lowlevel.wait_readable(self.bare)
-            with contextlib.suppress(BlockingIOError):
-                count = self.bare.recv_into(_cipher)
-                if not count:
-                    raise ConnectionResetError("the client left during the handshake")
-                received += count
-                self._incoming.write(_cipher[:count])
 
     def recv(self, bytes_max: int) -> bytes:
         """Up to `bytes_max` bytes; fewer only when nothing more is there now. Empty at the end of the stream.

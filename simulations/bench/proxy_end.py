@@ -1,12 +1,17 @@
-"""One process of the proxy bench: our proxy in front of one upstream, `python -m simulations.bench.proxy_end PORT`."""
+"""One process of the proxy bench: our proxy in front of one upstream.
+
+`python -m simulations.bench.proxy_end PORT [ROUTES] [CHAIN]`, where CHAIN is a file with a key and its certificate.
+"""
 
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 import trio
 
+from node.proxy.certificates import Chain, build_certificate_table
 from node.proxy.routes import RoutedService, Target, build_route_table
 from node.proxy.server import ProxyServer, open_listeners
 from orca.model.ids import AllocationId, ServiceId
@@ -14,6 +19,7 @@ from orca.model.spec import RouteSpec
 from orca.model.units import Instant, WallMs
 
 HOST: Final = "127.0.0.1"
+DOMAIN: Final = "web.example"
 
 
 class _Clock:
@@ -37,17 +43,22 @@ def _services(port: int, routes: int) -> list[RoutedService]:
     return made
 
 
-async def _serve(upstream_port: int, routes: int) -> None:
+async def _serve(upstream_port: int, routes: int, chain: bytes) -> None:
     proxy = ProxyServer(_Clock(), random.Random(1))
     listeners, port = await open_listeners(HOST, 0)
+    tls_listeners, tls_port = await open_listeners(HOST, 0)
     proxy.set_table(build_route_table(_services(upstream_port, routes), 1))
-    print(port, flush=True)
-    await proxy.serve(listeners)
+    shown = Chain(names=(DOMAIN, HOST), pem=chain)
+    proxy.set_certificates(build_certificate_table([shown], shown))
+    print(port, tls_port, flush=True)
+    await proxy.serve(listeners, tls_listeners)
 
 
 def main() -> None:
-    """Serve until killed; prints the port first."""
-    trio.run(_serve, int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    """Serve until killed; prints the ports first, in the clear and for TLS."""
+    routes = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    chain = Path(sys.argv[3]).read_bytes() if len(sys.argv) > 3 else b""
+    trio.run(_serve, int(sys.argv[1]), routes, chain)
 
 
 if __name__ == "__main__":

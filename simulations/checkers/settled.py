@@ -53,16 +53,24 @@ def unsettled(cluster: Cluster) -> str:
     leader = cluster.leader
     if leader is None:
         return "nobody leads"
-    return _behind(cluster, leader) or _unwanted(cluster, leader) or _missing(cluster, leader) or _unrouted(cluster)
+    looks = (_behind, _unwanted, _missing, _unrouted, _differs)
+    return next((found for look in looks if (found := look(cluster, leader))), "")
 
 
 def _behind(cluster: Cluster, leader: Computer) -> str:
-    state = encode_snapshot(leader.replica.state)
+    """Who does not know all that is decided."""
     for computer in cluster.computers.values():
         if not computer.is_up:
             return f"{computer.node} is down"
         if computer.replica.applied != leader.replica.applied:
             return f"{computer.node} has applied {computer.replica.applied}, the leader {leader.replica.applied}"
+    return ""
+
+
+def _differs(cluster: Cluster, leader: Computer) -> str:
+    """Whose state is another, though all have applied the same; looked at last, for it takes long."""
+    state = encode_snapshot(leader.replica.state)
+    for computer in cluster.computers.values():
         if encode_snapshot(computer.replica.state) != state:
             return f"{computer.node} and {leader.node} have applied the same and have other states"
     return ""
@@ -71,7 +79,7 @@ def _behind(cluster: Cluster, leader: Computer) -> str:
 def _unwanted(cluster: Cluster, leader: Computer) -> str:
     """What runs and should not."""
     state = leader.replica.state
-    slots: dict[tuple[str, str, int], AllocationId] = {}
+    slots: dict[tuple[str, int], AllocationId] = {}
     for computer in cluster.computers.values():
         for name, container in computer.engine.containers.items():
             one = state.allocations.get(name)
@@ -79,7 +87,9 @@ def _unwanted(cluster: Cluster, leader: Computer) -> str:
                 continue
             if one is None or one.node != computer.node or one.desired is not DesiredStatus.RUNNING:
                 return f"{name} runs on {computer.node}, and nobody wants it there"
-            other = slots.setdefault((one.service, one.template, one.slot), name)
+            record = state.services.get(one.service)
+            is_current = record is not None and record.current.template == one.template
+            other = slots.setdefault((one.service, one.slot), name) if is_current else name
             if other != name:
                 return f"{name} and {other} both run as slot {one.slot} of {one.service}"
     return ""
@@ -105,10 +115,10 @@ def _answers(cluster: Cluster, one: Allocation) -> bool:
     return cluster.computers[one.node].engine.answers(one.id)
 
 
-def _unrouted(cluster: Cluster) -> str:
+def _unrouted(cluster: Cluster, leader: Computer) -> str:
     """Which node does not route to exactly the copies that answer."""
+    state = leader.replica.state
     for session in cluster.sessions:
-        state = session.replica.state
         for service, record in state.services.items():
             if not is_sound(record):
                 continue

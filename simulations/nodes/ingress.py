@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from consensus.state.cluster import ClusterState
+import msgspec
+
 from node.believed import Believed
 from node.ingress import routed_service
 from node.mesh.purpose import Purpose
@@ -12,14 +13,23 @@ from node.proxy.drain import InFlight
 from node.proxy.letting_go import DRAINED, UNROUTED, UNROUTED_S, Farewell, decode_farewell, encode_farewell
 from node.proxy.routes import Route, RouteTable, Target, build_route_table
 from node.proxy.shares import TurnCounter
-from orca.model.ids import AllocationId, NodeId, ServiceId
+from orca.model.ids import AllocationId, LogIndex, NodeId, ServiceId
 from orca.model.units import Instant
 from simulations.nodes.life import Life
+from simulations.nodes.replica import ReplicaShell
 from simulations.nodes.wires import Wire, Wires
 from simulations.world import Chance, Timer
 
 LOOK_S: Final = 0.02
 """A request that waits for a copy looks again so often; the proxy's wakes with each new table."""
+
+
+class _Waiting(msgspec.Struct):
+    """Who waits for a copy to be without routes, and what was last looked at."""
+
+    then: list[Callable[[], None]]
+    seen: tuple[object, ...] = ()
+    after: LogIndex = LogIndex(0)
 
 
 class Ingress:
@@ -34,9 +44,8 @@ class Ingress:
         life: Life,
         wires: Wires,
         beliefs: Believed,
+        replica: ReplicaShell,
         chance: Chance,
-        *,
-        state: Callable[[], ClusterState],
         others: Callable[[], Iterable[NodeId]],
     ) -> None:
         self.in_flight = InFlight()
@@ -46,17 +55,17 @@ class Ingress:
         self._wires = wires
         self._beliefs = beliefs
         self._chance = chance
-        self._state = state
+        self._replica = replica
         self._others = others
         self._turns = TurnCounter()
-        self._unrouted: dict[AllocationId, list[Callable[[], None]]] = {}
+        self._unrouted: dict[AllocationId, _Waiting] = {}
         self._drains: dict[AllocationId, list[Callable[[], None]]] = {}
 
     # ------------------------------------------------------------------------ routes
 
     def table(self, service: ServiceId) -> RouteTable:
         """The routes of one service."""
-        state, beliefs = self._state(), self._beliefs
+        state, beliefs = self._replica.state, self._beliefs
         record = state.services.get(service)
         if record is None or not record.spec.routes:
             return build_route_table(())
@@ -94,16 +103,36 @@ class Ingress:
 
     def routes_to(self, allocation: AllocationId) -> bool:
         """Whether some route leads to the copy."""
-        placed = self._state().allocations.get(allocation)
+        placed = self._replica.state.allocations.get(allocation)
         if placed is None:
             return False
         return any(target.allocation == allocation for target in self.table(placed.service).targets())
 
     def look_again(self) -> None:
         """What is known is different: whoever waits for a copy to be without routes may go on."""
-        for allocation in [one for one in self._unrouted if not self.routes_to(one)]:
-            for then in self._unrouted.pop(allocation):
+        for allocation in [one for one, seen in self._unrouted.items() if self._is_unrouted(one, seen)]:
+            for then in self._unrouted.pop(allocation).then:
                 then()
+
+    def _is_unrouted(self, allocation: AllocationId, waiting: "_Waiting") -> bool:
+        """Looked at only when something is different that decides it."""
+        state, placed = self._replica.state, self._replica.state.allocations.get(allocation)
+        if self._replica.applied < waiting.after:
+            return False
+        if placed is None:
+            return True
+        service = placed.service
+        versions = self._beliefs.view().status_versions or {}
+        seen = (
+            state.copies.version_of(service),
+            versions.get(service, 0),
+            state.services.get(service),
+            tuple(self._beliefs.nodes),
+        )
+        if seen == waiting.seen:
+            return False
+        waiting.seen = seen
+        return not self.routes_to(allocation)
 
     # ------------------------------------------------------------------------ before a copy stops
 
@@ -119,9 +148,8 @@ class Ingress:
 
         self._drain_here(allocation, timeout_s, lambda: done(None))
         for node in sorted(one for one in waits if one is not None):
-            _Asking(
-                self._life, self._wires, self._node, node, Farewell(allocation=allocation, timeout_s=timeout_s), done
-            )
+            farewell = Farewell(allocation=allocation, timeout_s=timeout_s, after=self._replica.applied)
+            _Asking(self._life, self._wires, self._node, node, farewell, done)
 
     def _drain_here(self, allocation: AllocationId, timeout_s: float, then: Callable[[], None]) -> None:
         """Wait for the requests of this node."""
@@ -157,9 +185,11 @@ class Ingress:
                 wire.send(self._node, UNROUTED)
                 self._drain_here(farewell.allocation, farewell.allowed_s, lambda: wire.send(self._node, DRAINED))
 
-        if self.routes_to(farewell.allocation):
+        if self._replica.applied < farewell.after or self.routes_to(farewell.allocation):
             self._life.after(UNROUTED_S, late)
-            self._unrouted.setdefault(farewell.allocation, []).append(unrouted)
+            waiting = self._unrouted.setdefault(farewell.allocation, _Waiting(then=[]))
+            waiting.then.append(unrouted)
+            waiting.after = max(waiting.after, farewell.after)
         else:
             unrouted()
 

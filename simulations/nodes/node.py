@@ -15,7 +15,7 @@ from gossip.serf import MemberStatus, StatusChange
 from gossip.serf.effects import StatusChanged as MembersChanged
 from node.believed import Believed
 from node.health.verdict import HealthTransition
-from node.linking import assignments_of, is_final, verdict_of
+from node.linking import OwnCopies, is_final, verdict_of
 from node.membership.facts import NODE_KEY, KnownFacts, fact_of, status_key
 from node.membership.sighting import Sighting
 from node.mesh.purpose import Purpose
@@ -142,6 +142,7 @@ class Session:
         self.life = Life(self.world)
         self.beliefs = Believed(self.wall)
         self.is_live = False
+        self._own = OwnCopies(self.node)
         self._facts = computer.facts
         self._is_store_full = False
         self._members: dict[NodeId, MemberStatus] = {}
@@ -153,13 +154,7 @@ class Session:
         self.copies = CopyShell(self.life, machine, computer.engine, self, config, chance, self)
         self.prober = Prober(self.life, computer.engine, chance, self, self._health_changed)
         self.ingress = Ingress(
-            self.node,
-            self.life,
-            computer.wires,
-            self.beliefs,
-            chance,
-            state=lambda: self.replica.state,
-            others=self.others,
+            self.node, self.life, computer.wires, self.beliefs, self.replica, chance, others=self.others
         )
         self.feed = Feed(self.node, self.life, computer.wires, self.replica, chance, self._to_ask)
         self.keeper = GroupShell(self.life, self.replica, self.beliefs, self.sightings)
@@ -325,7 +320,9 @@ class Session:
             self._put_facts(accepts_work=True, refusal="")
 
     def _assign(self) -> None:
-        self.copies.post(assignments_of(self.replica.state, self.node))
+        changed = self._own.changed(self.replica.state)
+        if changed is not None:
+            self.copies.post(changed)
         self.beliefs.bump()
         self._look_at_routes()
 

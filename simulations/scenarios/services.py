@@ -36,6 +36,8 @@ from simulations.world import World
 NAME: Final = "services"
 LOAD: Final = 0.5
 """The share of all processors that is given away when every service has its most copies."""
+PLAN_S: Final = 0.0001
+"""For each service a plan takes so long, in which the leader does not look again."""
 
 
 class ServicesPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,7 @@ class Services:
         self.checkers: tuple[NodeChecker, ...] = (Capacity(), Replacement(), self.routes, self.settled)
         raft = (ElectionSafety(), LogMatching(), LeaderCompleteness(), StateMachineSafety())
         self.judge = Judge(self.world, [*raft, *self.checkers])
-        tuning = NodeTuning(log_entries_kept=int(self.mood["compaction"]) or 1000)
+        tuning = NodeTuning(log_entries_kept=int(self.mood["compaction"]) or 1000, plan_s=0.02 + services * PLAN_S)
         self.cluster = Cluster(
             self.world, nodes, self.judge, tuning, computer_type=computer_type, replica_type=replica_type
         )

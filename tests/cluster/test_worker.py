@@ -1,12 +1,16 @@
 """A node that joined by the token of a worker, as a process: it runs copies and decides nothing."""
 
+import ssl
 from pathlib import Path
 
 import pytest
 
+from tests.certificates import TestAuthority
 from tests.cluster.cluster import SETTLE_S, Peer, running_cluster
 from tests.cluster.test_join import join, known_nodes, newcomer
 from tests.integration.node import until
+from tests.integration.test_tls import get
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 SAY_ENVIRONMENT = """(module
@@ -60,3 +64,49 @@ def test_a_worker_gets_the_secrets_of_its_copies_decides_nothing_and_lets_nobody
             assert known_nodes(founder) == {"n1", "w1"}
         finally:
             worker.kill()
+
+
+SERVED = """[[service]]
+name = "told"
+runtime = "wasm"
+module = "told.wat"
+port = 80
+domain = "{domain}"
+{more}
+"""
+
+
+def test_a_worker_serves_https_by_the_clusters_ca_and_by_a_certificate_that_people_brought(tmp_path: Path) -> None:
+    with running_cluster(1) as cluster:
+        (founder,) = cluster.nodes
+        (tmp_path / "w1").mkdir()
+        port = free_port()
+        worker = Peer(tmp_path / "w1", name="w1", options=("--https", str(port)))
+        worker.peers, worker.token = (founder.address,), founder.make_token(role="worker")
+        try:
+            worker.start()
+            (tmp_path / "told.wat").write_text(SAY_ENVIRONMENT)
+            (tmp_path / "one.toml").write_text(SERVED.format(domain="one.internal", more=""))
+            founder.cli("deploy", str(tmp_path / "one.toml")).good()
+            ours = ssl.create_default_context(cadata=founder.cli("ca", "show", "--ingress").good().out)
+            until(lambda: serves(port, ours, "one.internal"), "the worker has a certificate", SETTLE_S)
+            theirs = TestAuthority()
+            certificate, key = theirs.certify("two.example")
+            (tmp_path / "web.crt").write_bytes(certificate)
+            (tmp_path / "web.key").write_bytes(key)
+            more = '[service.ingress]\ntls = { certificate = "web.crt", key = "web.key" }'
+            (tmp_path / "two.toml").write_text(SERVED.format(domain="two.example", more=more).replace("told", "two", 1))
+            founder.cli("deploy", str(tmp_path / "two.toml")).good()
+            until(lambda: serves(port, theirs.client_context(), "two.example"), "the worker has that too", SETTLE_S)
+            worker.stop()
+            worker.start()
+            until(lambda: serves(port, ours, "one.internal"), "it is certified anew after a restart", SETTLE_S)
+        finally:
+            worker.kill()
+
+
+def serves(port: int, context: ssl.SSLContext, name: str) -> bool:
+    try:
+        return bool(get(port, context, name))
+    except OSError:
+        return False
