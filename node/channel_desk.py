@@ -44,6 +44,14 @@ class ChannelDesk:
         """All, by name."""
         return self._reply(*(self._state.channels[name] for name in sorted(self._state.channels)))
 
+    def told(self) -> dict[str, tuple[ChannelName, ...]]:
+        """Which channels were told that which alert fires, and not yet that it is over."""
+        found: dict[str, tuple[ChannelName, ...]] = {}
+        for one in self._state.notices.values():
+            if one.told is not None and one.told.is_firing:
+                found[one.alert] = tuple(sorted((*found.get(one.alert, ()), one.channel)))
+        return found
+
     async def put(
         self, channel: ChannelName, secret: SecretId, request: ChannelRequest, *, by: Author
     ) -> ChannelsReply:

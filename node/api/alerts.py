@@ -93,9 +93,12 @@ async def _look(call: Call[Any, Any], service: ServiceId | None = None) -> Alert
     ended = resolutions(desk.marks)
     # In a thread: a thousand events of hundreds of services take longer than the loop may be held up.
     found = await trio.to_thread.run_sync(evaluate, page.events, at_ms, names, present, ended)
+    alerts = handled(found, desk.marks, desk.silences(), at_ms)
+    # Channels are of the whole cluster: no business of who is limited to projects.
+    told = {} if call.caller.projects else call.control.channels.told()
     return AlertsReply(
         observation=page.observation,
-        alerts=handled(found, desk.marks, desk.silences(), at_ms),
+        alerts=tuple(msgspec.structs.replace(one, told=told.get(one.id, ())) if told else one for one in alerts),
         looked_from_ms=page.events[0].at_ms if page.earlier and page.events else None,
         silent=page.silent,
     )

@@ -274,6 +274,8 @@ def _said(alert: "AlertView") -> list[str]:
             until = "" if deed.ends_at_ms is None else f", until {clock_text(deed.ends_at_ms)}"
             why = f": {deed.reason}" if deed.reason else ""
             lines.append(f"{said} by {deed.by} at {clock_text(deed.at_ms)}{until}{why}")
+    if alert.told:
+        lines.append(f"told to {', '.join(alert.told)}")
     if alert.silence is not None:
         one = alert.silence
         lines.append(f"silenced by {one.by} until {clock_text(one.ends_at_ms)}: {one.reason} ({one.id})")

@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 from orca.model.event import Severity
-from orca.model.ids import NodeId, ProjectName, RequestId, ServiceId, SilenceId
+from orca.model.ids import ChannelName, NodeId, ProjectName, RequestId, ServiceId, SilenceId
 from orca.model.units import WallMs
 from orca.model.view import NodeSilence, Observation
 
@@ -79,7 +79,8 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `facts` are sentences that the events support; `quotes` are words of events, without control characters and
     without what looks like a secret. `causes` are possible ones, the likeliest first. `nodes` are where it happened,
     of a member the member itself. `stands_for`: alerts that are not shown, because they come from this one.
-    `resolved_by`: somebody said that it is over, and nothing has happened since.
+    `resolved_by`: somebody said that it is over, and nothing has happened since. `told`:
+    channels that know that it fires.
     """
 
     id: str
@@ -100,6 +101,7 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     acknowledged: AlertDeed | None = None
     resolved_by: AlertDeed | None = None
     silence: SilenceView | None = None
+    told: tuple[ChannelName, ...] = ()
 
 
 class AlertsReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

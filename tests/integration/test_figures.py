@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.integration.node import Node, pause, until
-from tests.integration.services import HELLO_WAT, module
+from tests.integration.services import HELLO_WAT, module, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 PATIENCE_S = 90.0
@@ -37,3 +37,18 @@ def test_a_service_that_answers_with_errors_is_an_alert_and_its_figures_are_draw
     until(lambda: "bad.1" in node.cli("stats", "--since", "2m").good().out, "its copy is drawn, too", PATIENCE_S)
     node.cli("rm", "bad", "--yes").good()
     until(lambda: "error-surge" not in node.cli("alerts").out, "it is over with its service", PATIENCE_S)
+
+
+@pytest.mark.docker
+def test_a_container_near_its_memory_limit_is_an_alert_until_it_is_gone(node: Node) -> None:
+    holds = "dd if=/dev/zero bs=60M count=1 | sleep 600"  # what nobody reads stays in its memory
+    limit = '[service.resources]\nmemory = "64Mi"\n'
+    node.cli("deploy", node.file("hog.toml", worker("hog", holds, more=limit))).good()
+    until(lambda: "memory-pressure:default/hog" in node.cli("alerts").out, "it is an alert", 2 * PATIENCE_S)
+    shown = node.cli("alerts", "show", "memory-pressure:default/hog").good().out
+    assert "of its memory limit in use" in shown
+    assert "orca stats hog --since 1h" in shown
+    found = node.get("/v1/series?figure=memory_bytes&since_s=300&service=default/hog").json()["series"]
+    assert max(peak for one in found for _, _, peak in one["points"]) > 0.9 * 64 * 2**20
+    node.cli("stop", "hog").good()
+    until(lambda: "memory-pressure" not in node.cli("alerts").out, "it is over with its copy", PATIENCE_S)

@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
+from consensus.state.records import NoticeRecord, NoticeState, notice_key
 from node.api.server import ApiListen
 from orca.client import NodeAddress, NodeClient, open_client
 from orca.errors import InvalidRequestError, NotFoundError
 from orca.model.alert import AcknowledgeRequest, AlertRule, AlertState, ResolveRequest, SilenceRequest
-from orca.model.event import EventKind
-from orca.model.ids import AllocationId, ServiceId
+from orca.model.event import EventKind, Severity
+from orca.model.ids import AllocationId, ChannelName, ServiceId
 from orca.model.trust import ApiRole, Author
 from orca.model.units import WallMs
 from tests.node.api.control import COPY, WEB, FakeControl, event
@@ -88,6 +89,23 @@ async def test_what_people_say_about_an_alert_is_in_the_answer() -> None:
             assert over.state is AlertState.RESOLVED
             assert over.resolved_by is not None
             assert {one.rule for one in (await client.alert_rules()).rules} == set(AlertRule)
+
+
+async def test_who_was_told_is_in_the_answer_for_who_sees_all_projects() -> None:
+    control = FakeControl()
+    crashing(control, WEB, COPY)
+    state = NoticeState(is_firing=True, severity=Severity.ERROR, since_ms=WallMs(1))
+    for name in ("ops", "mail"):
+        channel = ChannelName(name)
+        known = NoticeRecord(channel=channel, alert=LOOP, told=state)
+        control.admitted.state.notices[notice_key(channel, LOOP)] = known
+    every = control.access.add("ops", ApiRole.VIEWER).text
+    limited = control.access.add("ci", ApiRole.VIEWER, "default").text
+    async with serving(control, ApiListen(host="127.0.0.1")) as addresses:
+        answer = await ask(addresses.tcp[0], "GET", "/v1/alerts", None, authorization=f"Bearer {every}")
+        assert msgspec.json.decode(answer.body)["alerts"][0]["told"] == ["mail", "ops"]
+        answer = await ask(addresses.tcp[0], "GET", "/v1/alerts", None, authorization=f"Bearer {limited}")
+        assert "told" not in msgspec.json.decode(answer.body)["alerts"][0]
 
 
 @pytest.mark.parametrize(
