@@ -341,6 +341,23 @@ async def test_garbage_is_a_counted_drop_and_plain_http_is_told_where_it_is(auth
         await until(lambda: world.proxy.stats().handshakes_failed == 2)
 
 
+async def test_a_name_that_is_no_text_is_refused_and_fills_no_log(authority: TestAuthority) -> None:
+    """What a client sends must not make the node write: pytest fails on what OpenSSL's callback would leave behind."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = authority.client_context().wrap_bio(incoming, outgoing, server_hostname="a.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        asking.do_handshake()
+    hello = outgoing.read()
+    assert hello.count(b"a.example") == 1
+    async with proxy_world(ProxyLimits(linger_timeout_s=0.1)) as world:
+        show(world, authority, "a.example")
+        peer = Peer(await trio.open_tcp_stream("127.0.0.1", world.tls_port))
+        world.clients.append(peer)
+        await peer.send(hello.replace(b"a.example", b"\xff.example"))
+        assert (await peer.rest())[:1] == b"\x15", "an alert"
+        await until(lambda: world.proxy.stats().handshakes_failed == 1)
+
+
 async def test_certificates_are_swapped_under_connections_that_go_on(authority: TestAuthority) -> None:
     other = TestAuthority("another CA")
     async with proxy_world() as world:
