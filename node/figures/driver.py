@@ -1,7 +1,6 @@
 """Notes figures every second, keeps them every minute, and tells what goes too far; on trio."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -134,7 +133,7 @@ class Figures:
     def _values(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         own = {**self._source.quick(), **self._slow}
         if self._offsets:
-            own["clock_offset_s"] = abs(median(self._offsets.values()))
+            own["clock_offset_s"] = abs(_middle(self._offsets.values()))
         values = {f"{figure} {NODE}": value for figure, value in own.items()}
         watched = {figure: {NODE: value} for figure, value in own.items()}
         memory = watched["memory_share"] = {}
@@ -224,3 +223,10 @@ class Figures:
                 self._offsets[found[0]] = found[1]
                 while len(self._offsets) > PEERS_KEPT:
                     del self._offsets[next(iter(self._offsets))]
+
+
+def _middle(values: Iterable[float]) -> float:
+    """The median; `statistics` would be a megabyte of modules for it."""
+    known = sorted(values)
+    half = len(known) // 2
+    return known[half] if len(known) % 2 else (known[half - 1] + known[half]) / 2
