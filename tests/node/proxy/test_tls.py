@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -271,6 +272,37 @@ async def test_a_client_that_stalls_in_its_handshake_is_given_up_and_holds_nobod
         with pytest.raises(trio.BrokenResourceError):
             await stalled.receive_some(1)
         await stalled.aclose()
+
+
+async def test_between_the_steps_of_many_handshakes_everybody_else_has_a_turn(
+    authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, stepped_at = 0, []
+    step = ssl.SSLObject.do_handshake
+
+    def noted(tls: ssl.SSLObject) -> None:
+        if tls.server_side:
+            stepped_at.append(turns)
+        step(tls)
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(ssl.SSLObject, "do_handshake", noted)
+    async with proxy_world() as world, trio.open_nursery() as nursery:
+        show(world, authority, "a.example")
+        nursery.start_soon(take_turns)
+        async with trio.open_nursery() as clients:
+            for _ in range(30):
+                clients.start_soon(connect, world, authority.client_context())
+        await until(lambda: world.proxy.stats().handshakes == 30)
+        nursery.cancel_scope.cancel()
+    assert len(stepped_at) >= 60
+    # Within one round of the loop the order is drawn, so two steps may find the same turn, and a third may not.
+    assert max(Counter(stepped_at).values()) <= 2
 
 
 async def test_of_too_many_handshakes_the_oldest_gives_way(authority: TestAuthority) -> None:
