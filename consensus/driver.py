@@ -128,6 +128,10 @@ class ReplicaDriver(Asking):
         """Why services wait for copies, as the last plan found; leader only."""
         return self._replica.blocked
 
+    def lease_time_ms(self) -> int | None:
+        """Lease time, to stamp on a command about leases; None unless this node leads, and has begun to."""
+        return self._replica.lease_time_ms(self._clock.now())
+
     def fleet(self) -> Fleet:
         """What is reserved on each node now; for looking ahead, by whoever does not plan meanwhile."""
         fleet = self._replica.planner.fleet

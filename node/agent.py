@@ -59,6 +59,7 @@ from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.machine import Reconciler
 from node.runtimes import make_docker, make_runtimes
 from node.secrets import Secrets
+from node.singletons.parts import make_singletons
 from node.sources import SystemClock, SystemIds
 from node.store.blobs import BlobStore
 from node.store.directory import DataDirectory
@@ -192,6 +193,9 @@ class Agent:
             self._replica, self._mesh, self._trust.data_keys, self._clock, self._ids, others=self._other_nodes
         )
         self._wiring.secrets = self._secrets.values
+        self._singletons = self._wiring.singletons = make_singletons(
+            self._config, self._identity, self._path, self._replica, self._mesh, self._clock, self._wiring
+        )
         self._certificates = Certificates(
             self._replica,
             self._mesh,
@@ -304,6 +308,7 @@ class Agent:
             Purpose.DOCTOR: self._doctor.serve,
             Purpose.FACTS: self._membership.serve_facts,
             Purpose.FAREWELL: self._farewells.serve,
+            Purpose.LEASES: self._singletons.desk.serve,
             Purpose.CERTIFICATES: self._certificates.signer.serve,
         }
         handlers |= share_images(self._docker, self._mesh, lambda: self._replica.state, self._other_nodes)
@@ -338,6 +343,7 @@ class Agent:
         nursery.start_soon(self._recovery.run)
         nursery.start_soon(cron.run)
         nursery.start_soon(self._feed.follow)
+        nursery.start_soon(self._singletons.run)
 
     def _other_nodes(self) -> list[NodeId]:
         """The living nodes of this cluster, without this one."""

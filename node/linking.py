@@ -1,13 +1,17 @@
 """What one part of a node makes of what another says. Pure: `wiring` carries it, and so does the simulator."""
 
 import operator
-from typing import assert_never
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, assert_never
 
 from consensus.state.cluster import ClusterState
 from node.health.verdict import BecameReady, BecameUnready, HealthTransition, LivenessFailed, StartupFailed
-from node.reconciler.events import Assignment, AssignmentsChanged, HealthChanged, HealthVerdict
+from node.reconciler.events import Assignment, AssignmentsChanged, HealthChanged, HealthVerdict, Permit
 from orca.model.allocation import Allocation, AllocationStatus, Phase
 from orca.model.ids import AllocationId, NodeId
+
+NO_PERMIT: Final = Permit()
 
 
 class OwnCopies:
@@ -16,20 +20,25 @@ class OwnCopies:
     def __init__(self, node: NodeId) -> None:
         self._node = node
         self._known: list[Allocation] | None = None
+        self._permits: Mapping[AllocationId, Permit] = {}
         self._was_trusted = False
 
-    def changed(self, state: ClusterState) -> AssignmentsChanged | None:
-        """All copies that belong here, None when they are those of the last time.
+    def changed(
+        self, state: ClusterState, permits: Mapping[AllocationId, Permit] = MappingProxyType({})
+    ) -> AssignmentsChanged | None:
+        """All copies that belong here and what those that need a permit may do, None when all is as the last time.
 
         A state that never changed is none to act on. The spec of a copy never changes.
         """
         mine, is_trusted = list(state.copies.of_node(self._node).values()), state.revision > 0
         known = self._known
         is_alike = known is not None and is_trusted is self._was_trusted and len(known) == len(mine)
-        if known is not None and is_alike and all(map(operator.is_, known, mine)):
+        if known is not None and is_alike and permits == self._permits and all(map(operator.is_, known, mine)):
             return None
-        self._known, self._was_trusted = mine, is_trusted
-        assignments = tuple(Assignment(allocation=one, spec=state.spec_of(one)) for one in mine)
+        self._known, self._permits, self._was_trusted = mine, permits, is_trusted
+        assignments = tuple(
+            Assignment(allocation=one, spec=state.spec_of(one), permit=permits.get(one.id, NO_PERMIT)) for one in mine
+        )
         return AssignmentsChanged(assignments=assignments, is_trusted=is_trusted)
 
 

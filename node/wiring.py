@@ -40,6 +40,7 @@ from node.reconciler.events import (
 )
 from node.runtime.base import Runtime, RuntimeEvent, RuntimeStateChanged, Workload
 from node.secrets import SecretValues
+from node.singletons.driver import Singletons
 from node.store.events import EventLog
 from node.store.identity import Identity
 from node.workload_files import WorkloadFiles
@@ -59,8 +60,8 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica`, `reconciler`, `membership`, `contents`, `recovery`, `secrets` and `farewells` are set by the agent before
-    anything runs: they need this object to be made.
+    `replica`, `reconciler`, `membership`, `contents`, `recovery`, `secrets`, `farewells`, `singletons` are set by the
+    agent before anything runs: they need this object to be made.
     """
 
     replica: ReplicaDriver
@@ -70,6 +71,7 @@ class Wiring:
     recovery: Recovery
     secrets: SecretValues
     farewells: Farewells
+    singletons: Singletons
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -173,8 +175,13 @@ class Wiring:
             self._is_store_full = False
             self._put_facts(accepts_work=True, refusal="")
 
+    def permits_changed(self) -> None:
+        """A lease was had, or was lost."""
+        if self._is_live:
+            self._assign()
+
     def _assign(self) -> None:
-        changed = self._copies.changed(self.replica.state)
+        changed = self._copies.changed(self.replica.state, self.singletons.permits(self.replica.state))
         if changed is not None:
             self.reconciler.post(changed)
         self._beliefs.bump()
@@ -191,6 +198,7 @@ class Wiring:
                 self._health.stop(effect.allocation)
             case StatusChanged():
                 self._put_status(effect.status)
+                self.singletons.told(effect.status)
             case StatusDropped():
                 self._beliefs.drop_status(effect.allocation)
                 self.membership.drop_status(effect.allocation)
@@ -223,6 +231,7 @@ class Wiring:
             spec=spec,
             files_dir=directory,
             secrets=secrets,
+            fence=assignment.permit.fence,
         )
 
     async def drain(self, assignment: Assignment, timeout_s: float) -> None:

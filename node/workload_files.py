@@ -37,6 +37,15 @@ def is_in_memory(path: Path, mounts: str) -> bool:
     return kind in _IN_MEMORY
 
 
+def memory_place(places: Sequence[Path]) -> Path | None:
+    """The first of `places` that is a file system in memory and can be written to."""
+    mounts = Path("/proc/mounts").read_text()
+    return next(
+        (one for one in places if one.is_dir() and os.access(one, os.W_OK) and is_in_memory(one.resolve(), mounts)),
+        None,
+    )
+
+
 class WorkloadFiles:
     """One directory a copy, one file a `FileSpec`, named by its index.
 
@@ -82,10 +91,9 @@ class WorkloadFiles:
             raise NotAvailableError(f"the content of {file.target} ({file.content}) cannot be read: {error}") from error
 
     def _memory_root(self) -> Path:
-        mounts = Path("/proc/mounts").read_text()
-        for place in self._memory:
-            if place.is_dir() and os.access(place, os.W_OK) and is_in_memory(place.resolve(), mounts):
-                return place / "orca" / self._name
+        place = memory_place(self._memory)
+        if place is not None:
+            return place / "orca" / self._name
         places = " or ".join(map(str, self._memory))
         raise NotAvailableError(
             f"a secret may be written only to memory, and none of {places} is a tmpfs that can be written to; "

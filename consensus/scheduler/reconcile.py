@@ -13,7 +13,7 @@ from consensus.scheduler.whereabouts import HeardStatuses, Standing, Whereabouts
 from consensus.state.cluster import ClusterState, ServiceRecord
 from consensus.state.records import RevisionRecord, volume_ids
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
-from orca.model.ids import AllocationId, NodeId, ServiceId, display_name
+from orca.model.ids import AllocationId, NodeId, ServiceId, display_name, singleton_lease
 from orca.model.spec import DependencyCondition, MountKind, RestartPolicy, ServiceSpec, UpdateOrder
 from orca.model.units import WallMs
 from orca.model.view import RolloutState
@@ -139,7 +139,8 @@ def effective_order(spec: ServiceSpec) -> UpdateOrder:
     """Start-first unless a new copy cannot run beside the old one."""
     publishes = any(port.host_port is not None for port in spec.ports)
     writes = any(mount.kind is MountKind.VOLUME and not mount.read_only for mount in spec.mounts)
-    return UpdateOrder.STOP_FIRST if publishes or writes else spec.deploy.order
+    is_alone = publishes or writes or spec.singleton is not None
+    return UpdateOrder.STOP_FIRST if is_alone else spec.deploy.order
 
 
 def healthy_after_ms(spec: ServiceSpec) -> int:
@@ -356,11 +357,13 @@ def _most_useful(
     return list(kept.values()), [one for one in surplus if one not in spare]
 
 
-def _usefulness(one: Allocation, spec: ServiceSpec, situation: Situation) -> tuple[bool, bool, bool, int, int]:
-    """Sorts those that serve most to the front, then the lowest slots, then the newest."""
+def _usefulness(one: Allocation, spec: ServiceSpec, situation: Situation) -> tuple[bool, bool, bool, bool, int, int]:
+    """Sorts those that serve most to the front, then the lowest slots, then the newest; of a singleton who may run."""
     status = situation.statuses.get(one.id)
     ready = status is not None and (status.is_ready or status.phase is Phase.COMPLETED)
+    lease = None if spec.singleton is None else situation.state.leases.get(singleton_lease(one.service))
     return (
+        lease is not None and lease.holder != one.id,
         not is_healthy(status, spec, situation.now_ms),
         not ready,
         not was_ever_ready(status),

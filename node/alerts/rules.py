@@ -1,6 +1,6 @@
 """From events to alerts: what the rules (`specs.py`) make of a history. Pure.
 
-Events come in the order of time. Before each one, and at the end for `now_ms`, every open case is brought to that
+Events come in the order of time. Before each one that it takes, and at the end for `now_ms`, a case is brought to that
 moment: holds end, and calms are over. So the answer for a moment does not depend on when anybody asked before.
 """
 
@@ -52,6 +52,16 @@ class _Case:
         self.last: list[NodeEvent] = []
         self.since_ms: WallMs | None = None
         self.resolved_at_ms: WallMs | None = None
+
+    @property
+    def wakes_at_ms(self) -> int | None:
+        """When time alone changes it, if nothing happens before."""
+        if not self.events:
+            return None
+        if self.since_ms is None:
+            return min(self.due_ms.values(), default=None)
+        calm_s = self.spec.calm_s
+        return None if calm_s is None or not self.is_firing else self.last[-1].at_ms + calm_s * 1000
 
     @property
     def severity(self) -> Severity:
@@ -139,6 +149,18 @@ class _Case:
         self.events, self.due_ms = {}, {}
 
 
+def _rules_of() -> dict[EventKind, tuple[RuleSpec, ...]]:
+    found: dict[EventKind, list[RuleSpec]] = {}
+    for spec in RULES:
+        for kind in sorted(spec.raised_by | spec.clears | spec.clears_copy, key=lambda one: one.value):
+            found.setdefault(kind, []).append(spec)
+    return {kind: tuple(specs) for kind, specs in found.items()}
+
+
+_RULES_OF: Final = _rules_of()
+"""Those that care about a kind of event."""
+
+
 class _Book:
     """All cases, and what is told beside them of services."""
 
@@ -164,13 +186,14 @@ class _Book:
         """The next event."""
         while self.ends and self.ends[0][0] < event.at_ms:
             self.end_next()
-        self.advance(event.at_ms)
-        for spec in RULES:
+        for spec in _RULES_OF.get(event.kind, ()):
             subject = _subject(spec, event)
             if subject is None:
                 continue
             key = f"{spec.rule.value}:{subject}"
             case = self.cases.get(key)
+            if case is not None:
+                case.advance(event.at_ms)
             if event.kind is EventKind.RUNTIME_UP:
                 self.was_up[subject] = None
             if _raises(spec, event):
@@ -201,6 +224,17 @@ def evaluate(
     `names` are those of nodes. Who is none of `members` any more is not missed. `resolved`: when somebody said of an
     alert that it is over.
     """
+    return look(events, now_ms, names, members, resolved)[0]
+
+
+def look(
+    events: Iterable[NodeEvent],
+    now_ms: WallMs,
+    names: Mapping[NodeId, str],
+    members: frozenset[str],
+    resolved: Mapping[str, WallMs] = MappingProxyType({}),
+) -> tuple[tuple[AlertView, ...], int | None]:
+    """The same, and when time alone will make the answer another one; None: only an event will."""
     book = _Book(resolved)
     for event in sorted(events, key=lambda one: (one.at_ms, one.node, one.sequence)):
         book.take(event)
@@ -225,9 +259,9 @@ def evaluate(
         if key not in hidden
     ]
     ranks = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
-    return tuple(
-        sorted(views, key=lambda one: (one.state is AlertState.RESOLVED, ranks[one.severity], -one.since_ms, one.id))
-    )
+    views.sort(key=lambda one: (one.state is AlertState.RESOLVED, ranks[one.severity], -one.since_ms, one.id))
+    wakes = (case.wakes_at_ms for case in book.cases.values())
+    return tuple(views), min((one for one in wakes if one is not None), default=None)
 
 
 def _stand_in(case: _Case, shown: Mapping[str, _Case], ids: Mapping[str, NodeId]) -> str | None:

@@ -223,6 +223,10 @@ class TrustControl(Protocol):
         """Begin a change of the CA."""
         ...
 
+    async def rotate_ingress(self, *, by: Author) -> AuthoritiesReply:
+        """Replace the CA of served names."""
+        ...
+
 
 class Control(Protocol):
     """The node as the API drives it. Reads are of memory and do not wait.

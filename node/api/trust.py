@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from node.api.call import CHANGE_ERRORS, WRITE_ERRORS, BodyKind, Call, NoBody, NoQuery, Route
 from node.api.params import ForceQuery
 from orca.errors import ConflictError, NotFoundError
@@ -50,9 +52,16 @@ async def show_authorities(call: Call[NoQuery, NoBody]) -> AuthoritiesReply:
     return call.control.trust.authorities()
 
 
-async def rotate_authority(call: Call[NoQuery, NoBody]) -> AuthoritiesReply:
+class RotateQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which CA: that of the nodes, or that of served names."""
+
+    ingress: bool = False
+
+
+async def rotate_authority(call: Call[RotateQuery, NoBody]) -> AuthoritiesReply:
     """`POST /v1/ca/rotate`: answers when the change has begun; the rest happens by itself."""
-    return await call.control.trust.rotate(by=call.author)
+    trust = call.control.trust
+    return await (trust.rotate_ingress(by=call.author) if call.query.ingress else trust.rotate(by=call.author))
 
 
 TRUST_ROUTES: Final = (
@@ -124,6 +133,7 @@ TRUST_ROUTES: Final = (
         summary="Begin a change of the certificate authority; nodes get new certificates by themselves",
         tag="trust",
         reply=AuthoritiesReply,
+        query=RotateQuery,
         errors=(ConflictError, *WRITE_ERRORS),
     ),
 )

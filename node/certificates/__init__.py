@@ -23,8 +23,11 @@ its life, each at a moment of its own (`node.trust.renewal`). What cannot be sig
 pauses, and what is held meanwhile is shown on: one domain never waits for another. A domain that goes takes its leaf
 along. The table is swapped whole, under connections that go on.
 
-Left out: ACME, revocation (a leaf dies within days), a change of the CA of served names. What a removed member
-knew of that CA's key it knows.
+**Rotation.** `orca ca rotate --ingress` puts another CA in the place of the present one, which every node shows at
+once; whoever trusts the old one has to be given the new one. It is what to do when a removed member, which knew the
+key, may be in wrong hands.
+
+Left out: ACME, and revocation: a leaf dies within days.
 """
 
 from node.certificates.parts import Certificates

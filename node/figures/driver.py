@@ -1,7 +1,6 @@
 """Notes figures every second, keeps them every minute, and tells what goes too far; on trio."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -134,7 +133,7 @@ class Figures:
     def _values(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         own = {**self._source.quick(), **self._slow}
         if self._offsets:
-            own["clock_offset_s"] = abs(median(self._offsets.values()))
+            own["clock_offset_s"] = abs(_middle(self._offsets.values()))
         values = {f"{figure} {NODE}": value for figure, value in own.items()}
         watched = {figure: {NODE: value} for figure, value in own.items()}
         memory = watched["memory_share"] = {}
@@ -179,13 +178,13 @@ class Figures:
 
     async def _keep_open(self) -> None:
         try:
-            await trio.to_thread.run_sync(self._store.keep_open, self._watch.open)
+            await trio.to_thread.run_sync(self._store.keep_open, self._watch.open, abandon_on_cancel=True)
         except OrcaError as error:
             _log.info("what is open could not be kept", reason=error.message)
 
     async def _keep(self, minute: Minute) -> None:
         try:
-            has_room = await trio.to_thread.run_sync(self._store.write, minute)
+            has_room = await trio.to_thread.run_sync(self._store.write, minute, abandon_on_cancel=True)
         except OrcaError as error:
             _log.info("figures could not be kept", reason=error.message)
             return
@@ -224,3 +223,10 @@ class Figures:
                 self._offsets[found[0]] = found[1]
                 while len(self._offsets) > PEERS_KEPT:
                     del self._offsets[next(iter(self._offsets))]
+
+
+def _middle(values: Iterable[float]) -> float:
+    """The median; `statistics` would be a megabyte of modules for it."""
+    known = sorted(values)
+    half = len(known) // 2
+    return known[half] if len(known) % 2 else (known[half - 1] + known[half]) / 2

@@ -31,7 +31,7 @@ class TrafficFigures:
         found = {}
         last: dict[ServiceId, int] = {}
         for service, traffic in now.items():
-            total = last[service] = sum(traffic.answers)
+            total = last[service] = sum(traffic.answers) + traffic.failed
             before = self._last.get(service)
             if before is not None and total >= before:
                 found[service] = float(total - before)
@@ -51,12 +51,13 @@ class TrafficFigures:
             total = answers - before[0]
             if total >= ANSWERS_MIN:
                 taken = [late - early for late, early in zip(buckets, before[2], strict=True)]
-                found[service] = ((errors - before[1]) / total, _percentile(taken, total))
+                found[service] = ((errors - before[1]) / total, _percentile(taken, sum(taken)))
         return found
 
 
 def _counts(traffic: ServiceTraffic) -> Counts:
-    return sum(traffic.answers), traffic.answers[5], tuple(traffic.buckets)
+    total = sum(traffic.answers) + traffic.failed
+    return total, traffic.answers[5] + traffic.failed, tuple(traffic.buckets)
 
 
 def _percentile(buckets: list[int], total: int) -> float:

@@ -21,6 +21,7 @@ class Purpose(enum.Enum):
     DOCTOR = "doctor"
     FACTS = "facts"
     FAREWELL = "farewell"
+    LEASES = "leases"
     CERTIFICATES = "certificates"
 
     @property
@@ -29,4 +30,9 @@ class Purpose(enum.Enum):
         return _PRIORITIES.get(self, Priority.INTERACTIVE)
 
 
-_PRIORITIES: Final = {Purpose.RAFT: Priority.URGENT, Purpose.CONTENT: Priority.BULK, Purpose.IMAGE: Priority.BULK}
+_PRIORITIES: Final = {
+    Purpose.RAFT: Priority.URGENT,
+    Purpose.LEASES: Priority.URGENT,
+    Purpose.CONTENT: Priority.BULK,
+    Purpose.IMAGE: Priority.BULK,
+}

@@ -117,6 +117,11 @@ class Vanishing:
     def __init__(self) -> None:
         self._since: dict[str, Instant] = {}
 
+    @property
+    def is_counting(self) -> bool:
+        """Whether anything is missing."""
+        return bool(self._since)
+
     def look(self, told: Collection[str], alerts: Iterable[AlertView], now: Instant, *, is_blind: bool) -> set[str]:
         """Those that have been gone for `GONE_S`; none while `is_blind`, as some history is not known."""
         seen = {name for one in alerts for name in (one.id, *one.stands_for)}

@@ -86,11 +86,14 @@ class ClientConnection:
         except RefusedRequestError as error:
             if exchange.has_answered:
                 raise UpstreamLostError(f"the request went wrong after its answer began: {error.reason}") from error
+            if error.status >= 500:
+                self._traffic.failed(exchange.service)
             may_continue = await self._refuse(judge, error, head, request_id)
         except UpstreamLostError as error:
             if exchange.has_answered:
                 raise
             status = 504 if error.is_timeout else 502
+            self._traffic.failed(exchange.service)
             page = RefusedRequestError(status, may_keep_alive=exchange.is_request_read)
             may_continue = await self._refuse(judge, page, head, request_id)
         self._exchange = None

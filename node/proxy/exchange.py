@@ -60,7 +60,8 @@ class Exchange:
         self._watch_scope = trio.CancelScope()
         self._queue_deadline = math.inf
         self._since = traffic.clock.now()
-        self._service = ServiceId("")
+        self.service = ServiceId("")
+        """Whom it is for; empty as long as that is not known."""
 
     @property
     def is_request_read(self) -> bool:
@@ -80,6 +81,7 @@ class Exchange:
         while len(tried) < self._limits.attempts_max:
             begun = self.handover
             route, target = (begun.route, begun.target) if begun else self._traffic.choose(self._head, tried)
+            self.service = route.service
             if route.to_https and not begun:
                 self._send_to_https(route)
             if target is None:
@@ -171,7 +173,7 @@ class Exchange:
     async def _send_and_relay(self, wire: Wire, route: Route, target: Target) -> bool:
         pilot = h11.Connection(h11.CLIENT)
         self._head_scope, self._watch_scope = trio.CancelScope(), trio.CancelScope()
-        self._service = route.service
+        self.service = route.service
         payload = self._request_bytes(pilot, route, target)
         begun, self.handover = self.handover, None
         if begun is not None:
@@ -337,7 +339,7 @@ class Exchange:
         """Send `answer` and its body to the client; True when `wire` is fit for another request."""
         fields = response_fields(answer, self._head, request_id=self._request_id)
         self.has_answered = True
-        self._traffic.answered(self._service, answer.status, self._traffic.clock.now() - self._since)
+        self._traffic.answered(self.service, answer.status, self._traffic.clock.now() - self._since)
         if answer.status == 101:
             switch = h11.InformationalResponse(status_code=101, headers=fields, reason=answer.reason)
             await self._client.send(self._judge.send(switch))

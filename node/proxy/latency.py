@@ -15,12 +15,13 @@ class ServiceTraffic(msgspec.Struct, kw_only=True):
     """Answers of one service since the start, by status class and by how long their heads took.
 
     `buckets[n]` counts those that took at most `BOUNDS_S[n]` and longer than the bound before; the last one counts
-    the rest.
+    the rest. `failed` counts what the proxy answered in its place, because no copy was ready or none answered.
     """
 
     answers: list[int] = msgspec.field(default_factory=lambda: [0] * 6)
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     seconds: float = 0.0
+    failed: int = 0
 
     def add(self, status: int, seconds: float) -> None:
         """One more answer."""
@@ -41,6 +42,10 @@ class Latencies:
         if found is None:
             found = self._services[service] = ServiceTraffic()
         found.add(status, seconds)
+
+    def fail(self, service: ServiceId) -> None:
+        """The proxy had to answer for `service`."""
+        self._services.setdefault(service, ServiceTraffic()).failed += 1
 
     def keep_only(self, services: frozenset[ServiceId]) -> None:
         """Forget all others."""

@@ -191,6 +191,11 @@ class Traffic:
         self.counters.responses[status // 100] += 1
         self.latencies.add(service, status, seconds)
 
+    def failed(self, service: ServiceId) -> None:
+        """Count an answer of the proxy's own, because `service` gave none."""
+        if service:
+            self.latencies.fail(service)
+
     async def wait_unrouted(self, allocation: AllocationId) -> None:
         """Return when the table has no target of `allocation`."""
         while allocation in self._routed:

@@ -5,7 +5,7 @@ import msgspec
 from node.reconciler.events import Action, Assignment
 from node.runtime.base import Instance, InstanceExited, InstanceState
 from orca.model.allocation import TERMINAL_PHASES, AllocationStatus, DesiredStatus
-from orca.model.ids import AllocationId, display_name
+from orca.model.ids import AllocationId, LeaseEpoch, display_name
 from orca.model.spec import RuntimeKind
 from orca.model.units import Instant
 
@@ -38,12 +38,43 @@ class Copy(msgspec.Struct, kw_only=True):
     deaths: int = 0
     restart_reason: str = ""
     launched_at: Instant | None = None
+    launched_fence: LeaseEpoch | None = None
     next_try_at: Instant | None = None
 
     @property
     def must_end(self) -> bool:
         """Whether the decision is that it stops."""
-        return self.assignment is None or self.assignment.allocation.desired is DesiredStatus.STOPPED
+        stops = self.assignment is None or self.assignment.allocation.desired is DesiredStatus.STOPPED
+        return stops or self.is_barred
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether it ends because its lease is lost: it has no time for anything else."""
+        return self.assignment is not None and self.assignment.permit.is_over
+
+    @property
+    def may_launch(self) -> bool:
+        """Whether a start is allowed: always, or under a lease."""
+        alone = self.assignment is not None and self.assignment.spec.singleton is not None
+        return not alone or self.fence is not None
+
+    @property
+    def fence(self) -> LeaseEpoch | None:
+        """The number under which it may run, if that is needed."""
+        return None if self.assignment is None else self.assignment.permit.fence
+
+    @property
+    def waits_for(self) -> str:
+        """Why it may not be launched."""
+        why = "" if self.assignment is None else self.assignment.permit.why
+        return why or "it waits for its lease"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether what there is was made under another lease than it has, or without one."""
+        if self.assignment is None or self.instance is None or self.assignment.spec.singleton is None:
+            return False
+        return self.instance.fence != self.fence
 
     @property
     def is_over(self) -> bool:
@@ -86,3 +117,24 @@ def is_other_run(before: Instance | None, now: Instance) -> bool:
     if before is None or before.started_at_ms is None or now.started_at_ms is None:
         return False
     return before.started_at_ms != now.started_at_ms
+
+
+def mark_running(copy: Copy, *, is_new_run: bool) -> None:
+    """A launch or a look has found that it runs."""
+    copy.may_have_run = True
+    if copy.instance is not None:
+        started_at_ms = None if is_new_run else copy.instance.started_at_ms
+        fence = copy.launched_fence if is_new_run else copy.instance.fence
+        copy.instance = msgspec.structs.replace(
+            copy.instance, state=InstanceState.RUNNING, exit_code=None, started_at_ms=started_at_ms, fence=fence
+        )
+    elif copy.assignment is not None:
+        allocation = copy.assignment.allocation
+        copy.instance = Instance(
+            allocation=copy.id,
+            service=allocation.service,
+            revision=allocation.revision,
+            template=allocation.template,
+            state=InstanceState.RUNNING,
+            fence=copy.launched_fence,
+        )

@@ -197,9 +197,21 @@ class ReconcilerDriver:
 
     async def _launch(self, order: RunAction) -> Done:
         runtime = self._runtimes[order.kind]
-        await runtime.create(await self._around.workload(_assignment(order)))
+        workload = await self._around.workload(_assignment(order))
+        if workload.fence is not None:
+            await self._remove_foreign(runtime, workload)
+        await runtime.create(workload)
         await runtime.start(order.allocation)
         return await self._inspect(order)
+
+    async def _remove_foreign(self, runtime: Runtime, workload: Workload) -> None:
+        """What was made under another lease has another number in it, and is made anew."""
+        try:
+            there = await runtime.status(workload.allocation)
+        except InstanceNotFoundError:
+            return
+        if there.fence != workload.fence:
+            await runtime.remove(workload.allocation)
 
     async def _inspect(self, order: RunAction) -> Done:
         runtime = self._runtimes[order.kind]

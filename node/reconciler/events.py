@@ -8,7 +8,7 @@ import msgspec
 from node.runtime.base import Instance, RuntimeEvent
 from orca.model.allocation import Allocation, AllocationStatus, Endpoint, PrepareProgress
 from orca.model.event import EventKind, Severity
-from orca.model.ids import AllocationId
+from orca.model.ids import AllocationId, LeaseEpoch
 from orca.model.spec import RuntimeKind, ServiceSpec
 
 
@@ -16,11 +16,25 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
     """An event or an effect."""
 
 
+class Permit(_Value, frozen=True):
+    """What a copy of a singleton may do. With a `fence`, the number of its lease, it may run.
+
+    Without one it must not be started; one that runs already under an earlier agent is left alone while `may_stay`.
+    `is_over`: its lease is lost, and it ends for good. `why` says that to people.
+    """
+
+    fence: LeaseEpoch | None = None
+    may_stay: bool = False
+    is_over: bool = False
+    why: str = ""
+
+
 class Assignment(_Value, frozen=True):
-    """A copy that belongs on this node and the spec that it was placed for."""
+    """A copy that belongs on this node, the spec that it was placed for, and its permit if that is a singleton's."""
 
     allocation: Allocation
     spec: ServiceSpec
+    permit: Permit = Permit()
 
 
 class Action(enum.Enum):

@@ -50,6 +50,8 @@ class Ledger:
         if copy.assignment is not None:
             spec = copy.assignment.spec
             timeout_s = spec.drain_timeout_s if action is Action.DRAIN else spec.stop_timeout_s
+            if copy.is_barred and spec.singleton is not None:
+                timeout_s = min(timeout_s, spec.singleton.stop_s)
         self.effects.append(
             RunAction(
                 allocation=copy.id, kind=copy.kind, action=action, assignment=copy.assignment, timeout_s=timeout_s

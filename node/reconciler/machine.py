@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import assert_never
 
-import msgspec
-
-from node.reconciler.copy import Copy, end_of, is_other_run
+from node.reconciler.copy import Copy, end_of, is_other_run, mark_running
 from node.reconciler.events import (
     Action,
     ActionEnded,
@@ -181,7 +179,7 @@ class Reconciler:
         self._advance(copy)
 
     def _cancel_useless(self, copy: Copy) -> None:
-        if copy.must_end and copy.action is Action.PREPARE:
+        if copy.must_end and (copy.action is Action.PREPARE or (copy.is_barred and copy.action is Action.DRAIN)):
             self._books.report(copy, phase=Phase.STOPPING, is_ready=False)
             self._books.effects.append(CancelAction(allocation=copy.id))
 
@@ -300,10 +298,19 @@ class Reconciler:
             return
         elif not copy.is_running:
             self._books.lanes.join(copy.id)
+        elif copy.is_foreign and not copy.restart_reason:
+            self._on_foreign(copy)
         elif copy.restart_reason:
             self._books.order(copy, Action.STOP)
         elif copy.status is None or copy.status.phase is not Phase.RUNNING:
             self._books.order(copy, Action.INSPECT)
+
+    def _on_foreign(self, copy: Copy) -> None:
+        """It runs, and not under the lease that this copy has: it stops, unless that is not known yet."""
+        if copy.assignment is not None and copy.fence is None and copy.assignment.permit.may_stay:
+            return
+        copy.restart_reason = "it was started under another lease"
+        self._books.order(copy, Action.STOP)
 
     def _advance_to_end(self, copy: Copy) -> None:
         if copy.assignment is None and not self._is_trusted:
@@ -316,7 +323,7 @@ class Reconciler:
             self._books.report(copy, phase=Phase.STOPPING, is_ready=False, reason="")
         if not copy.is_running:
             self._books.order(copy, Action.REMOVE)
-        elif not copy.is_drained and copy.assignment is not None and copy.has_served:
+        elif not copy.is_drained and copy.assignment is not None and copy.has_served and not copy.is_barred:
             self._books.order(copy, Action.DRAIN)
         else:
             self._books.order(copy, Action.STOP)
@@ -326,8 +333,11 @@ class Reconciler:
         if copy.assignment is None:
             del self._books.copies[copy.id]
         elif not copy.is_over:
-            self._books.report(copy, phase=Phase.STOPPED, is_ready=False, reason="", endpoints=())
-            self._books.happened(copy, EventKind.ALLOCATION_STOPPED, f"{copy.name} has stopped")
+            why = copy.assignment.permit.why if copy.is_barred else ""
+            self._books.report(copy, phase=Phase.STOPPED, is_ready=False, reason=why, endpoints=())
+            message = f"{copy.name} has stopped" + (f": {why}" if why else "")
+            severity = Severity.WARNING if why else Severity.INFO
+            self._books.happened(copy, EventKind.ALLOCATION_STOPPED, message, severity)
 
     def _fill_slots(self) -> None:
         """Give the free slots to those who wait, first come first served in each lane."""
@@ -337,12 +347,18 @@ class Reconciler:
             if copy is None or not self._may_start(copy):
                 lanes.leave(allocation)
                 continue
+            if copy.is_prepared and not copy.may_launch:
+                # It asks again when it has its lease.
+                lanes.leave(allocation)
+                self._books.report(copy, phase=Phase.PENDING, reason=copy.waits_for, next_start_at_ms=None)
+                continue
             lane = Action.LAUNCH if copy.is_prepared else Action.PREPARE
             if lanes.is_free(lane):
                 lanes.leave(allocation)
                 phase = Phase.STARTING if copy.is_prepared else Phase.PREPARING
                 self._books.report(copy, phase=phase, progress=None, next_start_at_ms=None)
                 copy.may_have_run = copy.may_have_run or lane is Action.LAUNCH
+                copy.launched_fence = copy.fence if lane is Action.LAUNCH else copy.launched_fence
                 self._books.order(copy, lane)
 
     def _may_start(self, copy: Copy) -> bool:
@@ -418,7 +434,7 @@ class Reconciler:
             copy.restart_reason = ""
         copy.launched_at = self._books.now
         copy.is_drained = False
-        self._mark_running(copy, is_new_run=event.action is Action.LAUNCH)
+        mark_running(copy, is_new_run=event.action is Action.LAUNCH)
         if copy.early_exit or event.has_ended:
             # Did this run end, or the one before? The runtime knows, and before it has
             # said so nobody must send requests there.
@@ -444,23 +460,6 @@ class Reconciler:
             self._books.report(copy, ready_since_ms=copy.status.ready_since_ms or self._books.wall)
         self._books.happened(copy, kind, f"{copy.name} {verb}")
         self._books.start_probes(copy, event.endpoints)
-
-    def _mark_running(self, copy: Copy, *, is_new_run: bool) -> None:
-        copy.may_have_run = True
-        if copy.instance is not None:
-            started_at_ms = None if is_new_run else copy.instance.started_at_ms
-            copy.instance = msgspec.structs.replace(
-                copy.instance, state=InstanceState.RUNNING, exit_code=None, started_at_ms=started_at_ms
-            )
-        elif copy.assignment is not None:
-            allocation = copy.assignment.allocation
-            copy.instance = Instance(
-                allocation=copy.id,
-                service=allocation.service,
-                revision=allocation.revision,
-                template=allocation.template,
-                state=InstanceState.RUNNING,
-            )
 
     def _on_health(self, event: HealthChanged) -> None:
         copy = self._books.copies.get(event.allocation)

@@ -24,7 +24,7 @@ import msgspec
 import trio
 
 from orca.model.allocation import Endpoint, PrepareProgress
-from orca.model.ids import AllocationId, ClusterId, NodeId, ServiceId, SpecRevision
+from orca.model.ids import AllocationId, ClusterId, LeaseEpoch, NodeId, ServiceId, SpecRevision
 from orca.model.node import RuntimeState
 from orca.model.secrets import fill_environment
 from orca.model.spec import RuntimeKind, ServiceSpec
@@ -37,7 +37,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     `template` is recorded with the instance, so that a copy of an older spec is
     recognised. `files_dir` is a directory of the node that holds the spec's `files`,
     one per index (`0`, `1`, …), already written; empty when the spec has none. `secrets` are the
-    values of the secrets that the spec names; they are in clear here, and nowhere in the spec.
+    values of the secrets that the spec names; they are in clear here, and nowhere in the spec. `fence` is the number of
+    the lease that a singleton holds: larger than that of any copy before it.
     """
 
     allocation: AllocationId
@@ -50,6 +51,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     spec: ServiceSpec
     files_dir: str = ""
     secrets: dict[str, bytes] = {}
+    fence: LeaseEpoch | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -60,6 +62,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             "ORCA_ALLOCATION": str(self.allocation),
             "ORCA_SLOT": str(self.slot + 1),
             "ORCA_NODE": str(self.node),
+            **({} if self.fence is None else {"ORCA_FENCE": str(self.fence)}),
         }
 
     def __repr__(self) -> str:
@@ -78,7 +81,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """One instance as the runtime reports it.
 
     `exit_code` is set when `state` is `exited`; a death by signal N is 128 + N.
-    `detail` is the runtime's own word on the end ("out of memory", a trap's text).
+    `detail` is the runtime's own word on the end ("out of memory", a trap's text). `fence` is that of its workload.
     """
 
     allocation: AllocationId
@@ -90,6 +93,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     is_oom_killed: bool = False
     detail: str = ""
+    fence: LeaseEpoch | None = None
 
 
 class InstanceStarted(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from node.trust.credentials import NodeCredentials, pem_of
 from node.trust.data_keys import DataKeys
 from node.trust.duties import signing_authority, succession_of
 from node.trust.kept import KeptTrust
+from node.trust.leaves import make_ingress_authority
 from node.trust.messages import LeaveRequest, Left, Seat, SeatRequest
 from node.trust.removal import Removal
 from node.trust.service import TrustService
@@ -206,7 +207,8 @@ class TrustControl:
         if had_keys:
             notes.append(
                 "it could open the cluster's secrets and the CA's key: the data key is replaced now; if the node may "
-                "be in wrong hands, also run `orca ca rotate` and give the secrets new values"
+                "be in wrong hands, also run `orca ca rotate` and `orca ca rotate --ingress`, and give the secrets new "
+                "values"
             )
         return NodeRemoval(observation=self._observation(), node=record.id, name=record.name, notes=tuple(notes))
 
@@ -328,6 +330,22 @@ class TrustControl:
                 newer, at_ms=at_ms, actor=by.actor, origin=by.origin, request_id=self._request_id(), cross=cross
             )
         )
+        return self.authorities()
+
+    async def rotate_ingress(self, *, by: Author) -> AuthoritiesReply:
+        """Put another CA of served names in the place of the present one; every node shows certificates of it at once.
+
+        Whoever trusts the old one has to be given the new one. Raises ConflictError where somebody was quicker,
+        NotAvailableError on a node that cannot open the CA's key.
+        """
+        older = self._data_keys.ingress_signing()
+        at_ms = self._clock.wall()
+        key = encode_key(ec.generate_private_key(ec.SECP256R1()))
+        newer = make_ingress_authority(older.cluster, key, serial=x509.random_serial_number(), at_ms=at_ms)
+        command = self._data_keys.put_ingress_authority(
+            newer, at_ms=at_ms, actor=by.actor, request_id=self._request_id()
+        )
+        await self._propose(msgspec.structs.replace(command, origin=by.origin, replaces=older.fingerprint))
         return self.authorities()
 
     # ------------------------------------------------------------------------------------ ways

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orca.cli.program import Session, finished, make_group, option, tell_error, verb
-from orca.cli.verbs import ONLY_LOOK, VERBS, help_text
+from orca.cli.verbs import VERBS, help_text, only_looks
 
 if TYPE_CHECKING:
     from orca.repl.known import Known
@@ -38,7 +38,7 @@ def shell_command(session: Session, command: str | None) -> int:
         ask=lambda address: _ask(session, address),
         tell=lambda error: tell_error(error, session.console),
         names=tuple(one.name for one in VERBS if one.name not in _NOT_HERE),
-        repeatable=ONLY_LOOK,
+        repeatable=only_looks,
         help_of=_help_of,
     )
     _keep_credentials(session)

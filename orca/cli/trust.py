@@ -201,22 +201,19 @@ async def leave_command(session: Session, is_forced: bool) -> None:
 @verb(
     "ca",
     argument("action", required=False, type=click.Choice(["show", "rotate"]), metavar="[show | rotate]"),
-    option("--ingress", "of_ingress", is_flag=True, help="Print the CA of served names (PEM), for whoever trusts it."),
+    option("--ingress", "of_ingress", is_flag=True, help="The CA of served names; prints it (PEM)."),
     more="rotate makes a new CA beside the old one; every node gets a certificate of it within seconds, and when the "
     "last one has, the old CA is trusted no more. A node that is down is waited for, or removed. What the ingress "
     "shows is signed by another CA, which lets nobody into the cluster: `orca ca show --ingress > ingress.pem`, then "
-    "`curl --cacert ingress.pem https://…`.",
+    "`curl --cacert ingress.pem https://…`. rotate --ingress replaces it at once, and who trusts it needs the new one.",
 )
 async def ca_command(session: Session, action: str | None, of_ingress: bool) -> None:
     """Show it, or change it."""
-    from orca.errors import InvalidRequestError, NotAvailableError
+    from orca.errors import NotAvailableError
 
-    if of_ingress and action == "rotate":
-        raise InvalidRequestError(
-            "the CA of served names cannot be changed; `orca ca rotate` changes that of the nodes"
-        )
+    is_rotated = action == "rotate"
     async with session.client() as client:
-        reply = await client.rotate_authority() if action == "rotate" else await client.authorities()
+        reply = await (client.rotate_authority(of_ingress=of_ingress) if is_rotated else client.authorities())
     if not of_ingress:
         _show(reply, session.console, _authorities)
         return

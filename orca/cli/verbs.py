@@ -7,6 +7,10 @@ lightest part is imported here, because every start pays for it.
 
 from collections import namedtuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Verb = namedtuple("Verb", ("name", "group", "module", "summary"))
 """One command: `module` has an asyncclick command under the verb's name and `_command`."""
 
@@ -57,6 +61,8 @@ VERBS = (
 
 ONLY_LOOK = frozenset(("status", "ps", "why", "logs", "stats", "events", "history", "audit", "doctor", "version"))
 """Verbs that change nothing, whatever their words: who does not know whether one was carried out may repeat it."""
+LOOKS = frozenset(("alerts", "alerts ls", "alerts show", "alerts explain", "alerts silences"))
+"""Of verbs that have words which change something, those that do not."""
 
 GROUPS = (
     ("Start", "Start"),
@@ -80,6 +86,11 @@ EXIT_CODES = (
     "5 not available · 6 node cannot start · 7 no right to it",
     "10 plan found changes · 130 Ctrl-C",
 )
+
+
+def only_looks(words: "Sequence[str]") -> bool:
+    """Whether the command `words` changes nothing."""
+    return words[0] in ONLY_LOOK or " ".join(words[:2]) in LOOKS
 
 
 def find_verb(name: str) -> Verb | None:

@@ -233,9 +233,9 @@ class NodeClient(NodeReads):
         """The node that is asked leaves its cluster; takes as long as it needs to hand over its seat."""
         return await self._post("/v1/leave", LeaveNodeRequest(force=force), LeaveReply, timeout_s=LEAVE_TIMEOUT_S)
 
-    async def rotate_authority(self) -> AuthoritiesReply:
-        """Begin a change of the CA."""
-        got = await self._caller.call("POST", "/v1/ca/rotate")
+    async def rotate_authority(self, *, of_ingress: bool = False) -> AuthoritiesReply:
+        """Begin a change of the CA, or of that of served names."""
+        got = await self._caller.call("POST", "/v1/ca/rotate" + ("?ingress=true" if of_ingress else ""))
         return decoded(got.body, AuthoritiesReply, "POST /v1/ca/rotate")
 
     # Gossip

@@ -74,3 +74,8 @@ def display_name(service: ServiceId) -> str:
     """How people write `service`: the default project is left out."""
     project, name = split_service_id(service)
     return str(name) if project == DEFAULT_PROJECT else str(service)
+
+
+def singleton_lease(service: ServiceId) -> LeaseName:
+    """The lease that the one copy of a singleton holds."""
+    return LeaseName(f"singleton/{service}")

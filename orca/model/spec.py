@@ -306,6 +306,21 @@ class DisconnectSpec(_Value, frozen=True):
     replace_after_s: float | None = 3.0
 
 
+class SingletonSpec(_Value, frozen=True):
+    """At most one copy runs at any time in the whole cluster, held to that by a lease of `lease_s`.
+
+    The node of the copy renews the lease while it can. When it cannot, it stops the copy before the lease ends, and no
+    other node starts one before that.
+    """
+
+    lease_s: float = 15.0
+
+    @property
+    def stop_s(self) -> float:
+        """How long before its lease ends a copy that cannot be kept is told to stop, at most."""
+        return self.lease_s / 3
+
+
 DEFAULT_PRIORITY = 50
 """Of 0 to 100: when there is not room for all, copies of services with a higher one are placed first."""
 
@@ -410,6 +425,7 @@ class ServiceSpec(_Value, frozen=True):
     depends_on: tuple[DependencySpec, ...] = ()
     log: LogSpec = LogSpec()
     schedule: ScheduleSpec | None = None
+    singleton: SingletonSpec | None = None
 
     @property
     def id(self) -> ServiceId:

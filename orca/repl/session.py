@@ -31,14 +31,14 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True):
     """What the shell needs of the command line.
 
     `run` runs words and gives the exit code, `ask` asks the node at an address, `tell` shows an error. `help_of` is
-    how a command is used. Commands in `repeatable` only look, and may be run again.
+    how a command is used. Those that are `repeatable` only look, and may be run again.
     """
 
     run: Callable[[Sequence[str]], int]
     ask: Callable[[str], Known]
     tell: Callable[[OrcaError], int]
     names: tuple[str, ...]
-    repeatable: frozenset[str]
+    repeatable: Callable[[Sequence[str]], bool]
     help_of: Callable[[Sequence[str]], str]
 
 
@@ -165,7 +165,7 @@ class Session:
         code = run_pipeline(pipeline, self._as_child)
         if code != NodeUnreachableError.exit_code or not self.move():
             return code
-        if pipeline.command[0] in self.commands.repeatable:
+        if self.commands.repeatable(pipeline.command):
             return run_pipeline(pipeline, self._as_child)
         print("Nobody knows whether the command was carried out: look, then give it again.", file=sys.stderr)  # noqa: T201
         return code

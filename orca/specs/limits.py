@@ -30,6 +30,7 @@ from orca.model.units import BYTES_MAX, CPU_MILLI_MAX
 from orca.specs.findings import Fault, shown
 from orca.specs.placement import find_placement_faults
 from orca.specs.schedule import find_schedule_faults
+from orca.specs.singleton import find_singleton_faults
 
 REPLICAS_MAX: Final = 10_000
 PORTS_MAX: Final = 1_000
@@ -70,6 +71,7 @@ def find_limit_faults(spec: ServiceSpec) -> Iterator[Fault]:
         _names,
         find_placement_faults,
         find_schedule_faults,
+        find_singleton_faults,
         _rollout,
     )
     for check in checks:

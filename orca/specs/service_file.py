@@ -42,6 +42,7 @@ from orca.specs.service_parts import (
     read_routes,
     read_ulimits,
 )
+from orca.specs.singleton import read_singleton
 from orca.specs.words import read_argv, read_hosts, resolve_path
 
 _CONTAINER_READERS: Final[dict[str, tuple[str, Callable[[Item], Any]]]] = {
@@ -66,7 +67,7 @@ _COMMON_KEYS: Final = (
     *("name", "project", "runtime", "replicas", "port", "ports", "domain", "domains", "path", "routes", "triggers"),
     *("health", "readiness", "liveness", "startup", "env", "resources", "volumes", "mounts", "files", "networks"),
     *("aliases", "internal", "restart", "stop_timeout", "drain_timeout", "labels", "placement", "deploy"),
-    *("depends_on", "log", "ingress", "mode", "priority", "disconnect", "schedule"),
+    *("depends_on", "log", "ingress", "mode", "priority", "disconnect", "schedule", "singleton"),
 )
 SERVICE_KEYS: Final = (*_COMMON_KEYS, "image", "build", *_CONTAINER_READERS, *_WASM_KEYS)
 _WASM_PORT: Final = 80
@@ -108,11 +109,13 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
         ports = (PortSpec(port=_WASM_PORT),)
     replicas = section.read("replicas", Item.integer, 1)
     publishes = any(port.host_port is not None for port in ports)
+    is_singleton = (alone := section.get("singleton")) is not None and not alone.is_false
     answers = not (isinstance(source, WasmModule) and source.world is WasmWorld.COMMAND)
     for field in ("name", "project", "replicas", "env", "resources", "labels", "networks", "aliases", "restart"):
         _note(origins, section, field, field)
     for field in ("depends_on", "log", "placement", "deploy", "mounts", "mode", "priority", "disconnect", "schedule"):
         _note(origins, section, field, field)
+    _note(origins, section, "singleton", "singleton")
     _note(origins, section, "stop_timeout_s", "stop_timeout")
     _note(origins, section, "drain_timeout_s", "drain_timeout")
     dependencies = section.get("depends_on")
@@ -143,10 +146,11 @@ def _service(item: Item, index: int, project: ProjectName, context: Context) -> 
         mode=section.read("mode", read_mode, ServiceMode.REPLICATED),
         priority=section.read("priority", Item.integer, DEFAULT_PRIORITY),
         disconnect=section.read("disconnect", read_disconnect, DisconnectSpec()),
-        deploy=read_deploy(section.get("deploy"), replicas, publishes=publishes),
+        deploy=read_deploy(section.get("deploy"), replicas, publishes=publishes or is_singleton),
         depends_on=() if dependencies is None else read_dependencies(dependencies, origins),
         log=section.read("log", read_log, LogSpec()),
         schedule=section.read("schedule", read_schedule, None),
+        singleton=section.read("singleton", read_singleton, None),
     )
     return ReadService(id=identity, item=item, spec=spec, origins=origins, build=build)
 

@@ -111,6 +111,7 @@ class _Copy:
             exit_code=self.exit_code,
             is_oom_killed=self.is_oom_killed,
             detail=self.detail,
+            fence=self.workload.fence,
         )
 
 

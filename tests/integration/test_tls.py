@@ -105,6 +105,15 @@ def test_a_domain_that_is_deployed_later_is_served_and_one_that_is_removed_no_mo
     assert is_shown(secure, context, "secure.internal")
 
 
+def test_the_ca_is_replaced_at_once(secure: Node) -> None:
+    before = trusting(secure)
+    shown = secure.cli("ca", "rotate", "--ingress").good().out
+    after = ssl.create_default_context(cadata=shown)
+    until(lambda: is_shown(secure, after, "secure.internal"), "certificates of the new CA are shown")
+    assert not is_shown(secure, before, "secure.internal")
+    assert secure.cli("ca", "show", "--ingress").good().out == shown
+
+
 def test_certificates_come_back_after_a_restart(secure: Node) -> None:
     context = trusting(secure)
     secure.stop()
@@ -157,6 +166,9 @@ def test_a_certificate_that_could_not_be_shown_is_refused_before_anything_change
 
 
 def test_handshakes_are_counted(secure: Node) -> None:
+    context = trusting(secure)
+    until(lambda: is_shown(secure, context, "secure.internal"), "certificates are there")
+    assert not is_shown(secure, context, "bank.example")
     text = secure.get("/metrics").text
     assert re.search(r"^orca_proxy_tls_handshakes_total [1-9]", text, re.MULTILINE)
     assert re.search(r"^orca_proxy_tls_handshakes_failed_total [1-9]", text, re.MULTILINE)

@@ -20,9 +20,13 @@ from node.endings import EndedJobs
 from node.health.probes import HealthDriver
 from node.membership import Membership
 from node.membership.facts import KnownFacts
+from node.mesh.driver import Mesh
 from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.events import AssignmentsChanged, Event, HealthChanged, HealthVerdict, StartProbes, StatusChanged
+from node.singletons.deadlines import Deadlines
+from node.singletons.desk import LeaseDesk
+from node.singletons.driver import Singletons
 from node.sources import SystemClock, SystemIds
 from node.store.directory import DataDirectory
 from node.store.environment import Environment
@@ -98,6 +102,13 @@ class Parts:
         )
         self.wiring.replica = cast("ReplicaDriver", self.decisions)
         self.wiring.reconciler = cast("ReconcilerDriver", self.inbox)
+        self.wiring.singletons = Singletons(
+            self.identity.node,
+            clock.now,
+            LeaseDesk(self.identity.node, self.wiring.replica, cast("Mesh", None), clock),
+            Deadlines(path / "leases", "", ()),
+            changed=self.wiring.permits_changed,
+        )
         self.wiring.membership = Membership(
             GossipSection(), self.identity, clock, environment, KnownFacts(self.beliefs), self.wiring.record
         )

@@ -73,6 +73,8 @@ def _resealed(known: AuthorityRecord, command: PutAuthority | PutIngressAuthorit
 def _put_for_ingress(state: ClusterState, command: PutIngressAuthority) -> None:
     _check(state, command)
     known = state.ingress_authority
+    if known is not None and known.fingerprint == command.replaces:
+        known = None
     if known is not None and known.fingerprint != command.authority:
         raise Refusal("conflict", f"authority {known.fingerprint:.12} signs for served names already")
     state.ingress_authority = (

@@ -309,6 +309,9 @@ def _scale(state: ClusterState, at: StateRevision, command: ScaleService) -> Don
     record = _existing(state, command.service)
     if not 0 <= command.replicas <= REPLICAS_MAX:
         raise Refusal("invalid_request", f"{command.replicas} copies cannot be; ask for 0 to {REPLICAS_MAX}")
+    if command.replicas > 1 and record.spec.singleton is not None:
+        what = f"{record.id} is a singleton: it has one copy at most, and {command.replicas} are asked for"
+        raise Refusal("invalid_request", f"{what}; ask for 1 or 0, or deploy it without `singleton`")
     if command.replicas == record.spec.replicas:
         return _nothing(record)
     spec = msgspec.structs.replace(record.spec, replicas=command.replicas)

@@ -61,13 +61,15 @@ class PutAuthority(Change, frozen=True, kw_only=True, tag="put_authority"):
 class PutIngressAuthority(Change, frozen=True, kw_only=True, tag="put_ingress_authority"):
     """The authority that signs for served names, where there is none yet; no node is believed by it.
 
-    For the one that is there: its private key sealed anew, under a data key that is not older.
+    For the one that is there: its private key sealed anew, under a data key that is not older. One that is there
+    already is replaced only where `replaces` names it.
     """
 
     authority: str
     certificate: bytes
     sealed_key: bytes
     key_version: int
+    replaces: str = ""
 
 
 class SignBy(Change, frozen=True, kw_only=True, tag="sign_by"):

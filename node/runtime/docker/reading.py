@@ -12,6 +12,7 @@ import msgspec
 from node.runtime.base import Instance, InstanceState, InstanceStats
 from node.runtime.docker.request import (
     LABEL_ALLOCATION,
+    LABEL_FENCE,
     LABEL_NETWORKS,
     LABEL_PORTS,
     LABEL_REVISION,
@@ -19,7 +20,7 @@ from node.runtime.docker.request import (
     LABEL_TEMPLATE,
 )
 from orca.model.allocation import Endpoint, PrepareProgress
-from orca.model.ids import AllocationId, ServiceId, SpecRevision
+from orca.model.ids import AllocationId, LeaseEpoch, ServiceId, SpecRevision
 from orca.model.spec import Protocol
 from orca.model.units import WallMs
 
@@ -130,7 +131,7 @@ def read_instance(reply: dict[str, Any]) -> Instance:
     )
     started_ns = time_ns(state.get("StartedAt") or "0001-")
     is_oom_killed = bool(state.get("OOMKilled")) and shown is InstanceState.EXITED
-    revision = labels.get(LABEL_REVISION, "")
+    revision, fence = labels.get(LABEL_REVISION, ""), labels.get(LABEL_FENCE, "")
     return Instance(
         allocation=AllocationId(labels[LABEL_ALLOCATION]),
         service=ServiceId(labels.get(LABEL_SERVICE, "")),
@@ -141,6 +142,7 @@ def read_instance(reply: dict[str, Any]) -> Instance:
         exit_code=int(state.get("ExitCode", 0)) if shown is InstanceState.EXITED else None,
         is_oom_killed=is_oom_killed,
         detail=OUT_OF_MEMORY if is_oom_killed else str(state.get("Error") or ""),
+        fence=LeaseEpoch(int(fence)) if fence.isdigit() else None,
     )
 
 

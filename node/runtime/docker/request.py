@@ -25,6 +25,7 @@ LABEL_SLOT: Final = "orca.slot"
 LABEL_PORTS: Final = "orca.ports"
 LABEL_NETWORKS: Final = "orca.networks"
 LABEL_PROJECT: Final = "orca.project"
+LABEL_FENCE: Final = "orca.fence"
 
 _TAGGED: Final = re.compile(r":[^/]+$")
 
@@ -133,6 +134,7 @@ def _labels(workload: Workload, networks: tuple[str, ...]) -> dict[str, str]:
         # Kept with the container, so that an adopted one can be reached without its spec.
         LABEL_PORTS: ",".join(f"{port.port}/{port.protocol.value}" for port in spec.ports),
         LABEL_NETWORKS: ",".join(networks),
+        **({} if workload.fence is None else {LABEL_FENCE: str(workload.fence)}),
     }
 
 

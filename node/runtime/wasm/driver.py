@@ -99,6 +99,7 @@ class _Record:
             exit_code=self.exit_code,
             is_oom_killed=self.is_oom_killed,
             detail=self.detail,
+            fence=self.workload.fence,
         )
 
 

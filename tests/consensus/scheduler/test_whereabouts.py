@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from consensus.scheduler.whereabouts import UNHEARD_MS
-from consensus.state.commands import CordonNode, DrainNode, LabelNode, RemoveNode, UndrainNode
+from consensus.state.commands import AcquireLease, CordonNode, DrainNode, LabelNode, RemoveNode, UndrainNode
 from orca.model.allocation import Allocation, DesiredStatus
-from orca.model.ids import NodeId, RequestId
+from orca.model.ids import NodeId, RequestId, singleton_lease
 from orca.model.spec import (
     DisconnectSpec,
     MountSpec,
@@ -17,6 +17,7 @@ from orca.model.spec import (
     RestartPolicy,
     RestartSpec,
     ServiceMode,
+    SingletonSpec,
 )
 from orca.model.units import MilliCpu, WallMs
 from tests.consensus.intent import make_spec
@@ -83,6 +84,28 @@ def test_of_two_healthy_copies_in_one_slot_the_newer_stays_when_the_node_returns
     assert len(stayed & old) == 2, "those that were never away go on, and the replacement with them"
     assert sorted({one.slot for one in running(world)}) == [0, 1, 2]
     assert not world.think()
+
+
+def test_of_two_copies_of_a_singleton_the_one_that_has_the_lease_stays() -> None:
+    """The other may not start: to take it would end what runs."""
+    world = settled(replicas=1, singleton=SingletonSpec())
+    (old,) = running(world)
+    lease = singleton_lease(old.service)
+    held = AcquireLease(lease=lease, node=old.node, holder=str(old.id), ttl_ms=15_000, clock_ms=0, at_ms=WallMs(0))
+    assert not world.apply(held).error
+    world.lose(str(old.node).removeprefix("n-"))
+    world.at_ms += 3_000
+    world.settle()
+    world.nodes, world.departed = ABC, {}
+    world.settle()
+    assert [one.id for one in running(world)] == [old.id]
+
+
+def test_a_new_version_of_a_singleton_is_placed_only_when_the_old_copy_has_stopped() -> None:
+    world = settled(replicas=1, singleton=SingletonSpec())
+    world.put(make_spec(replicas=1, singleton=SingletonSpec(), image="web:2", **PROBED))
+    while world.think():
+        assert len(world.copies("default/web")) == 1
 
 
 def test_a_returning_copy_that_serves_is_kept_while_its_replacement_does_not() -> None:

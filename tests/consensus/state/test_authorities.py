@@ -73,6 +73,9 @@ def test_the_authority_of_the_ingress_stays_once_it_is_there_and_believes_in_no_
     done(cluster, DropDataKey, version=1)
     assert cluster.state.ingress_authority is not None
     assert cluster.state.ingress_authority.sealed_key == bytes(41)
+    refused(cluster, "conflict", PutIngressAuthority, **put(b"next", key_version=2, replaces=OLD))
+    done(cluster, PutIngressAuthority, **put(b"next", key_version=2, replaces=hashlib.sha256(b"web").hexdigest()))
+    assert cluster.state.ingress_authority.certificate == b"next"
 
 
 def test_an_authority_is_dropped_when_every_node_has_a_certificate_of_another_one() -> None:

@@ -1,5 +1,7 @@
 """Tokens and authorities of the small node in memory."""
 
+import msgspec
+
 from orca.errors import ConflictError, NotFoundError, RemovedError
 from orca.model.ids import NodeId, StateRevision, TokenId
 from orca.model.trust import Author, AuthorityState
@@ -91,3 +93,6 @@ class FakeTrust:
 
     async def rotate(self, *, by: Author) -> AuthoritiesReply:
         return self.authorities()
+
+    async def rotate_ingress(self, *, by: Author) -> AuthoritiesReply:
+        return msgspec.structs.replace(self.authorities(), ingress="-----BEGIN CERTIFICATE-----\nthe next one\n")

@@ -2,8 +2,10 @@
 
 from typing import Any, cast
 
+import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from consensus.driver import ReplicaDriver
 from consensus.state.commands import PutIngressAuthority
@@ -15,13 +17,15 @@ from node.certificates.wanted import LOOPBACK, own_names, served_domains
 from node.mesh.driver import Mesh
 from node.proxy.certificates import CertificateTable
 from node.secrets.rotation import KeyRotation
-from node.trust.authority import DAY_MS, is_signed_by, load_certificate
+from node.trust.authority import DAY_MS, encode_key, is_signed_by, load_certificate
+from node.trust.leaves import make_ingress_authority
 from orca.errors import NotAvailableError
 from orca.model.event import EventKind, Severity
-from orca.model.ids import NodeId, SecretId, ServiceId
+from orca.model.ids import NodeId, RequestId, SecretId, ServiceId
 from orca.model.node import NodeAddresses
 from orca.model.spec import RouteSpec
 from orca.model.trust import Author
+from orca.model.units import WallMs
 from tests.consensus.intent import CountingIds, make_spec
 from tests.consensus.state.asking import admit
 from tests.node.trust.cluster import NOW_MS, Member
@@ -67,6 +71,11 @@ class Shown:
         routes = tuple(RouteSpec(domain=domain) for domain in domains)
         outcome = self.member.state_machine.put(make_spec(name, routes=routes))
         assert not outcome.error, outcome.message
+
+    def pass_until(self, wall_ms: int) -> None:
+        """Let the time be that, and enough have gone by for a look."""
+        self.member.clock.wall_ms = wall_ms
+        self.member.clock.now_s += 3600
 
     def leaf(self, name: str | None) -> x509.Certificate | None:
         """What a client that asks for `name` is shown."""
@@ -128,14 +137,14 @@ async def test_leaves_are_renewed_at_two_thirds_of_their_life_and_not_all_at_onc
     shown.serve("web", *domains)
     await shown.keeper.look()
     serials = {name: shown.serial(name) for name in domains}
-    shown.member.clock.wall_ms = NOW_MS + 4 * DAY_MS
+    shown.pass_until(NOW_MS + 4 * DAY_MS)
     await shown.keeper.look()
     assert {name: shown.serial(name) for name in domains} == serials
-    shown.member.clock.wall_ms = NOW_MS + round(7 * DAY_MS * (2 / 3 - 0.03))
+    shown.pass_until(NOW_MS + round(7 * DAY_MS * (2 / 3 - 0.03)))
     await shown.keeper.look()
     renewed = sum(shown.serial(name) != serials[name] for name in domains)
     assert 0 < renewed < len(domains)
-    shown.member.clock.wall_ms = NOW_MS + 5 * DAY_MS
+    shown.pass_until(NOW_MS + 5 * DAY_MS)
     await shown.keeper.look()
     assert not any(shown.serial(name) == serials[name] for name in domains)
 
@@ -166,6 +175,25 @@ async def test_the_ca_is_sealed_anew_with_the_data_key_and_signs_on() -> None:
     assert (await rotation.run(Author(actor="ann")))[0] == 2
     assert list(shown.member.state.data_keys) == [2]
     assert shown.member.data_keys.ingress_signing() == before
+
+
+async def test_when_the_ca_is_replaced_every_leaf_is_made_anew_at_once() -> None:
+    shown = Shown()
+    shown.serve("web", "a.example", "b.example")
+    await shown.keeper.look()
+    older = shown.member.data_keys.ingress_signing()
+    key = encode_key(ec.generate_private_key(ec.SECP256R1()))
+    newer = make_ingress_authority(older.cluster, key, serial=2, at_ms=WallMs(NOW_MS))
+    command = shown.member.data_keys.put_ingress_authority(
+        newer, at_ms=WallMs(NOW_MS), actor="ann", request_id=RequestId("next")
+    )
+    outcome = await shown.replica.propose(msgspec.structs.replace(command, replaces=older.fingerprint))
+    assert not outcome.error, outcome.message
+    await shown.keeper.look()
+    for name in ("a.example", "b.example", None):
+        leaf = shown.leaf(name)
+        assert leaf is not None
+        assert is_signed_by(leaf, load_certificate(newer.certificate))
 
 
 async def test_a_node_may_have_only_names_certified_that_nobody_else_has() -> None:

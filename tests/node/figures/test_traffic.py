@@ -35,6 +35,16 @@ def test_shares_are_of_the_window_and_few_answers_have_none() -> None:
     assert figures.shares({WEB: traffic}) == {}, "the window has passed"
 
 
+def test_what_the_proxy_answers_in_a_services_place_is_an_error_of_it() -> None:
+    figures, traffic = TrafficFigures(), ServiceTraffic()
+    figures.shares({WEB: traffic})
+    figures.rates({WEB: traffic})
+    answer(traffic, 30)
+    traffic.failed += 10
+    assert figures.shares({WEB: traffic}) == {WEB: (0.25, 0.005)}
+    assert figures.rates({WEB: traffic}) == {WEB: 40.0}
+
+
 def test_the_percentile_is_the_bound_that_most_stayed_below() -> None:
     figures, traffic = TrafficFigures(), ServiceTraffic()
     figures.shares({WEB: traffic})

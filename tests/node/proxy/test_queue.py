@@ -44,6 +44,7 @@ async def test_nobody_waits_longer_than_the_service_allows() -> None:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: 1\r\n" in answer
         assert world.proxy.stats().waiting == 0
+        assert [(one.failed, sum(one.answers)) for one in world.proxy.services().values()] == [(1, 0)]
 
 
 async def test_more_than_may_wait_are_refused_at_once() -> None:
@@ -53,6 +54,7 @@ async def test_more_than_may_wait_are_refused_at_once() -> None:
         first = await world.client()
         await first.send(CLOSING_GET)
         await until(lambda: world.proxy.stats().waiting == 1)
+        assert list(world.proxy.queues().values()) == [1.0], "all of its room is taken"
         assert (await world.ask(CLOSING_GET)).startswith(b"HTTP/1.1 503 ")
         world.route(upstream.target, queue_timeout_s=20.0, queue_max=1)
         assert (await first.rest()).endswith(b"ok")

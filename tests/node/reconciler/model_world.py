@@ -42,7 +42,7 @@ from node.runtime.base import (
 )
 from orca.config import ReconcilerConfig
 from orca.model.allocation import TERMINAL_PHASES, Allocation, AllocationStatus, DesiredStatus, Phase
-from orca.model.ids import AllocationId, NodeId, ServiceId, ServiceName, SpecRevision
+from orca.model.ids import AllocationId, LeaseEpoch, NodeId, ServiceId, ServiceName, SpecRevision
 from orca.model.node import RuntimeState
 from orca.model.spec import ContainerImage, RestartPolicy, RestartSpec, RuntimeKind, ServiceSpec
 from orca.model.units import Instant, WallMs
@@ -81,6 +81,7 @@ class Thing:
     state: InstanceState = InstanceState.CREATED
     exit_code: int | None = None
     run: int = 0
+    fence: LeaseEpoch | None = None
 
 
 @dataclass
@@ -189,6 +190,7 @@ class World:
                 state=thing.state,
                 exit_code=thing.exit_code,
                 started_at_ms=WallMs(thing.run) if thing.run else None,
+                fence=thing.fence,
             )
             for name, thing in self.things.items()
         )
@@ -252,7 +254,10 @@ class World:
         name = order.allocation
         match order.action:
             case Action.LAUNCH:
-                self.things.setdefault(name, Thing())
+                fence = None if order.assignment is None else order.assignment.permit.fence
+                if name in self.things and self.things[name].fence != fence:
+                    self.remove(name)
+                self.things.setdefault(name, Thing(fence=fence))
                 self.start(name)
             case Action.STOP if name in self.things:
                 self.exit(name, 143)

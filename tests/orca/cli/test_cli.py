@@ -391,9 +391,12 @@ async def test_a_shell_completes_verbs_and_live_names(story: Story, node: str) -
 
 
 def test_verbs_that_only_look_stand_among_those_that_look_and_take_no_word_that_changes() -> None:
-    from orca.cli.verbs import ONLY_LOOK, VERBS
+    from orca.cli.verbs import ONLY_LOOK, VERBS, only_looks
 
     assert {one.name for one in VERBS if one.group == "Look"} > ONLY_LOOK
-    assert not ONLY_LOOK & {"exec", "nodes", "quorum", "ca", "gossip", "alerts"}, (
-        "these have words that change something"
-    )
+    changing = {"exec", "nodes", "quorum", "ca", "gossip", "alerts"}
+    assert not ONLY_LOOK & changing, "these have words that change something"
+    assert only_looks(("alerts",))
+    assert only_looks(("alerts", "show", "web"))
+    assert not only_looks(("alerts", "ack", "web"))
+    assert only_looks(("ps", "web"))
