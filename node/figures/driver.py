@@ -178,13 +178,13 @@ class Figures:
 
     async def _keep_open(self) -> None:
         try:
-            await trio.to_thread.run_sync(self._store.keep_open, self._watch.open)
+            await trio.to_thread.run_sync(self._store.keep_open, self._watch.open, abandon_on_cancel=True)
         except OrcaError as error:
             _log.info("what is open could not be kept", reason=error.message)
 
     async def _keep(self, minute: Minute) -> None:
         try:
-            has_room = await trio.to_thread.run_sync(self._store.write, minute)
+            has_room = await trio.to_thread.run_sync(self._store.write, minute, abandon_on_cancel=True)
         except OrcaError as error:
             _log.info("figures could not be kept", reason=error.message)
             return

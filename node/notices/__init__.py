@@ -12,9 +12,10 @@ old) is told to be over after `GONE_S`, unless some node's history could not be 
 
 **Once, and when not.** A notice is claimed in the log, sent, and settled in the log
 (`consensus.state.applying.notices`). No two nodes send at the same time, and a change of leaders repeats nothing that
-was settled. What was sent by a node that died before it could settle is sent again by the next one after a minute: at
-least once, and twice only then, or when a receiver took a message and its answer was lost. Receivers that keep track
-see the same `X-Orca-Notice` header on both (of webhooks: `json`, `xml` and `form` addresses).
+was settled. Who sent something goes on to settle it, also when another node leads by then. What was sent by a node
+that died before it could settle is sent again by the next one after a minute: at least once, and twice only then, or
+when a receiver took a message and its answer was lost. Receivers that keep track see the same `X-Orca-Notice` header
+on both (of webhooks: `json`, `xml` and `form` addresses).
 
 **How.** By apprise, in a process of its own that lives for one message (`sending.py`): it needs 36 MB and a third of
 a second to load, which would be more than the rest of the node and would hold up its loop. The address comes to it by

@@ -8,7 +8,7 @@ import trio
 
 from consensus.state.cluster import ClusterState, Outcome
 from consensus.state.commands import ClaimNotices, Command, NoticeEntry, SettleNotices
-from consensus.state.records import ChannelRecord
+from consensus.state.records import ChannelRecord, NoticeState
 from node.alert_desk import AlertDesk
 from node.alerts.handling import handled, resolutions
 from node.alerts.rules import look
@@ -31,6 +31,7 @@ PAUSE_TIMES: Final = 5.0
 WAITING_LOOK_S: Final = 2.0
 """While something is still to be told, is being told by another, or has vanished."""
 IDLE_S: Final = 60.0
+SETTLE_PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0)
 _log = structlog.get_logger("orca.notices")
 
 
@@ -124,27 +125,30 @@ class Notifier:
         self._changed = changed
         self._paces: dict[ChannelName, Pace] = {}
         self._busy: set[ChannelName] = set()
+        self._sent: dict[tuple[ChannelName, str], NoticeState] = {}
+        """What was taken by a channel and could not be settled yet: it is not sent again from here."""
 
     @property
     def _is_on(self) -> bool:
         return self._replica.is_leader and bool(self._replica.state.channels)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            heard = self._changed.rings
-            if not self._is_on:
-                await self._changed.wait(heard, IDLE_S)
-                await trio.sleep(PAUSE_S)  # an idle leader applies little, a busy one much
-                continue
-            feed = self._around.open_feed()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(feed.run)
-                await self._lead(feed, nursery)
-                nursery.cancel_scope.cancel()
+        """Until cancelled. A message that is under way is sent and settled also when another node leads by then."""
+        async with trio.open_nursery() as deliveries:
+            while True:
+                heard = self._changed.rings
+                if not self._is_on:
+                    await self._changed.wait(heard, IDLE_S)
+                    await trio.sleep(PAUSE_S)  # an idle leader applies little, a busy one much
+                    continue
+                feed = self._around.open_feed()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(feed.run)
+                    nursery.start_soon(self._pass_on, feed.news)
+                    await self._lead(feed, deliveries)
+                    nursery.cancel_scope.cancel()
 
-    async def _lead(self, feed: Feed, nursery: trio.Nursery) -> None:
-        nursery.start_soon(self._pass_on, feed.news)
+    async def _lead(self, feed: Feed, deliveries: trio.Nursery) -> None:
         vanishing = Vanishing()
         while self._is_on:
             heard, began = feed.news.rings, self._clock.now()
@@ -153,7 +157,7 @@ class Notifier:
                 alerts, wait_s = await self._evaluate(feed)
                 told = told_of(self._replica.state.notices)
                 gone = vanishing.look(told, alerts, self._clock.now(), is_blind=feed.is_blind)
-                is_due = self._tell(alerts, gone, feed.news, nursery)
+                is_due = self._tell(alerts, gone, feed.news, deliveries)
                 is_claimed = any(one.claim is not None for one in self._replica.state.notices.values())
                 if is_due or is_claimed or vanishing.is_counting:
                     wait_s = min(wait_s, WAITING_LOOK_S)
@@ -200,15 +204,18 @@ class Notifier:
         return bool(found)
 
     async def _deliver(self, channel: ChannelRecord, notices: tuple[Notice, ...], pace: Pace, wake: Bell) -> None:
+        unsent = tuple(one for one in notices if self._sent.get((channel.name, one.alert)) != one.state)
         try:
-            await self._claim(channel.name, notices)
-            message = message_of(notices, self._around.cluster_name())
-            try:
-                await self._around.send(self._around.address(channel.secret), message)
-            except OrcaError as error:
-                self._note_failure(channel.name, pace, error)
-                return
-            self._note_success(channel.name, pace)
+            if unsent:
+                await self._claim(channel.name, unsent)
+                message = message_of(unsent, self._around.cluster_name())
+                try:
+                    await self._around.send(self._around.address(channel.secret), message)
+                except OrcaError as error:
+                    self._note_failure(channel.name, pace, error)
+                    return
+                self._sent |= {(channel.name, one.alert): one.state for one in unsent}
+                self._note_success(channel.name, pace)
             await self._settle(channel.name, notices)
         except OrcaError as error:
             # Another leader, no quorum, or somebody else tells it: the next look decides anew.
@@ -232,9 +239,20 @@ class Notifier:
         raise_refusal(await self._replica.propose(command))
 
     async def _settle(self, channel: ChannelName, notices: tuple[Notice, ...]) -> None:
+        """Whoever leads by now takes it. Raises OrcaError when nobody did for as long as a claim nearly lasts."""
         alerts = tuple(one.alert for one in notices)
-        command = SettleNotices(channel=channel, node=self._node, alerts=alerts, at_ms=self._clock.wall())
-        raise_refusal(await self._replica.propose(command))
+        for pause_s in (*SETTLE_PAUSES_S, None):
+            command = SettleNotices(channel=channel, node=self._node, alerts=alerts, at_ms=self._clock.wall())
+            try:
+                raise_refusal(await self._replica.propose(command))
+            except OrcaError:
+                if pause_s is None:
+                    raise
+                await trio.sleep(pause_s)
+            else:
+                break
+        for alert in alerts:
+            self._sent.pop((channel, alert), None)
 
     def _note_failure(self, channel: ChannelName, pace: Pace, error: OrcaError) -> None:
         if not pace.failures:

@@ -12,9 +12,10 @@ import msgspec
 import trio
 import trio.testing
 
+from consensus.state.applying.notices import CLAIM_MS
 from consensus.state.cluster import ClusterState, Outcome
-from consensus.state.commands import Command, PutChannel, PutDataKey, PutSecrets, SealedEntry
-from consensus.state.records import notice_key
+from consensus.state.commands import Command, PutChannel, PutDataKey, PutSecrets, SealedEntry, SettleNotices
+from consensus.state.records import NoticeClaim, notice_key
 from node.bell import Bell
 from node.notices.driver import Notifier
 from node.notices.words import Message
@@ -49,6 +50,7 @@ class World:
         self.admitted = Timed(self.wall)
         self.is_leader = True
         self.refuses: Exception | None = None
+        self.refuses_kind: type[Command] | None = None
         self.fails = 0
         self.sent: list[Message] = []
         self.noted: list[EventKind] = []
@@ -77,6 +79,8 @@ class World:
         await trio.lowlevel.checkpoint()
         if self.refuses is not None:
             raise self.refuses
+        if self.refuses_kind is not None and isinstance(command, self.refuses_kind):
+            raise NotAvailableError("no quorum")
         return self.admitted.apply(msgspec.structs.replace(command, at_ms=self.wall()))
 
     # as a clock
@@ -232,6 +236,48 @@ async def test_nothing_is_sent_that_could_not_be_claimed(
         world.refuses = None
         await world.until(lambda: len(world.firing) == 1)
         assert len(world.sent) == 1
+
+
+async def test_what_was_taken_is_not_sent_again_because_that_could_not_be_written_down(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World()
+    world.refuses_kind = SettleNotices
+    with notifying(world, nursery):
+        world.fail()
+        await world.until(lambda: len(world.sent) == 1)
+        await world.look(40)
+        assert len(world.sent) == 1
+        assert world.firing == []
+        world.is_leader = False
+        world.refuses_kind = None
+        world.changed.ring()
+        await world.until(lambda: not world.is_leader)
+        world.is_leader = True
+        world.changed.ring()
+        await world.until(lambda: world.firing == [FAILED])
+        assert len(world.sent) == 1
+
+
+async def test_what_another_node_may_have_told_is_told_again_after_a_minute_under_the_same_identity(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World()
+    with notifying(world, nursery):
+        world.fail()
+        await world.until(lambda: world.firing == [FAILED])
+        (first,) = world.sent
+        # As if another had claimed it, sent it and died.
+        (record,) = world.state.notices.values()
+        assert record.told is not None
+        claim = NoticeClaim(node=NodeId("n-b"), at_ms=world.wall(), state=record.told)
+        key = notice_key(OPS, FAILED)
+        world.state.notices[key] = msgspec.structs.replace(record, told=None, claim=claim)
+        world.news.ring()
+        await world.until(lambda: len(world.sent) == 2)
+        assert world.sent[1].identity == first.identity
+        assert world.wall() >= claim.at_ms + CLAIM_MS
+        await world.until(lambda: world.firing == [FAILED])
 
 
 async def test_many_at_once_go_into_few_messages(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
