@@ -195,7 +195,12 @@ class Control:
         nodes = node_views(self._replica.state, self._describe_node(), self._beliefs.nodes, leader)
         found = await self.services()
         return StatusReply(
-            observation=found.observation, cluster=self._cluster, leader=leader, nodes=nodes, services=found.services
+            observation=found.observation,
+            cluster=self._cluster,
+            leader=leader,
+            nodes=nodes,
+            services=found.services,
+            locks=self.locks.list().locks,
         )
 
     async def examine(self) -> DoctorReply:

@@ -10,8 +10,9 @@ from consensus.state.records import LockRecord
 from node import changes
 from node.upkeep import Observer
 from orca.errors import InvalidRequestError
+from orca.model.holding import LockView
 from orca.model.ids import ProjectName, RequestId
-from orca.model.lock_view import LockRequest, LocksReply, LockView
+from orca.model.lock_view import LockRequest, LocksReply
 from orca.model.trust import Author
 from orca.model.units import WallMs
 from orca.sources import Clock, IdSource

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from consensus.state.cluster import ClusterState, ServiceRecord
-from node.views import Statuses, allocation_view, service_view
+from node.views import Statuses, allocation_view, fence_of, service_view
 from orca.model.allocation import Allocation
 from orca.model.ids import ServiceId
 from orca.model.view import AllocationView, ServiceView
@@ -51,7 +51,9 @@ class Moment:
         """Views of `chosen` copies of this moment, by service and slot."""
         views: list[AllocationView] = []
         for one in sorted(chosen, key=lambda one: (one.service, one.slot, one.revision, one.id)):
-            views.append(allocation_view(one, self._state.spec_of(one), self._statuses.get(one.id)))
+            views.append(
+                allocation_view(one, self._state.spec_of(one), self._statuses.get(one.id), fence_of(self._state, one))
+            )
             if len(views) % PIECE == 0:
                 await trio.lowlevel.checkpoint()
         return tuple(views)

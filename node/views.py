@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from consensus.state.cluster import ClusterState, ServiceRecord
 from node.differences import field_changes
 from orca.model.allocation import Allocation, AllocationStatus, DesiredStatus, Phase
-from orca.model.ids import AllocationId, NodeId
+from orca.model.holding import LeaseView
+from orca.model.ids import AllocationId, LeaseEpoch, NodeId, ServiceId, singleton_lease
 from orca.model.node import NodeFacts
 from orca.model.spec import ServiceSpec, WasmModule
 from orca.model.view import AllocationView, NodeView, RevisionView, RolloutState, RolloutView, ServiceView
@@ -22,7 +23,24 @@ def workload_name(spec: ServiceSpec) -> str:
     return source.image
 
 
-def allocation_view(allocation: Allocation, spec: ServiceSpec, status: AllocationStatus | None) -> AllocationView:
+def lease_view(state: ClusterState, service: ServiceId) -> LeaseView | None:
+    """Who holds the lease of a singleton; None of other services, and while nobody does."""
+    held = state.leases.get(singleton_lease(service))
+    if held is None:
+        return None
+    name = state.nodes[held.node].name if held.node in state.nodes else str(held.node)
+    return LeaseView(allocation=AllocationId(held.holder), node=held.node, fence=held.epoch, node_name=name)
+
+
+def fence_of(state: ClusterState, allocation: Allocation) -> LeaseEpoch | None:
+    """The number of the lease that a copy has."""
+    held = state.leases.get(singleton_lease(allocation.service)) if state.leases else None
+    return held.epoch if held is not None and held.holder == allocation.id else None
+
+
+def allocation_view(
+    allocation: Allocation, spec: ServiceSpec, status: AllocationStatus | None, fence: LeaseEpoch | None = None
+) -> AllocationView:
     """One copy: the decision, and the belief about it where there is one."""
     decided = AllocationView(
         id=allocation.id,
@@ -35,6 +53,7 @@ def allocation_view(allocation: Allocation, spec: ServiceSpec, status: Allocatio
         phase=Phase.PENDING,
         is_ready=False,
         created_at_ms=allocation.created_at_ms,
+        fence=fence,
     )
     if status is None:
         return decided
@@ -57,6 +76,7 @@ def allocation_view(allocation: Allocation, spec: ServiceSpec, status: Allocatio
         next_start_at_ms=status.next_start_at_ms,
         endpoints=status.endpoints,
         progress=status.progress,
+        fence=fence,
     )
 
 
@@ -74,7 +94,9 @@ def service_view(
     """
     found = state.allocations_of(record.id) if placed is None else placed
     in_order = sorted(found, key=lambda one: (one.slot, one.revision, one.id))
-    copies = tuple(allocation_view(one, state.spec_of(one), statuses.get(one.id)) for one in in_order)
+    copies = tuple(
+        allocation_view(one, state.spec_of(one), statuses.get(one.id), fence_of(state, one)) for one in in_order
+    )
     spec = record.spec
     rollout = record.rollout
     wanted = [one for one in copies if one.desired is DesiredStatus.RUNNING]
@@ -104,6 +126,7 @@ def service_view(
         updated_at_ms=record.updated_at_ms,
         allocations=copies,
         blocked=blocked,
+        lease=lease_view(state, record.id),
     )
 
 

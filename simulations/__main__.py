@@ -67,8 +67,10 @@ def budget(given: int | None) -> int:
 
 def run_one(scenario: str, seed: int, *, is_traced: bool) -> int:
     """One seed; 1 when it fails."""
+    began = time.monotonic()
     report = SCENARIOS[scenario](seed, say if is_traced else None)
     say(str(report))
+    say(pace(report.virtual_s, time.monotonic() - began))
     if not report.is_good:
         show_failure(report)
     return 0 if report.is_good else 1
@@ -98,9 +100,17 @@ def run_pinned() -> int:
     return 1 if back else 0
 
 
+def pace(virtual_s: float, seconds: float) -> str:
+    """How fast simulated time went by."""
+    return (
+        f"{virtual_s:.0f} virtual s in {seconds:.1f} s: {virtual_s / max(seconds, 1e-9):.1f} times as fast as real time"
+    )
+
+
 def show_batch(batch: Batch, seconds: float) -> None:
     """The sum, and what each fault did."""
     say(f"{batch.runs} runs, {len(batch.failures)} failed, {seconds:.1f} s")
+    say(pace(batch.virtual_s, seconds))
     say(f"{batch.done} operations, {batch.steps} steps of the machine")
     bites = batch.bites
     say("effects: " + ", ".join(f"{knob} {bites.effects[knob]} in {bites.drawn[knob]}" for knob in bites.drawn))

@@ -16,6 +16,7 @@ class Batch:
         self.runs = 0
         self.steps = 0
         self.done = 0
+        self.virtual_s = 0.0
         self.failures: list[Report] = []
         self.bites = Bites()
         self.figures: dict[str, float] = {}
@@ -25,6 +26,7 @@ class Batch:
         self.runs += 1
         self.steps += report.steps
         self.done += report.done
+        self.virtual_s += report.virtual_s
         self.bites.add(report.mood, report.effects)
         for name, amount in report.figures.items():
             self.figures[name] = self.figures.get(name, 0) + amount

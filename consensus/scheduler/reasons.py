@@ -7,7 +7,7 @@ from consensus.scheduler.reconcile import Situation, effective_order
 from consensus.scheduler.volumes import volume_bounds
 from consensus.state.cluster import ServiceRecord
 from orca.model.allocation import TERMINAL_PHASES, Allocation, DesiredStatus
-from orca.model.ids import NodeId, display_name
+from orca.model.ids import NodeId, display_name, singleton_lease
 from orca.model.placement_view import CopyLeft, CopyReason, NodeVerdict
 from orca.model.spec import UpdateOrder
 from orca.model.view import RolloutState
@@ -75,7 +75,19 @@ def copy_reason(situation: Situation, fleet: Fleet, one: Allocation) -> str:
         return f"is to leave, as {complaint}: {_obstacle(situation, fleet, record, one)}"
     if one.template != record.current.template:
         return "is of an older revision, and goes when a new copy is healthy in its place"
-    return "belongs here"
+    return "belongs here" + _lease(situation, record, one)
+
+
+def _lease(situation: Situation, record: ServiceRecord, one: Allocation) -> str:
+    """What the lease of a singleton has to do with it."""
+    if record.spec.singleton is None:
+        return ""
+    held = situation.state.leases.get(singleton_lease(one.service))
+    if held is None:
+        return ", and nobody has the lease yet"
+    if held.holder == one.id:
+        return f", and has the lease, fence {held.epoch}"
+    return f", and waits for the lease that {held.holder} on {node_name(situation, held.node)} has"
 
 
 def _away(situation: Situation, record: ServiceRecord, one: Allocation) -> str:

@@ -82,7 +82,8 @@ async def show_health(call: Call[NoQuery, NoBody]) -> Response:
 
 async def show_status(call: Call[ReadQuery, NoBody]) -> StatusReply:
     """`GET /v1/status`."""
-    return seen_by(call.caller, call.control, await call.control.status())
+    reply = seen_by(call.caller, call.control, await call.control.status())
+    return msgspec.structs.replace(reply, locks=tuple(one for one in reply.locks if call.caller.sees(one.project)))
 
 
 def seen_by(caller: Caller, control: Control, reply: R) -> R:

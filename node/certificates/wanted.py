@@ -12,23 +12,18 @@ from consensus.state.records import NodeRecord
 from node.proxy.certificates import Chain
 from node.proxy.routes import normalize_host
 from node.trust.leaves import can_be_certified
-from node.trust.renewal import Lifetime, renew_at_ms
+from node.trust.renewal import Lifetime
 from orca.model.units import WallMs
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
-    """A chain of this node, how long it is good, and its own share of chance."""
+    """A chain of this node, how long it is good, and when the next one is due."""
 
     chain: Chain
     life: Lifetime
-    chance: float
-
-    @property
-    def renew_at_ms(self) -> WallMs:
-        """When the next one is due."""
-        return renew_at_ms(self.life, self.chance)
+    renew_at_ms: WallMs
 
 
 def served_domains(state: ClusterState) -> Iterator[str]:

@@ -39,14 +39,18 @@ class Farewell(msgspec.Struct, frozen=True, kw_only=True):
         return self.timeout_s + GRACE_S
 
 
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Farewell] = msgspec.msgpack.Decoder(Farewell)
+
+
 def encode_farewell(farewell: Farewell) -> bytes:
     """Its payload in a frame."""
-    return msgspec.msgpack.encode(farewell)
+    return _encoder.encode(farewell)
 
 
 def decode_farewell(peer: NodeId, payload: bytes) -> Farewell:
     """What `peer` asks. Raises PeerProtocolError for what is no question."""
     try:
-        return msgspec.msgpack.decode(payload, type=Farewell)
+        return _decoder.decode(payload)
     except msgspec.DecodeError as error:
         raise PeerProtocolError(f"{peer} asks to let go of something that cannot be read: {error}") from error

@@ -19,6 +19,7 @@ from node.proxy.lane import Lane
 from node.proxy.latency import ServiceTraffic
 from node.proxy.limits import ProxyLimits
 from node.proxy.routes import RouteTable
+from node.proxy.tls import quiet_about_names
 from node.proxy.traffic import ProxyStats, Traffic
 from node.proxy.upstream import Dial, dial_through
 from node.proxy.wires import Connected, Wire
@@ -70,15 +71,16 @@ class ProxyServer:
         for listener in tls_listeners:
             self._traffic.https_port = int(listener.socket.getsockname()[1])
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._lane.reactor.run)
-                nursery.start_soon(self._expire_idle)
-                for listener in listeners:
-                    nursery.start_soon(self._accept_from, listener, self._lane.adopt)
-                for listener in tls_listeners:
-                    nursery.start_soon(self._accept_from, listener, self._let_in)
-                task_status.started()
+            with quiet_about_names():
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._lane.reactor.run)
+                    nursery.start_soon(self._expire_idle)
+                    for listener in listeners:
+                        nursery.start_soon(self._accept_from, listener, self._lane.adopt)
+                    for listener in tls_listeners:
+                        nursery.start_soon(self._accept_from, listener, self._let_in)
+                    task_status.started()
         finally:
             self._nursery = None
             self._lane.close()

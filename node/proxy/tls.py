@@ -11,7 +11,9 @@ bytes, whose records are made already. So nobody has to look after bytes that ar
 import contextlib
 import socket
 import ssl
+import sys
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -179,6 +181,26 @@ class TlsSocket:
             self._tls.unwrap()
         with contextlib.suppress(OSError):
             self._push()
+
+
+@contextlib.contextmanager
+def quiet_about_names() -> Iterator[None]:
+    """Keep out of the log what `ssl` says when a client names a server in bytes that are no ASCII.
+
+    It refuses the handshake by itself, before any callback, and writes a traceback each time, by which anybody could
+    fill the log.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not (isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def make_context() -> ssl.SSLContext:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orca.commands.ps import CopyList
     from orca.commands.version import Versions
     from orca.model.event import NodeEvent
+    from orca.model.holding import LockView
     from orca.model.spec import RouteSpec
     from orca.model.view import (
         AllocationView,
@@ -168,10 +169,35 @@ def status(reply: "StatusReply", console: "Console") -> None:
     console.line()
     if reply.services:
         services_table(reply.services, now_ms, console)
+        for line in holding_lines(reply):
+            console.line(cut(line, console.width), "dim")
     else:
         console.line("no services; try: orca deploy service.toml")
+    for line in lock_lines(reply.locks, now_ms):
+        console.line(cut(line, console.width), "yellow")
     console.line()
     nodes_table(reply.nodes, now_ms, console)
+
+
+def holding_lines(reply: "StatusReply") -> list[str]:
+    """Which copy of each singleton may run, and under which number."""
+    return [
+        f"{display_name(one.id)}: lease {one.lease.fence} is held by {one.lease.allocation} on "
+        f"{clean(one.lease.node_name or one.lease.node)}"
+        for one in reply.services
+        if one.lease is not None
+    ]
+
+
+def lock_lines(locks: Sequence["LockView"], now_ms: int) -> list[str]:
+    """Who holds back deploys."""
+    lines = []
+    for one in locks:
+        why = f" ({clean(one.note)})" if one.note else ""
+        end = "" if one.expires_at_ms is None else f", ends in {age(now_ms, one.expires_at_ms)}"
+        held = f"locked by {clean(one.holder)} since {age(one.since_ms, now_ms)} ago" + why + end
+        lines.append(f"! deploys to project {clean(one.project)} are {held}")
+    return lines
 
 
 def freshness(observation: "Observation") -> str:
@@ -220,7 +246,7 @@ def _door(ingress: "IngressView") -> str:
 
 
 def copies(found: "CopyList", console: "Console") -> None:
-    """ID SERVICE SLOT REV NODE STATE RESTARTS AGE ENDPOINT REASON; NODE where there are several.
+    """ID SERVICE SLOT REV NODE STATE RESTARTS AGE ENDPOINT FENCE REASON; NODE where there are several.
 
     Reasons that would be cut stand whole in lines of their own below the table.
     """
@@ -235,6 +261,7 @@ def copies(found: "CopyList", console: "Console") -> None:
         Column("RESTARTS", is_number=True),
         Column("AGE", is_number=True),
         Column("ENDPOINT", shrinks_to=12),
+        Column("FENCE", is_number=True),
         Column("REASON"),
     )
     has_several = len({copy.node for copy in found.allocations}) > 1
@@ -253,6 +280,7 @@ def copies(found: "CopyList", console: "Console") -> None:
                 str(copy.restarts or ""),
                 age(copy.started_at_ms or copy.created_at_ms, now_ms),
                 ", ".join(f"{end.host}:{end.host_port}" for end in copy.endpoints[:1]),
+                str(copy.fence or ""),
                 reason,
             ]
         )

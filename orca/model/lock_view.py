@@ -2,24 +2,9 @@
 
 import msgspec
 
+from orca.model.holding import LockView
 from orca.model.ids import ProjectName, RequestId
-from orca.model.units import WallMs
 from orca.model.view import Observation
-
-
-class LockView(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds back deploys to `project`, since when and why; None as the end: until it is released.
-
-    `id` is what a deploy names to be let through.
-    """
-
-    id: str
-    project: ProjectName
-    holder: str
-    since_ms: WallMs
-    origin: str = ""
-    note: str = ""
-    expires_at_ms: WallMs | None = None
 
 
 class LocksReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ import msgspec
 
 from orca.model.allocation import DesiredStatus, Endpoint, Phase, PrepareProgress
 from orca.model.event import NodeEvent
+from orca.model.holding import LeaseView, LockView
 from orca.model.ids import (
     AllocationId,
     ClusterId,
+    LeaseEpoch,
     NodeId,
     ProjectName,
     RequestId,
@@ -58,7 +60,8 @@ class RolloutState(enum.Enum):
 class AllocationView(_View, frozen=True):
     """One copy: what was decided and what its node last saw of it.
 
-    `silent_ms`: its node does not answer, and was last heard of so long ago: what is said here is of then.
+    `silent_ms`: its node does not answer, and was last heard of so long ago: what is said here is of then. `fence` is
+    the number of the lease that a singleton's copy has.
     """
 
     id: AllocationId
@@ -81,6 +84,7 @@ class AllocationView(_View, frozen=True):
     progress: PrepareProgress | None = None
     node_name: str = ""
     silent_ms: int | None = None
+    fence: LeaseEpoch | None = None
 
 
 class RolloutView(_View, frozen=True):
@@ -118,6 +122,7 @@ class ServiceView(_View, frozen=True):
     allocations: tuple[AllocationView, ...] = ()
     blocked: str = ""
     schedule: ScheduleSpec | None = None
+    lease: LeaseView | None = None
 
 
 class ServicesReply(_View, frozen=True):
@@ -171,6 +176,7 @@ class StatusReply(_View, frozen=True):
     leader: NodeId | None
     nodes: tuple[NodeView, ...]
     services: tuple[ServiceView, ...]
+    locks: tuple[LockView, ...] = ()
 
 
 class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from consensus.state.cluster import ClusterState
+from consensus.state.cluster import REQUESTS_KEPT, ClusterState
 from consensus.state.commands import PutServices, ScaleService
 from simulations.nodes.operator import Asked
 
@@ -17,6 +17,9 @@ def find_lost_changes(asked: Iterable[Asked], state: ClusterState) -> Iterator[s
     for one in asked:
         if one.outcome is None or not one.is_done:
             continue
+        request = getattr(one.command, "request_id", None)
+        if request not in state.requests and len(state.requests) < REQUESTS_KEPT:
+            yield f"{type(one.command).__name__} {request} was acknowledged and never happened"
         for change in one.outcome.changes:
             record = state.services.get(change.service)
             if record is None or record.current.revision < change.revision:

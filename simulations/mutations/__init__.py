@@ -1,9 +1,10 @@
 """Bugs planted in the real machine and around it, to show that the checkers find them.
 
-Each is one class in `machines` (a rule of Raft left out), `shells` (what a process around it does wrong) or `members`
-(a part of gossip with a rule broken); its docstring says what. `python -m simulations mutations` makes this table anew:
-how many seeds, each under every plan of `simulations.scenarios.plans` or of `members`, until a checker found the bug,
-under which plan, and which checker. A run counts only when the same seed is good without the bug.
+Each is one class in `machines` (a rule of Raft left out), `shells` (what a process around it does wrong), `members`
+(a part of gossip with a rule broken) or `nodes` (a part of a whole node); its docstring says what. `python -m
+simulations mutations` makes this table anew: how many seeds, each under every plan of `simulations.scenarios.plans`, of
+`members` or of `nodes`, until a checker found the bug, under which plan, and which checker. A run counts only when the
+same seed is good without the bug.
 
 =========================  =====  =========  =====================
 bug                        seeds  plan       found by
@@ -48,5 +49,13 @@ ProbesTheFirst                 1  stalls     completeness
 ForgetsTheLost                 1  gossip     convergence
 SpreadsForEver                 1  gossip     traffic
 NeverReconciles                1  gossip     convergence
+StopsOldFirst                  1  services   replacement
+LeavesTheLost                  1  services   progress
+FillsOneNode                   1  services   capacity
+BelievesInHealth               1  services   routes
+StopsWithoutGoodbye            1  rollouts   routes
+KeepsWhatItHas                 1  services   settled
+SaysGoodbyeAtOnce              1  slow       routes
+AnswersTooSoon                 1  slow       acknowledged
 =========================  =====  =========  =====================
 """

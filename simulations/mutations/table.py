@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 
 from consensus.raft import RaftMachine
-from simulations.mutations import members
+from simulations.mutations import members, nodes
 from simulations.mutations.machines import MACHINES
 from simulations.mutations.shells import SHELLS
 from simulations.process import Process
-from simulations.scenarios import gossip, raft
+from simulations.scenarios import gossip, raft, services
 from simulations.scenarios.plans import PLANS
 from simulations.scenarios.report import Report
 
@@ -41,6 +41,7 @@ class Catch(msgspec.Struct, frozen=True, kw_only=True):
 
 _RAFT: Final = {plan.name: plan for plan in PLANS}
 _GOSSIP: Final = {plan.name: plan for plan in members.PLANS}
+_SERVICES: Final = {plan.name: plan for plan in nodes.PLANS}
 
 
 def _first_line(thing: type) -> str:
@@ -75,10 +76,25 @@ def _of_member(bug: members.Bug) -> Mutation:
     )
 
 
+def _of_node(bug: nodes.NodeBug) -> Mutation:
+    def run(seed: int, plan: str) -> Report:
+        with nodes.planted(bug):
+            return services.run(seed, plan=_SERVICES[plan])
+
+    return Mutation(
+        name=bug.part.__name__,
+        what=_first_line(bug.part),
+        plans=tuple(_SERVICES),
+        run=run,
+        run_sound=lambda seed, plan: services.run(seed, plan=_SERVICES[plan]),
+    )
+
+
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     *map(_of_machine, MACHINES),
     *map(_of_process, SHELLS),
     *map(_of_member, members.BUGS),
+    *map(_of_node, nodes.BUGS),
 )
 
 

@@ -170,6 +170,10 @@ class Ingress:
         self._drains.setdefault(allocation, []).append(end)
         self._life.after(timeout_s, end)
 
+    def _must_wait(self, farewell: Farewell) -> bool:
+        """Whether this node does not know of the stop yet, or routes to the copy."""
+        return self._replica.applied < farewell.after or self.routes_to(farewell.allocation)
+
     def serve(self, wire: Wire, peer: NodeId, payload: bytes) -> None:
         """A peer asks this node to let go of a copy."""
         farewell = decode_farewell(peer, payload)
@@ -185,7 +189,7 @@ class Ingress:
                 wire.send(self._node, UNROUTED)
                 self._drain_here(farewell.allocation, farewell.allowed_s, lambda: wire.send(self._node, DRAINED))
 
-        if self._replica.applied < farewell.after or self.routes_to(farewell.allocation):
+        if self._must_wait(farewell):
             self._life.after(UNROUTED_S, late)
             waiting = self._unrouted.setdefault(farewell.allocation, _Waiting(then=[]))
             waiting.then.append(unrouted)

@@ -3,7 +3,7 @@
 `raft` is chaos of all kinds for a group of our own machines; `elections`, `changes` and `reads` are harder on one
 part of it each; `recovery` starts a group anew that lost its quorum; `yardstick` gives the same clients to PySyncObj,
 the negative control. `gossip` is chaos for the members of a gossip cluster, `services` for whole nodes that run
-services.
+services, `services-large` the same for fifty of them with a thousand services.
 """
 
 from collections.abc import Callable
@@ -29,5 +29,6 @@ SCENARIOS: Final[dict[str, Callable[[int, Callable[[str], None] | None], Report]
     recovery.NAME: recovery.run,
     gossip.NAME: gossip.run,
     services.NAME: services.run,
+    services.LARGE.name: lambda seed, trace: services.run(seed, trace, services.LARGE),
     "yardstick": _yardstick,
 }

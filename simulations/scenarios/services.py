@@ -36,6 +36,9 @@ from simulations.world import World
 NAME: Final = "services"
 LOAD: Final = 0.5
 """The share of all processors that is given away when every service has its most copies."""
+BATCH: Final = 25
+BATCH_S: Final = 1.0
+"""So many services are deployed at once at the start, and the next after so many seconds."""
 PLAN_S: Final = 0.0001
 """For each service a plan takes so long, in which the leader does not look again."""
 
@@ -49,6 +52,10 @@ class ServicesPlan(msgspec.Struct, frozen=True, kw_only=True):
     chaos_s: float = 45.0
     requests_per_s: float = 20.0
     mood: Mood | None = None
+
+
+LARGE: Final = ServicesPlan(name="services-large", nodes=50, services=1000, chaos_s=60.0, requests_per_s=50.0)
+"""As many as it is meant for; it has to run faster than real time."""
 
 
 class Services:
@@ -122,8 +129,10 @@ class Services:
     def _begin(self) -> bool:
         """The first version of everything."""
         services = self.operator.services
-        for first in range(0, len(services), 50):
-            self.operator.deploy(services[first : first + 50], Image.GOOD)
+        for first in range(0, len(services), BATCH):
+            self.operator.deploy(services[first : first + BATCH], Image.GOOD)
+            if len(services) > BATCH and not self._run(BATCH_S):
+                return False
         return self._wait_for("answer to the first deploys", lambda: self.operator.is_idle)
 
     def _open_nodes(self) -> bool:

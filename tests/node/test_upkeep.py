@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from consensus.state.commands import AcquireLease, LeaseRef, ReleaseLeases
 from orca.errors import InvalidRequestError, NotFoundError
-from orca.model.ids import ServiceId
+from orca.model.ids import ServiceId, singleton_lease
 from orca.model.node import NodeAvailability
 from orca.model.placement_view import CordonRequest, DrainRequest, LabelRequest, UndrainRequest
-from orca.model.spec import MountSpec, PlacementSpec, Resources
+from orca.model.spec import MountSpec, PlacementSpec, Resources, SingletonSpec
 from orca.model.trust import Author
-from orca.model.units import MilliCpu
+from orca.model.units import MilliCpu, WallMs
 from tests.consensus.intent import make_spec
 from tests.consensus.scheduler.rollouts import PROBED
 from tests.node.scheduling import Admitted
@@ -49,6 +51,21 @@ async def test_a_drain_that_cannot_proceed_says_what_holds_it() -> None:
     world.settle()
     (left,) = world.upkeep.care(copy.node).left
     assert "does not have the data of volume default/data" in left.reason
+
+
+async def test_why_says_which_copy_of_a_singleton_has_the_lease_and_what_the_other_waits_for() -> None:
+    world = serving(replicas=1, singleton=SingletonSpec())
+    (copy,) = world.copies()
+    assert world.upkeep.why(WEB).copies[0].reason == "belongs here, and nobody has the lease yet"
+    lease = singleton_lease(copy.service)
+    command = AcquireLease(lease=lease, node=copy.node, holder="c9", ttl_ms=15_000, clock_ms=0, at_ms=WallMs(0))
+    fence = world.apply(command).leases[0].epoch
+    name = copy.node.removeprefix("n-")
+    waits = f"belongs here, and waits for the lease that c9 on {name} has"
+    assert world.upkeep.why(WEB).copies[0].reason == waits
+    world.apply(ReleaseLeases(node=copy.node, leases=(LeaseRef(lease=lease, epoch=fence),), at_ms=WallMs(0)))
+    fence = world.apply(msgspec.structs.replace(command, holder=str(copy.id))).leases[0].epoch
+    assert world.upkeep.why(WEB).copies[0].reason == f"belongs here, and has the lease, fence {fence}"
 
 
 async def test_why_has_a_reason_for_every_node_and_every_copy() -> None:

@@ -1,10 +1,12 @@
 """What is shown is what is known: without a belief a copy is pending."""
 
 from consensus.state.cluster import ClusterState
+from consensus.state.commands import AcquireLease, AdmitNode
 from node.views import allocation_view, node_views, revision_views, service_view
 from orca.model.allocation import Phase
-from orca.model.ids import BlobDigest
-from orca.model.spec import RestartPolicy, RestartSpec, ServiceSpec, WasmModule
+from orca.model.holding import LeaseView
+from orca.model.ids import BlobDigest, singleton_lease
+from orca.model.spec import RestartPolicy, RestartSpec, ServiceSpec, SingletonSpec, WasmModule
 from orca.model.units import WallMs
 from orca.model.view import NodeView, RolloutState, ServiceView
 from tests.consensus.intent import make_spec
@@ -36,6 +38,23 @@ def test_the_status_of_a_copy_is_shown_whole() -> None:
     assert (copy.phase, copy.reason, copy.exit_code, copy.restarts) == (Phase.BACKOFF, "exit code 1", 1, 3)
     alone = allocation_view(first, world.record().spec, world.statuses[first.id])
     assert alone == copy
+
+
+def test_the_lease_of_a_singleton_is_shown_with_its_service_and_with_the_copy_that_has_it() -> None:
+    world = World()
+    world.put(make_spec(singleton=SingletonSpec()))
+    world.think_all()
+    (one,) = world.copies()
+    assert view(world).lease is None
+    world.apply(AdmitNode(node=one.node, name="first", at_ms=WallMs(0)))
+    lease = singleton_lease(one.service)
+    held = world.apply(
+        AcquireLease(lease=lease, node=one.node, holder=str(one.id), ttl_ms=15_000, clock_ms=0, at_ms=WallMs(0))
+    )
+    fence = held.leases[0].epoch
+    shown = view(world)
+    assert shown.lease == LeaseView(allocation=one.id, node=one.node, fence=fence, node_name="first")
+    assert [copy.fence for copy in shown.allocations] == [fence]
 
 
 def test_a_job_that_is_done_counts_as_ready() -> None:

@@ -32,6 +32,14 @@ FAST = {
     "ForgetsTheLost": 2,
     "SpreadsForEver": 2,
     "NeverReconciles": 2,
+    "StopsOldFirst": 2,
+    "LeavesTheLost": 2,
+    "FillsOneNode": 2,
+    "BelievesInHealth": 2,
+    "StopsWithoutGoodbye": 2,
+    "KeepsWhatItHas": 2,
+    "SaysGoodbyeAtOnce": 2,
+    "AnswersTooSoon": 2,
 }
 
 

@@ -15,7 +15,9 @@ from orca.commands.rollout import Goal, GoalKind, Rollout
 from orca.commands.waiting import WaitOutcome
 from orca.errors import InvalidSpecError, Problem
 from orca.model.allocation import Phase, PrepareProgress
-from orca.model.ids import AllocationId, ServiceId, SpecRevision
+from orca.model.holding import LeaseView, LockView
+from orca.model.ids import AllocationId, LeaseEpoch, ProjectName, ServiceId, SpecRevision
+from orca.model.units import WallMs
 from orca.model.view import (
     ChangeAction,
     FieldChange,
@@ -70,6 +72,29 @@ def test_status_shows_cluster_services_and_nodes() -> None:
         "! alpha docker: no engine answers",
         "! alpha port 80 may not be bound",
     ]
+
+
+def test_status_says_who_holds_leases_and_who_holds_back_deploys() -> None:
+    console = plain()
+    web, job = example_services()
+    lease = LeaseView(allocation=AllocationId("c1"), node=NODE, fence=LeaseEpoch(18), node_name="alpha")
+    lock = LockView(
+        id="l1", project=ProjectName("shop"), holder="ann", since_ms=WallMs(NOW_MS - 60_000), note="migration"
+    )
+    reply = msgspec.structs.replace(status(msgspec.structs.replace(web, lease=lease), job), locks=(lock,))
+    render.status(reply, console)
+    lines = lines_of(console)
+    assert "web: lease 18 is held by c1 on alpha" in lines
+    assert "! deploys to project shop are locked by ann since 1m ago (migration)" in lines
+
+
+def test_ps_shows_the_fence_of_a_copy_that_has_one() -> None:
+    console = plain()
+    copies = (copy("web", ready=True, fence=LeaseEpoch(18)),)
+    render.copies(CopyList(observation=OBSERVATION, allocations=copies, hidden=0), console)
+    head, row = lines_of(console)
+    assert head.split()[-1] == "FENCE"
+    assert row.split()[-1] == "18"
 
 
 def test_status_says_when_there_is_no_leader() -> None:
