@@ -44,6 +44,7 @@ from node.group.recovery import Recovery
 from node.group.transport import RaftTransport
 from node.health.probes import HealthDriver
 from node.introducing import introduce
+from node.isolation.driver import Isolation
 from node.membership import Membership
 from node.membership.carrier import FactCarrier
 from node.membership.facts import KnownFacts
@@ -196,6 +197,9 @@ class Agent:
         self._singletons = self._wiring.singletons = make_singletons(
             self._config, self._identity, self._path, self._replica, self._mesh, self._clock, self._wiring
         )
+        self._isolation = self._wiring.isolation = Isolation(
+            self._identity.node, self._feed, changed=self._wiring.permits_changed
+        )
         self._certificates = Certificates(
             self._replica,
             self._mesh,
@@ -344,6 +348,7 @@ class Agent:
         nursery.start_soon(cron.run)
         nursery.start_soon(self._feed.follow)
         nursery.start_soon(self._singletons.run)
+        nursery.start_soon(self._isolation.run)
 
     def _other_nodes(self) -> list[NodeId]:
         """The living nodes of this cluster, without this one."""

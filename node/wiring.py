@@ -23,6 +23,8 @@ from node.health.probes import HealthDriver, ProbeSet, exec_through
 from node.health.verdict import HealthTransition
 from node.history import Happening, happenings
 from node.ingress import routed_services
+from node.isolation.driver import Isolation
+from node.isolation.watch import with_isolation
 from node.linking import OwnCopies, is_final, is_routed_otherwise, verdict_of
 from node.membership import Membership
 from node.proxy.farewell import Farewells
@@ -60,8 +62,8 @@ RECORD_RETRY_S = 2.0
 class Wiring:
     """Holds the parts of a node together.
 
-    `replica`, `reconciler`, `membership`, `contents`, `recovery`, `secrets`, `farewells`, `singletons` are set by the
-    agent before anything runs: they need this object to be made.
+    `replica`, `reconciler`, `membership`, `contents`, `recovery`, `secrets`, `farewells`, `singletons`, `isolation` are
+    set by the agent before anything runs: they need this object to be made.
     """
 
     replica: ReplicaDriver
@@ -72,6 +74,7 @@ class Wiring:
     secrets: SecretValues
     farewells: Farewells
     singletons: Singletons
+    isolation: Isolation
 
     def __init__(  # noqa: PLR0913 - it joins all parts
         self,
@@ -181,7 +184,9 @@ class Wiring:
             self._assign()
 
     def _assign(self) -> None:
-        changed = self._copies.changed(self.replica.state, self.singletons.permits(self.replica.state))
+        state = self.replica.state
+        permits = with_isolation(self.singletons.permits(state), self.isolation.permits(state))
+        changed = self._copies.changed(state, permits)
         if changed is not None:
             self.reconciler.post(changed)
         self._beliefs.bump()

@@ -83,6 +83,11 @@ class IntentFeed:
             self._freshness.heard(contact_at)
         return self._freshness.age_s(self._clock.now())
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether the group, or somebody who follows it, was heard since this node started."""
+        return self._freshness.has_heard or self.age_s() == 0.0
+
     # ------------------------------------------------------------------------ serving
 
     async def serve(self, peer: NodeId, frames: FrameStream) -> None:

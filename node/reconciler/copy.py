@@ -49,14 +49,21 @@ class Copy(msgspec.Struct, kw_only=True):
 
     @property
     def is_barred(self) -> bool:
-        """Whether it ends because its lease is lost: it has no time for anything else."""
+        """Whether it ends because it may not run any more."""
         return self.assignment is not None and self.assignment.permit.is_over
+
+    @property
+    def has_no_time(self) -> bool:
+        """Whether it ends because its lease is lost: it has no time for anything else."""
+        return self.is_barred and self.assignment is not None and self.assignment.spec.singleton is not None
 
     @property
     def may_launch(self) -> bool:
         """Whether a start is allowed: always, or under a lease."""
-        alone = self.assignment is not None and self.assignment.spec.singleton is not None
-        return not alone or self.fence is not None
+        if self.assignment is None:
+            return True
+        is_alone = self.assignment.spec.singleton is not None
+        return not self.assignment.permit.must_wait and (not is_alone or self.fence is not None)
 
     @property
     def fence(self) -> LeaseEpoch | None:

@@ -17,14 +17,15 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Permit(_Value, frozen=True):
-    """What a copy of a singleton may do. With a `fence`, the number of its lease, it may run.
+    """What a copy may do that may not run at any time. With a `fence`, the number of its lease, a singleton's may run.
 
     Without one it must not be started; one that runs already under an earlier agent is left alone while `may_stay`.
-    `is_over`: its lease is lost, and it ends for good. `why` says that to people.
+    `must_wait`: no start for now, whatever it is. `is_over`: it ends for good. `why` says that to people.
     """
 
     fence: LeaseEpoch | None = None
     may_stay: bool = False
+    must_wait: bool = False
     is_over: bool = False
     why: str = ""
 

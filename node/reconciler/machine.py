@@ -179,7 +179,7 @@ class Reconciler:
         self._advance(copy)
 
     def _cancel_useless(self, copy: Copy) -> None:
-        if copy.must_end and (copy.action is Action.PREPARE or (copy.is_barred and copy.action is Action.DRAIN)):
+        if copy.must_end and (copy.action is Action.PREPARE or (copy.has_no_time and copy.action is Action.DRAIN)):
             self._books.report(copy, phase=Phase.STOPPING, is_ready=False)
             self._books.effects.append(CancelAction(allocation=copy.id))
 
@@ -323,7 +323,7 @@ class Reconciler:
             self._books.report(copy, phase=Phase.STOPPING, is_ready=False, reason="")
         if not copy.is_running:
             self._books.order(copy, Action.REMOVE)
-        elif not copy.is_drained and copy.assignment is not None and copy.has_served and not copy.is_barred:
+        elif not copy.is_drained and copy.assignment is not None and copy.has_served and not copy.has_no_time:
             self._books.order(copy, Action.DRAIN)
         else:
             self._books.order(copy, Action.STOP)

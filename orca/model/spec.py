@@ -300,10 +300,12 @@ class PlacementSpec(_Value, frozen=True):
 class DisconnectSpec(_Value, frozen=True):
     """What happens to copies whose node is not heard of any more.
 
-    After `replace_after_s` others start elsewhere; None: never, they are waited for.
+    After `replace_after_s` others start elsewhere; None: never, they are waited for. A node that has not heard from the
+    group for `stop_after_s` stops its own copies; None: it keeps them.
     """
 
     replace_after_s: float | None = 3.0
+    stop_after_s: float | None = None
 
 
 class SingletonSpec(_Value, frozen=True):

@@ -20,6 +20,8 @@ from orca.specs.section import Item, Section
 WEIGHT_MAX: Final = 100
 PRIORITY_MAX: Final = 100
 _EXPRESSIONS_MAX: Final = 32
+STOP_AFTER_S_MIN: Final = 5.0
+"""A change of leader takes up to two seconds, and moves nothing."""
 _SECONDS_MAX: Final = 7 * 86_400.0
 _KEYS: Final = (
     *("labels", "node", "spread", "constraints", "prefer", "strategy"),
@@ -65,13 +67,16 @@ def read_mode(item: Item) -> ServiceMode | None:
 
 
 def read_disconnect(item: Item) -> DisconnectSpec:
-    """`{ keep = true }`, or `{ replace_after = "30s" }`."""
-    table = Section(item, ("keep", "replace_after"))
+    """`{ keep = true }`, or `{ replace_after = "30s" }`; beside either `stop_after = "1m"`."""
+    table = Section(item, ("keep", "replace_after", "stop_after"))
     keeps = table.read("keep", Item.boolean, False)
     if keeps and (after := table.get("replace_after")) is not None:
         after.refuse("copies that are kept are not replaced", "keep or replace_after, not both")
     default = DisconnectSpec().replace_after_s
-    return DisconnectSpec(replace_after_s=None if keeps else table.read("replace_after", Item.duration, default))
+    return DisconnectSpec(
+        replace_after_s=None if keeps else table.read("replace_after", Item.duration, default),
+        stop_after_s=table.read("stop_after", Item.duration, None),
+    )
 
 
 def find_placement_faults(spec: ServiceSpec) -> Iterator[Fault]:
@@ -123,6 +128,13 @@ def _disconnect(spec: ServiceSpec) -> Iterator[Fault]:
     seconds = spec.disconnect.replace_after_s
     if seconds is not None and not 0 <= seconds <= _SECONDS_MAX:
         yield Fault("disconnect.replace_after_s", f"{seconds:g} s is out of range", f"0 to {_SECONDS_MAX:g} s")
+    stop_s = spec.disconnect.stop_after_s
+    if stop_s is not None and not STOP_AFTER_S_MIN <= stop_s <= _SECONDS_MAX:
+        allowed = f"{STOP_AFTER_S_MIN:g} to {_SECONDS_MAX:g} s"
+        yield Fault("disconnect.stop_after_s", f"{stop_s:g} s is out of range", allowed)
+    if stop_s is not None and spec.is_job:
+        message = "a job that is stopped in the middle would not run again"
+        yield Fault("disconnect.stop_after_s", message, "no stop_after for a job")
 
 
 __all__ = ["find_placement_faults", "read_disconnect", "read_mode", "read_placement"]

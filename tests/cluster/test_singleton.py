@@ -35,6 +35,16 @@ mounts = [{{ kind = "bind", source = "{log}", target = "/log" }}]
 env = {{ VERSION = "{version}" }}
 """
 
+PLAIN = """[[service]]
+name = "{name}"
+image = "{image}"
+pull = "never"
+command = ["sleep", "100000"]
+networks = []
+placement = {{ node = "{node}" }}
+disconnect = {{ {disconnect} }}
+"""
+
 
 def deploy(one: Machine, log: Path, version: str, name: str = "one", lease: str = "15s") -> None:
     path = one.directory / f"{name}.toml"
@@ -115,6 +125,20 @@ def test_a_computer_that_is_cut_off_ends_its_copy_before_another_starts(bed: Seq
     new_run(log, before)
     assert containers(cut, "one") == 0, "it ended by itself, nobody could tell it to"
     assert holder(bed) is not cut
+
+
+def test_a_computer_that_is_cut_off_stops_what_asks_for_that_and_nothing_else(bed: Sequence[Machine]) -> None:
+    cut = next(one for one in bed if one is not leader(bed))
+    for name, more in (("stops", 'keep = true, stop_after = "6s"'), ("stays", "keep = true")):
+        path = cut.directory / f"{name}.toml"
+        path.write_text(PLAIN.format(name=name, image=WEB_IMAGE, node=cut.name, disconnect=more))
+        cut.orca("deploy", str(path)).good()
+    cut.host.unplug()
+    until(lambda: containers(cut, "stops") == 0, "it stops by itself", MOVED_S)
+    assert containers(cut, "stays") == 1
+    cut.host.plug()
+    until(lambda: containers(cut, "stops") == 1, "another copy runs when the group is heard again", MOVED_S)
+    cut.orca("rm", "-y", "stops", "stays").good()
 
 
 def test_an_engine_that_hangs_as_well_keeps_no_copy_alive(bed: Sequence[Machine], log: Path) -> None:

@@ -18,6 +18,7 @@ from consensus.state.commands import AdmitNode
 from node.beliefs import BeliefTable
 from node.endings import EndedJobs
 from node.health.probes import HealthDriver
+from node.isolation.driver import Isolation
 from node.membership import Membership
 from node.membership.facts import KnownFacts
 from node.mesh.driver import Mesh
@@ -60,6 +61,15 @@ class Decisions:
 
     def beliefs_changed(self) -> None:
         self.planned += 1
+
+
+class Group:
+    """A group that was heard just now."""
+
+    has_heard = True
+
+    def age_s(self) -> float:
+        return 0.0
 
 
 @dataclass
@@ -109,6 +119,7 @@ class Parts:
             Deadlines(path / "leases", "", ()),
             changed=self.wiring.permits_changed,
         )
+        self.wiring.isolation = Isolation(self.identity.node, Group(), changed=self.wiring.permits_changed)
         self.wiring.membership = Membership(
             GossipSection(), self.identity, clock, environment, KnownFacts(self.beliefs), self.wiring.record
         )

@@ -115,3 +115,25 @@ def test_one_that_was_made_under_another_lease_is_made_anew() -> None:
         world.settle()
     assert world.things[A].fence == NINE
     assert world.statuses[A].phase is Phase.RUNNING
+
+
+def test_a_copy_that_may_not_run_any_more_and_has_no_lease_is_drained_first() -> None:
+    world = World()
+    world.assign(make_assignment("a"))
+    world.settle()
+    world.verdict(A, HealthVerdict.READY)
+    world.assign(msgspec.structs.replace(make_assignment("a"), permit=Permit(is_over=True, why="cut off")))
+    assert world.in_flight[A].action is Action.DRAIN
+    world.settle()
+    assert (world.statuses[A].phase, world.statuses[A].reason) == (Phase.STOPPED, "cut off")
+
+
+def test_a_copy_that_must_wait_is_prepared_and_launched_later() -> None:
+    world = World()
+    waiting = Permit(must_wait=True, why="the group was not heard")
+    world.assign(msgspec.structs.replace(make_assignment("a"), permit=waiting))
+    world.settle()
+    assert (A in world.things, world.statuses[A].reason) == (False, "the group was not heard")
+    world.assign(make_assignment("a"))
+    world.settle()
+    assert world.statuses[A].phase is Phase.RUNNING

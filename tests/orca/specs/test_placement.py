@@ -50,6 +50,8 @@ copies_per_node_max = 2
         copies_per_node_max=2,
     )
     assert load_one(HEAD + "disconnect = { keep = true }").disconnect.replace_after_s is None
+    both = load_one(HEAD + 'disconnect = { keep = true, stop_after = "1m" }').disconnect
+    assert both == DisconnectSpec(replace_after_s=None, stop_after_s=60.0)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,8 @@ copies_per_node_max = 2
         ("priority = 101", "priority", "0 to 100"),
         ('disconnect = { keep = true, replace_after = "1s" }', "disconnect", "not both"),
         ('disconnect = { replace_after = "9d" }', "disconnect", "out of range"),
+        ('disconnect = { stop_after = "1s" }', "disconnect", "5 to "),
+        ('disconnect = { stop_after = "1m" }\nrestart = "never"', "disconnect", "no stop_after for a job"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_would_be_right(line: str, key: str, said: str) -> None:
