@@ -19,5 +19,9 @@ scale, restart, stop, roll back and drain, and ask again until they are answered
 and of the computer (they do not), absence, partitions, loss, slow and full disks, engines that do not answer,
 containers that die, clocks that drift and jump.
 
+`python -m simulations --scenario services --seed 7` is one run of a few nodes, about 40 times as fast as real time on
+one core; `--scenario services-large --seed 2`, fifty nodes with a thousand services of one to four copies, took 107 s
+for 132 virtual seconds, most of it for facts that every node learns of every copy.
+
 Left out: bytes of requests, images and their distribution, secrets, jobs, volumes, joining and leaving for good.
 """
