@@ -22,13 +22,11 @@ from node.group.recovery import Recovery
 from node.health.probes import HealthDriver, ProbeSet, exec_through
 from node.health.verdict import HealthTransition
 from node.history import Happening, happenings
-from node.ingress import routed_services
 from node.isolation.driver import Isolation
 from node.isolation.watch import with_isolation
 from node.linking import OwnCopies, is_final, is_routed_otherwise, verdict_of
 from node.membership import Membership
 from node.proxy.farewell import Farewells
-from node.proxy.routes import build_route_table
 from node.proxy.server import ProxyServer
 from node.reconciler.driver import ReconcilerDriver
 from node.reconciler.events import (
@@ -40,6 +38,7 @@ from node.reconciler.events import (
     StatusDropped,
     StopProbes,
 )
+from node.routing import Routing
 from node.runtime.base import Runtime, RuntimeEvent, RuntimeStateChanged, Workload
 from node.secrets import SecretValues
 from node.singletons.driver import Singletons
@@ -101,6 +100,7 @@ class Wiring:
         self._ended = ended
         self._facts = facts
         self._copies = OwnCopies(identity.node)
+        self._routing = Routing(identity.node)
         self._is_live = False
         self._is_store_full = False
         self._records_send, self._records = trio.open_memory_channel[AllocationStatus | AllocationId](RECORDS_MAX)
@@ -336,9 +336,9 @@ class Wiring:
 
     def route(self) -> None:
         """Give the proxy the routes of this moment."""
-        beliefs = self._beliefs
-        services = routed_services(self.replica.state, beliefs.statuses, self._identity.node, beliefs.nodes)
-        self._proxy.set_table(build_route_table(services, self._beliefs.changes))
+        table = self._routing.changed(self.replica.state, self._beliefs)
+        if table is not None:
+            self._proxy.set_table(table)
 
     def endpoint(self, allocation: AllocationId, port: int) -> Endpoint | None:
         """Where a port of a copy that this node is to run listens; for requests from other nodes."""

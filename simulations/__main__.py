@@ -10,6 +10,7 @@ positives), `profiles` (how fast and how dear each profile is) and `scale` (10,0
 """
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -19,12 +20,14 @@ from typing import Final
 from gossip.swim import LAN, ORCA
 from simulations.members import lifeguard, profiles, scale
 from simulations.mutations.table import print_table
-from simulations.scenarios import SCENARIOS, raft
-from simulations.scenarios.pinned import PINNED
+from simulations.scenarios import SCENARIOS, raft, services
+from simulations.scenarios.pinned import PINNED, PINNED_SERVICES
 from simulations.scenarios.report import Report
 from simulations.seeds import Batch, run_batch
 
 SEEDS_DEFAULT: Final = 50
+GARBAGE: Final = 200_000
+"""So many new objects before garbage is looked for: by default that is a tenth of the time of a large run."""
 TABLES: Final = ("lifeguard", "profiles", "scale")
 
 
@@ -97,6 +100,10 @@ def run_pinned() -> int:
         report = raft.run(pin.seed, pin.plan)
         back += not report.is_good
         say(f"{'ok' if report.is_good else 'BACK'}: seed {pin.seed}, {pin.what}")
+    for one in PINNED_SERVICES:
+        report = services.run(one.seed, plan=one.plan)
+        back += not report.is_good
+        say(f"{'ok' if report.is_good else 'BACK'}: services seed {one.seed}, {one.what}")
     return 1 if back else 0
 
 
@@ -132,6 +139,7 @@ def print_gossip_table(what: str, members: int | None, seeds: int | None) -> int
 def main(arguments: Sequence[str]) -> int:
     """Do what `arguments` ask for; the exit code."""
     options = parse(arguments)
+    gc.set_threshold(GARBAGE)
     if options.what == "mutations":
         return print_table(say, options.only, options.seeds)
     if options.what == "pinned":

@@ -59,6 +59,7 @@ CORES = (
     "node/group/peers.py",
     "node/ingress.py",
     "node/linking.py",
+    "node/routing.py",
     "node/membership/facts.py",
     "node/membership/sighting.py",
     "node/selection.py",

@@ -6,6 +6,7 @@ import msgspec
 
 from simulations.faults import calm
 from simulations.scenarios.plans import Plan
+from simulations.scenarios.services import ServicesPlan
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,5 +37,26 @@ PINNED: Final[tuple[Pin, ...]] = (
         seed=2,
         plan=Plan(voters=3, learners=2, mood=calm(kill=2.0), chaos_s=20),
         what="the same two with nothing but voters that are killed for good",
+    ),
+)
+
+
+class ServicesPin(msgspec.Struct, frozen=True, kw_only=True):
+    """An old failure of whole nodes."""
+
+    seed: int
+    plan: ServicesPlan = ServicesPlan()
+    what: str
+
+
+PINNED_SERVICES: Final[tuple[ServicesPin, ...]] = (
+    ServicesPin(seed=11, what="a voter that campaigned took a leader from the feed whom it did not hear"),
+    ServicesPin(
+        seed=22,
+        what="a copy that served stopped for its twin in one slot while the copy of another slot was lost",
+    ),
+    ServicesPin(
+        seed=154,
+        what="a node that was behind said goodbye to a copy that it had not heard of, and sent requests there later",
     ),
 )

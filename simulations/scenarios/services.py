@@ -80,7 +80,10 @@ class Services:
         self.checkers: tuple[NodeChecker, ...] = (Capacity(), Replacement(), self.routes, self.settled)
         raft = (ElectionSafety(), LogMatching(), LeaderCompleteness(), StateMachineSafety())
         self.judge = Judge(self.world, [*raft, *self.checkers])
-        tuning = NodeTuning(log_entries_kept=int(self.mood["compaction"]) or 1000, plan_s=0.02 + services * PLAN_S)
+        tuning = NodeTuning(
+            log_entries_kept=int(self.mood["compaction"]) or 1000,
+            plan_s=max(0.02 + services * PLAN_S, 2 * services * PLAN_S),
+        )
         self.cluster = Cluster(
             self.world, nodes, self.judge, tuning, computer_type=computer_type, replica_type=replica_type
         )

@@ -11,6 +11,7 @@ from simulations.__main__ import replay_command
 from simulations.faults import calm
 from simulations.nodes.knobs import KNOBS
 from simulations.scenarios import services
+from simulations.scenarios.pinned import PINNED_SERVICES, ServicesPin
 from simulations.scenarios.services import ServicesPlan
 from simulations.seeds import run_batch
 
@@ -45,6 +46,12 @@ def test_the_same_seed_gives_the_same_trace_whatever_the_hashes() -> None:
     ]
     assert len(set(outputs)) == 1
     assert services.run(2).digest in outputs[0]
+
+
+@pytest.mark.parametrize("pin", PINNED_SERVICES, ids=lambda pin: str(pin.seed))
+def test_an_old_failure_stays_away(pin: ServicesPin) -> None:
+    report = services.run(pin.seed, plan=pin.plan)
+    assert report.violations == [], replay_command(report)
 
 
 def test_where_nothing_fails_no_request_does_whatever_is_deployed() -> None:
