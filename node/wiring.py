@@ -224,7 +224,8 @@ class Wiring:
         secrets = await self.secrets.of(allocation.id, spec)
         directory = ""
         if spec.files:
-            directory = await trio.to_thread.run_sync(self._files.write, allocation.id, spec, secrets)
+            fence = assignment.permit.fence
+            directory = await trio.to_thread.run_sync(self._files.write, allocation.id, spec, secrets, fence)
         return Workload(
             allocation=allocation.id,
             service=allocation.service,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orca.errors import NotAvailableError
-from orca.model.ids import AllocationId, BlobDigest
+from orca.model.ids import AllocationId, BlobDigest, LeaseEpoch
 from orca.model.spec import FileSpec, ServiceSpec
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
@@ -61,10 +61,17 @@ class WorkloadFiles:
         self._name = name
         self._memory = memory
 
-    def write(self, allocation: AllocationId, spec: ServiceSpec, secrets: Mapping[str, bytes]) -> str:
+    def write(
+        self,
+        allocation: AllocationId,
+        spec: ServiceSpec,
+        secrets: Mapping[str, bytes],
+        fence: LeaseEpoch | None = None,
+    ) -> str:
         """The directory with the files of `spec`; empty without any. Idempotent.
 
-        `secrets` has the value of each secret that the files name. Raises NotAvailableError when a content cannot be
+        `secrets` has the value of each secret that the files name. Without a `fence` yet its file is empty; nothing is
+        started then. Raises NotAvailableError when a content cannot be
         read, a file cannot be written, or secrets have no place in memory.
         """
         if not spec.files:
@@ -72,7 +79,7 @@ class WorkloadFiles:
         has_secrets = any(file.secret is not None for file in spec.files)
         directory = (self._memory_root() if has_secrets else self._root) / allocation
         for index, file in enumerate(spec.files):
-            content = self._content(file, secrets)
+            content = self._content(file, secrets, fence)
             try:
                 for folder in (directory.parent.parent, directory.parent, directory) if has_secrets else (directory,):
                     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,10 +88,12 @@ class WorkloadFiles:
                 raise NotAvailableError(f"{file.target} cannot be written for {spec.id}: {error}") from error
         return str(directory)
 
-    def _content(self, file: FileSpec, secrets: Mapping[str, bytes]) -> bytes:
+    def _content(self, file: FileSpec, secrets: Mapping[str, bytes], fence: LeaseEpoch | None) -> bytes:
+        if file.is_fence:
+            return b"" if fence is None else f"{fence}\n".encode()
         if file.secret is not None:
             return secrets[file.secret]
-        assert file.content is not None, "a file has a content or a secret"
+        assert file.content is not None, "a file has a content, a secret or a fence"
         try:
             return self._blob_path(file.content).read_bytes()
         except OSError as error:

@@ -243,14 +243,15 @@ class MountSpec(_Value, frozen=True):
 
 
 class FileSpec(_Value, frozen=True):
-    """A small file mounted read-only at `target`: of known `content`, or the value of a secret.
+    """A small file mounted read-only at `target`: of known `content`, the value of a `secret`, or a singleton's fence.
 
-    Exactly one of `content` and `secret` is given. A secret's file lies in memory, never on a disk.
+    Exactly one of the three is given. A secret's file lies in memory, never on a disk.
     """
 
     target: str
     content: BlobDigest | None = None
     secret: str | None = None
+    is_fence: bool = False
     mode: int = 0o444
 
 

@@ -302,8 +302,10 @@ def _files_and_mounts(spec: ServiceSpec) -> Iterator[Fault]:
         if not 0 <= file.mode <= 0o777:
             yield Fault(f"files[{index}].mode", f"{file.mode:o} is no file mode", '"0000" to "0777"')
         path = f"files[{index}]"
-        if (file.content is None) == (file.secret is None):
-            yield Fault(path, "a file has either a content or a secret", "exactly one of content and secret")
+        if (file.content is not None) + (file.secret is not None) + file.is_fence != 1:
+            yield Fault(path, "a file has a content, a secret or a fence", "exactly one of content, secret and fence")
+        if file.is_fence and spec.singleton is None:
+            yield Fault(path, "only a singleton has a fence", "singleton = true")
         if file.content is not None and not _DIGEST.fullmatch(file.content):
             yield Fault(f"{path}.content", "the content is no digest", "sha256: and 64 hex digits")
         if file.secret is not None:

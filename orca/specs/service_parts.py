@@ -276,7 +276,7 @@ def _mount(item: Item, context: Context) -> MountSpec | None:
 
 
 def read_files(section: Section, origins: dict[str, Item], context: Context) -> tuple[FileSpec, ...]:
-    """`files`: a table from target to `"path"`, `{ path = … }`, `{ text = … }` or `{ secret = "NAME" }`."""
+    """`files`: a table from target to `"path"` or a table with `path`, `text`, `secret` or `fence`."""
     found: list[FileSpec] = []
     for target, item in [] if (files := section.get("files")) is None else files.entries():
         file = _read_file(target, item, context)
@@ -290,12 +290,14 @@ def _read_file(target: str, item: Item, context: Context) -> FileSpec | None:
     """One entry of `files`; None after recording what is wrong with it."""
     mode, key, source = 0o444, "path", item if not item.is_table else None
     if item.is_table:
-        table = Section(item, ("path", "text", "secret", "mode"))
-        source = table.exclusive("path", "text", "secret")
+        table = Section(item, ("path", "text", "secret", "fence", "mode"))
+        source = table.exclusive("path", "text", "secret", "fence")
         key = next(
             (name for name in ("path", "text", "secret") if source is not None and source is table.get(name)), ""
         )
         mode = table.read("mode", read_mode, 0o444)
+        if table.read("fence", Item.boolean, False):
+            return FileSpec(target=target, is_fence=True, mode=mode)
     if source is None:
         item.refuse("the file has no content", '{ path = "./app.conf" }, { text = "…" } or { secret = "NAME" }')
         return None

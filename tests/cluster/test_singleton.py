@@ -26,6 +26,7 @@ image = "{image}"
 pull = "never"
 command = ["sh", "-c", '''
 trap "" TERM
+[ "$(cat /run/fence)" = "$ORCA_FENCE" ] || exit 3
 while :; do read -r up idle < /proc/uptime; echo "$ORCA_FENCE $up" >> /log/lines; sleep 0.05; done
 ''']
 networks = []
@@ -33,6 +34,7 @@ stop_timeout = "12s"
 singleton = {{ lease = "{lease}" }}
 mounts = [{{ kind = "bind", source = "{log}", target = "/log" }}]
 env = {{ VERSION = "{version}" }}
+files = {{ "/run/fence" = {{ fence = true }} }}
 """
 
 PLAIN = """[[service]]

@@ -9,8 +9,8 @@ import pytest
 
 from node.workload_files import WorkloadFiles, is_in_memory, memory_places
 from orca.errors import NotAvailableError
-from orca.model.ids import AllocationId, BlobDigest
-from orca.model.spec import FileSpec, ServiceSpec
+from orca.model.ids import AllocationId, BlobDigest, LeaseEpoch
+from orca.model.spec import FileSpec, ServiceSpec, SingletonSpec
 from tests.consensus.intent import make_spec
 
 A = AllocationId("a")
@@ -139,3 +139,12 @@ def test_the_own_runtime_directory_comes_before_the_one_of_everybody() -> None:
     assert memory_places({}, 0) == (Path("/run"), Path("/dev/shm"))
     assert memory_places({"XDG_RUNTIME_DIR": "/run/user/5"}, 5)[0] == Path("/run/user/5")
     assert memory_places({}, 5) == (Path("/dev/shm"),)
+
+
+def test_the_fence_of_a_singleton_is_a_file_and_another_fence_another_one(tmp_path: Path) -> None:
+    files = WorkloadFiles(tmp_path, lambda digest: tmp_path / digest, name="n-test", memory=())
+    asked = make_spec(files=(FileSpec(target="/run/fence", is_fence=True),), singleton=SingletonSpec())
+    assert (Path(files.write(A, asked, {})) / "0").read_text() == "", "it is prepared before it has a lease"
+    for fence in (7, 9):
+        directory = Path(files.write(A, asked, {}, LeaseEpoch(fence)))
+        assert (directory / "0").read_text() == f"{fence}\n"

@@ -151,6 +151,6 @@ def test_a_secret_may_be_named_in_a_value_and_as_a_file_and_its_name_is_checked(
     assert "'db/url' is no name of a secret" in found.message
 
 
-def test_a_file_has_either_a_content_or_a_secret() -> None:
+def test_a_file_has_one_of_a_content_a_secret_and_a_fence() -> None:
     for file in (FileSpec(target="/a"), FileSpec(target="/a", content=DIGEST, secret="db")):
-        assert "either a content or a secret" in _one(_spec(files=(file,))).message
+        assert "a content, a secret or a fence" in _one(_spec(files=(file,))).message

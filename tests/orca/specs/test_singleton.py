@@ -3,7 +3,7 @@
 import pytest
 
 from orca.errors import InvalidSpecError
-from orca.model.spec import SingletonSpec, UpdateOrder
+from orca.model.spec import FileSpec, SingletonSpec, UpdateOrder
 from tests.orca.specs.test_placement import HEAD, load_one
 
 
@@ -18,6 +18,11 @@ def test_false_is_as_if_it_were_not_there() -> None:
     assert load_one(HEAD + "singleton = false") == load_one(HEAD)
 
 
+def test_the_fence_is_had_as_a_file() -> None:
+    spec = load_one(HEAD + 'singleton = true\nfiles = { "/run/fence" = { fence = true } }')
+    assert spec.files == (FileSpec(target="/run/fence", is_fence=True),)
+
+
 @pytest.mark.parametrize(
     ("line", "key", "said"),
     [
@@ -28,6 +33,7 @@ def test_false_is_as_if_it_were_not_there() -> None:
         ('singleton = true\ndeploy = { strategy = "canary" }', "deploy", "two copies at once"),
         ('singleton = true\ndeploy = { order = "start-first" }', "deploy", "stop-first"),
         ("singleton = 3", "singleton", "true or false"),
+        ('files = { "/run/fence" = { fence = true } }', "files", "only a singleton has a fence: singleton = true"),
     ],
 )
 def test_what_does_not_go_with_one_copy_is_refused_with_what_would(line: str, key: str, said: str) -> None:
