@@ -23,7 +23,7 @@ from consensus.raft import (
 )
 from consensus.storage import Entry, LoadedLog, Snapshot
 from orca.model.ids import NodeId
-from simulations.checkers.judge import Judge
+from simulations.judge import Judge
 from simulations.network import Network
 from simulations.registers import Kind, Operation, Registers, encode_operation
 from simulations.replicated import Replicated

@@ -38,9 +38,9 @@ from consensus.storage import Entry, LoadedLog, LogWrite, Membership, Snapshot
 from orca.errors import StoreFullError
 from orca.model.ids import LogIndex, NodeId, Term
 from orca.model.units import Instant
-from simulations.checkers.judge import Judge
 from simulations.clock import DriftingClock
 from simulations.disk import SimulatedDisk
+from simulations.judge import Judge
 from simulations.network import Address, Network
 from simulations.world import Chance, Timer, World
 

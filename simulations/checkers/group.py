@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from simulations.checkers.judge import Checker, Judge
+from simulations.judge import Checker, Judge
 from simulations.members.group import Group
 from simulations.members.member import Member
 

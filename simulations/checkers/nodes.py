@@ -6,7 +6,7 @@ from consensus.scheduler.beliefs import Beliefs
 from consensus.state.commands import Command
 from node.proxy.routes import Target
 from orca.model.ids import ServiceId
-from simulations.checkers.judge import Checker
+from simulations.judge import Checker
 from simulations.nodes.cluster import Cluster
 from simulations.nodes.engine import Container
 from simulations.nodes.node import Computer, Session

@@ -6,7 +6,7 @@ from typing import Any
 from consensus.raft.messages import AppendReply, HeartbeatReply, RequestVote, VoteReply
 from consensus.storage import LoadedLog
 from orca.model.ids import NodeId, Term
-from simulations.checkers.judge import Checker
+from simulations.judge import Checker
 
 _BINDING = (AppendReply, HeartbeatReply, RequestVote, VoteReply)
 

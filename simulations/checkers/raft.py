@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from consensus.storage import Entry
 from orca.model.ids import LogIndex, NodeId, Term
-from simulations.checkers.judge import Checker, TermAt
+from simulations.judge import Checker, TermAt
 
 
 class ElectionSafety(Checker):

@@ -16,7 +16,7 @@ from gossip.swim import ORCA
 from orca.model.ids import LogIndex, NodeId, StateRevision, Term
 from orca.model.node import NodeFacts
 from orca.model.units import Bytes, MilliCpu, WallMs
-from simulations.checkers.judge import Judge
+from simulations.judge import Judge
 from simulations.members.group import Group
 from simulations.members.member import Member
 from simulations.network import Network

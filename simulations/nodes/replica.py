@@ -34,7 +34,7 @@ from orca.errors import OrcaError, StoreFullError
 from orca.model.ids import LogIndex, NodeId
 from orca.model.units import WallMs
 from orca.sources import IdSource
-from simulations.checkers.judge import Judge
+from simulations.judge import Judge
 from simulations.network import Network
 from simulations.shell import Shell, Tuning
 from simulations.world import Chance, Timer, World

@@ -6,11 +6,11 @@ from typing import Final
 from consensus.raft import AddLearner
 from orca.model.ids import NodeId
 from simulations.checkers import durability, linearizable
-from simulations.checkers.judge import Judge
 from simulations.checkers.promises import Promises
 from simulations.checkers.raft import ElectionSafety, LeaderCompleteness, LogMatching, StateMachineSafety
 from simulations.faults import draw_mood
 from simulations.history import Ending, History
+from simulations.judge import Judge
 from simulations.keeper import Keeper
 from simulations.nemesis import Nemesis
 from simulations.network import Network

@@ -15,10 +15,10 @@ from consensus.raft import AddLearner, Promote, blank_write, next_epoch, recover
 from consensus.storage import Entry
 from orca.model.ids import LogIndex, NodeId, Term
 from simulations.checkers import durability, linearizable
-from simulations.checkers.judge import Judge, TermAt
 from simulations.disk import SimulatedDisk
 from simulations.faults import Mood, draw_mood
 from simulations.history import Ending, History, Record
+from simulations.judge import Judge, TermAt
 from simulations.process import Process
 from simulations.registers import Kind, Operation, Outcome
 from simulations.scenarios.plans import Plan

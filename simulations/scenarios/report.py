@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from simulations.checkers.judge import Violation
 from simulations.faults import Mood
+from simulations.judge import Violation
 
 
 class Report(msgspec.Struct, kw_only=True):

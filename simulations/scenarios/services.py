@@ -15,13 +15,13 @@ from orca.model.node import NodeAvailability
 from orca.model.spec import DeployStrategy
 from simulations.checkers import acknowledged
 from simulations.checkers.capacity import Capacity
-from simulations.checkers.judge import Judge
 from simulations.checkers.nodes import NodeChecker, connect
 from simulations.checkers.raft import ElectionSafety, LeaderCompleteness, LogMatching, StateMachineSafety
 from simulations.checkers.replacement import Replacement
 from simulations.checkers.routes import Routes
 from simulations.checkers.settled import SETTLED_WITHIN_S, Settled, is_sound
 from simulations.faults import Mood, draw_mood
+from simulations.judge import Judge
 from simulations.nodes.cluster import CPU_MILLI, Cluster
 from simulations.nodes.engine import Image
 from simulations.nodes.knobs import KNOBS

@@ -11,10 +11,10 @@ from typing import Final
 
 from orca.model.ids import NodeId
 from simulations.checkers import durability, linearizable
-from simulations.checkers.judge import Judge
 from simulations.checkers.raft import ElectionSafety, LeaderCompleteness, LogMatching, StateMachineSafety
 from simulations.faults import KNOBS, calm
 from simulations.history import Ending, History
+from simulations.judge import Judge
 from simulations.network import Network
 from simulations.scenarios.report import Report
 from simulations.subjects.port import Subject

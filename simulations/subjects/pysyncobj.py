@@ -19,7 +19,7 @@ from pysyncobj.transport import Transport
 
 from consensus.storage import Entry
 from orca.model.ids import LogIndex, NodeId, Term
-from simulations.checkers.judge import Judge
+from simulations.judge import Judge
 from simulations.network import Address, Network
 from simulations.registers import Answer, Done, Kind, Operation, Outcome, Refused, Registers, Unknown, encode_operation
 from simulations.subjects.port import Reply

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from tests.images import WEB_IMAGE
 from tests.integration.node import Node, until
 
+pytestmark = pytest.mark.docker
 SPEC = f"""
 [[service]]
 name = "tick"

@@ -5,9 +5,13 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.images import WEB_IMAGE
 from tests.integration.node import ROOT, Node, until
 from tests.integration.services import worker
+
+pytestmark = pytest.mark.docker
 
 
 def names(node: Node) -> list[str]:

@@ -8,10 +8,10 @@ from consensus.raft.messages import AppendReply, Message, VoteReply
 from consensus.storage import Entry, HardState, LoadedLog
 from orca.model.ids import LogIndex, NodeId, Term
 from simulations.checkers.durability import find_lost_writes
-from simulations.checkers.judge import Checker, Judge
 from simulations.checkers.promises import Promises
 from simulations.checkers.raft import ElectionSafety, LeaderCompleteness, LogMatching, StateMachineSafety
 from simulations.history import Ending, History, Record
+from simulations.judge import Checker, Judge
 from simulations.registers import Kind, Operation, Registers, encode_operation
 from simulations.world import World
 from tests.contracts.log_store import entries_from

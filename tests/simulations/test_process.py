@@ -2,8 +2,8 @@
 
 from consensus.raft import RaftConfig
 from orca.model.ids import NodeId
-from simulations.checkers.judge import Judge
 from simulations.checkers.raft import ElectionSafety, LogMatching, StateMachineSafety
+from simulations.judge import Judge
 from simulations.network import Network
 from simulations.process import Process
 from simulations.registers import Answer, Done, Kind, Operation, Refused
