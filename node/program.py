@@ -1,6 +1,7 @@
 """The process of a node: from its settings to the signal that ends it."""
 
 import os
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,8 @@ def run_node(
     """
     assert __debug__, "a node does not run under python -O: its asserts are what stops it when it is wrong"
     configure_logging(config.log_format)
+    # What it has in memory are the keys of the cluster: a crash leaves no image of that on disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     trio.run(_run_until_told, partial(serve_node, config, join=join), announce)
 
 

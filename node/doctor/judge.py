@@ -18,6 +18,10 @@ STORE_WARNING: Final = 0.75
 CERTIFICATE_WARNING: Final = 1 / 4
 """Of a certificate's life that is left: it should have been renewed with a third of it left."""
 RTT_WARNING_MS: Final = 150.0
+_START: Final = {
+    RuntimeKind.DOCKER: "`systemctl start docker`, or run the node with --no-docker",
+    RuntimeKind.WASM: "`pip install --force-reinstall wasmtime` where Orca is installed, and start the node again",
+}
 
 
 def find(nodes: Sequence[NodeExamination]) -> tuple[Finding, ...]:
@@ -158,12 +162,11 @@ def _clocks(nodes: Sequence[NodeExamination]) -> Iterator[Finding]:
 def _of_node(report: NodeReport) -> Iterator[Finding]:
     for runtime in report.runtimes:
         if not runtime.is_available:
-            start = f"on {report.name}: `systemctl start docker`, or run the node with --no-docker"
             yield Finding(
                 severity=Severity.WARNING,
                 subject=report.name,
                 message=f"{runtime.kind.value} is not available: {runtime.reason or 'no reason given'}",
-                mend=start if runtime.kind is RuntimeKind.DOCKER else "",
+                mend=f"on {report.name}: {_START[runtime.kind]}",
             )
     for disk in report.disks:
         share = disk.free_bytes / disk.total_bytes if disk.total_bytes else 1.0

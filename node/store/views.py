@@ -17,7 +17,7 @@ class Database(enum.Enum):
     META = "meta"
     """`schema`."""
     LOCAL = "local"
-    """Small records of this node under names of their own: `identity`, last assignments."""
+    """Small records of this node under names of their own, such as `identity`."""
     RAFT = "raft"
     """`log_file`, the id of the log's file. In an earlier release what `lmdb_log.py` reads, as the next two."""
     LOG = "log"

@@ -15,6 +15,7 @@ from tests.cluster.bed import (
     Bed,
     containers,
     deploy,
+    heard_of,
     is_well,
     leader,
     make_whole,
@@ -66,6 +67,28 @@ def test_an_engine_that_hangs_is_told_and_costs_no_request(bed: Bed) -> None:
         until(lambda: not refusal(found[0], hung.name), "the engine is there again", SETTLE_S)
     assert load.failures() == []
     assert sum(containers(one) for one in found) == COPIES
+
+
+def test_a_command_runs_in_any_copy_from_any_computer(bed: Bed) -> None:
+    found, _ = bed
+    copies = {copy["slot"] + 1: copy for copy in heard_of(found[0])}
+    assert len({copy["node"] for copy in copies.values()}) == 3
+    for one in found:
+        for number, copy in copies.items():
+            words = ("exec", "-i", f"web.{number}", "--", "sh", "-c", "cat; echo $ORCA_ALLOCATION; exit 7")
+            done = one.orca(*words, stdin=b"from afar\n")
+            assert (done.code, done.out) == (7, f"from afar\n{copy['id']}\n"), f"{one.name}: {done}"
+        assert one.orca("logs", "web").code == 0
+        assert [copy["problem"] for copy in one.json("stats", "web")["stats"]] == [""] * COPIES
+    gone, asking = found[2], found[0]
+    number = next(number for number, copy in copies.items() if copy["node_name"] == gone.name)
+    gone.kill()
+    try:
+        refused = asking.orca("exec", f"web.{number}", "--", "true")
+    finally:
+        gone.spawn("up")
+    assert refused.code != 0
+    assert gone.name in refused.err, "it says which node does not answer"
 
 
 def refusal(one: Machine, name: str) -> str:

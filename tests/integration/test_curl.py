@@ -47,6 +47,11 @@ class Curl:
         body, _, status = done.stdout.rpartition(b"\n")
         return Said(int(status), body)
 
+    def begun(self, path: str) -> bytes:
+        """What comes of an answer without an end within two seconds."""
+        command = ["curl", "-sSN", "--max-time", "2", *self._door, self._url + path]
+        return subprocess.run(command, capture_output=True, check=False).stdout
+
     def json(self, method: str, path: str, content: Any) -> Said:
         return self(method, path, "-H", "content-type: application/json", content=json.dumps(content).encode())
 
@@ -93,6 +98,24 @@ class Life:
     def revisions(self) -> list[tuple[int, bool]]:
         found = self.curl("GET", f"{self.path}/history").json()["revisions"]
         return [(one["revision"], one["is_current"]) for one in found]
+
+    def is_read_by_every_path(self) -> None:
+        """What people look at: the whole, its copies, their figures, their output, and what happened."""
+        status = self.curl("GET", "/v1/status").json()
+        assert self.name in [one["id"] for one in status["services"]]
+        query = f"?service={self.name}"
+        copies = self.curl("GET", f"/v1/allocations{query}").json()["allocations"]
+        running = {one["id"] for one in copies if one["desired"] == "running"}
+        assert running == {one["allocation"] for one in self.curl("GET", f"/v1/stats{query}").json()["stats"]}
+        assert self.curl("GET", f"/v1/logs{query}").status == 200
+        events = self.curl("GET", f"/v1/events{query}&limit=1000").json()["events"]
+        assert {"service.deployed", "allocation.ready"} <= {one["kind"] for one in events}
+        assert b"event: " in self.curl.begun(f"/v1/events{query}&follow=1&after=0")
+        one = running.pop()
+        assert (
+            self.curl.begun(f"/v1/logs?allocation={one}&follow=1")
+            == self.curl("GET", f"/v1/logs?allocation={one}").body
+        )
 
     def end(self) -> None:
         newest = self.revisions()[0][0]
@@ -143,6 +166,7 @@ def test_service_lives_its_whole_life_by_curl(wasm_node: Node, door: str) -> Non
     assert [one["key"] for one in planned["fields"]] == ["source.module"]
     accepted(curl.json("POST", "/v1/deploys", deploy), "update", 4)
     settled(is_full)
+    life.is_read_by_every_path()
     assert node.through_proxy("/curled").text == "newer\n"
 
     accepted(life.change("rollback", {"revision": 1}), "update", 5)

@@ -124,10 +124,11 @@ def join_token_problem(state: ClusterState, token: TokenId, secret_hash: bytes, 
     """Why a join token cannot be accepted, empty when it can; whether uses are left is not asked.
 
     Also for a node that looks before it proposes, so that wrong tokens never reach the log.
-    An unknown token and a wrong secret read alike: who guesses learns nothing.
+    An unknown token and a wrong secret read alike and take as long: who guesses learns nothing.
     """
     record = state.join_tokens.get(token)
-    if record is None or not hmac.compare_digest(record.secret_hash, secret_hash):
+    is_right = hmac.compare_digest(bytes(HASH_BYTES) if record is None else record.secret_hash, secret_hash)
+    if record is None or not is_right:
         return f"the join token {token} is not valid here: mistyped, revoked, or of another cluster; make a new one"
     if at_ms >= record.expires_at_ms:
         late_s = (at_ms - record.expires_at_ms) // 1000

@@ -119,6 +119,8 @@ def test_the_observer_is_the_one_whose_clock_is_off_when_all_others_agree() -> N
     [
         ({"runtimes": (RuntimeState(kind=RuntimeKind.DOCKER, is_available=False, reason="refused"),)},
          Severity.WARNING, "docker is not available: refused"),
+        ({"runtimes": (RuntimeState(kind=RuntimeKind.WASM, is_available=False, reason="no module"),)},
+         Severity.WARNING, "wasm is not available: no module"),
         ({"disks": (DiskView(path="/d", free_bytes=5, total_bytes=100),)}, Severity.WARNING, "5% of the disk of /d"),
         ({"disks": (DiskView(path="/d", free_bytes=1, total_bytes=100),)}, Severity.ERROR, "1% of the disk of /d"),
         ({"store_bytes": 80}, Severity.WARNING, "80% of its store"),
