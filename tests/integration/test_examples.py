@@ -8,7 +8,31 @@ import pytest
 
 from tests.images import docker, ensure_image
 from tests.integration.node import ROOT, Node, fetch
+from tests.ports import free_port
 
+PLAIN_COMPOSE = """\
+name: plain
+services:
+  seed:
+    image: {image}
+    command: ["sh", "-c", "echo $$GREETING > /data/index.html"]
+    env_file: ./greeting.env
+    volumes: ["data:/data"]
+  web:
+    image: {image}
+    command: ["httpd", "-f", "-p", "8080", "-h", "/data"]
+    volumes: ["data:/data:ro"]
+    ports: ["{port}:8080"]
+    depends_on: {{ seed: {{ condition: service_completed_successfully }} }}
+    restart: unless-stopped
+  debug:
+    image: {image}
+    command: ["sleep", "1000"]
+    profiles: [debug]
+volumes:
+  data: {{}}
+"""
+"""As people have it: not a word of Orca in it."""
 EXAMPLES = ROOT / "orca" / "examples"
 IMAGE = "busybox:stable"
 
@@ -53,3 +77,18 @@ def test_compose_file_comes_up_in_the_order_of_its_dependencies(node: Node) -> N
     assert first("allocation.ready", "shop/api") < first("allocation.started", "shop/web")
     node.cli("deploy", str(EXAMPLES / "shop")).good()
     assert node.service("shop/web")["revision"] == 1
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("_demo_image")
+def test_a_compose_file_that_knows_nothing_of_orca_comes_up_and_answers_on_its_port(node: Node) -> None:
+    port = free_port()
+    node.file("greeting.env", "GREETING=hello from a file\n")
+    path = node.file("compose.yaml", PLAIN_COMPOSE.format(image=IMAGE, port=port))
+    done = node.cli("deploy", path).good()
+    assert "none of its profiles is active" in done.out + done.err
+    assert fetch(port, "GET", "/").text == "hello from a file\n"
+    services = {one["id"]: one for one in node.get("/v1/services").json()["services"] if one["project"] == "plain"}
+    assert sorted(services) == ["plain/seed", "plain/web"]
+    assert services["plain/seed"]["allocations"][0]["phase"] == "completed"
+    node.cli("rm", "plain/web", "plain/seed", "--yes").good()
