@@ -62,21 +62,24 @@ class FarNodes:
     async def exec(
         self, node: NodeId, caller: Caller, allocation: AllocationId, request: ExecRequest
     ) -> AsyncGenerator[ExecSession, None]:
-        """A command inside a copy that `node` runs."""
-        async with (
-            self.client(node, caller) as client,
-            client.exec(
-                allocation,
-                request.command,
-                tty=request.tty,
-                stdin=request.stdin,
-                user=request.user,
-                env=request.env,
-                rows=request.rows,
-                columns=request.columns,
-            ) as channel,
-        ):
-            yield _FarSession(channel)
+        """A command inside a copy that `node` runs. Raises NodeUnreachableError, with the age of its last word."""
+        try:
+            async with (
+                self.client(node, caller) as client,
+                client.exec(
+                    allocation,
+                    request.command,
+                    tty=request.tty,
+                    stdin=request.stdin,
+                    user=request.user,
+                    env=request.env,
+                    rows=request.rows,
+                    columns=request.columns,
+                ) as channel,
+            ):
+                yield _FarSession(channel)
+        except NodeUnreachableError as error:
+            raise NodeUnreachableError(words_of(self.silence(node, error))) from error
 
     def others(self) -> tuple[NodeId, ...]:
         """The other nodes that have not left for good."""
